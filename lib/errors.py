@@ -1,0 +1,5 @@
+"""The one exception that speaks to the user."""
+
+
+class BrickyardError(Exception):
+    """Input that its user can mend: one line that names the key, file or model and says what would be right."""

@@ -1,0 +1,9 @@
+"""`report`: the page."""
+
+from lib.params.base import Section
+
+
+class Report(Section):
+    """Its title."""
+
+    title: str

@@ -1,0 +1,12 @@
+"""`run`: what changes the bits of every stage."""
+
+from pydantic import Field
+
+from lib.params.base import Count, Section
+
+
+class Run(Section):
+    """Seed and threads; both change bits, so both are parameters."""
+
+    seed: int = Field(ge=0, lt=2**31)
+    threads: Count

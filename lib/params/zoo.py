@@ -1,0 +1,46 @@
+"""`zoo`: one entry a trained network."""
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from lib.params.base import Count, Section
+from lib.params.training import Training
+
+
+class ZooModel(Section):
+    """An architecture (`timm` or `factory`), the classes it knows, and where its weights come from.
+
+    `weights`: `train` (here, on the data set), `pretrained` (timm's own) or the path of a local checkpoint.
+    `classes`: class numbers, ranges such as `0-4`, or names, separated by commas; `all`; for weights from
+    elsewhere with labels of their own, `own`.
+    """
+
+    timm: str | None = None
+    factory: str | None = None
+    kwargs: dict[str, Any] = {}
+    weights: str
+    classes: str = "all"
+    input_size: Count | None = None
+    licence: str = "unknown"
+    training: dict[str, int | float] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> "ZooModel":
+        if (self.timm is None) == (self.factory is None):
+            raise ValueError("name the architecture by exactly one of timm and factory")
+        if self.factory is not None and ":" not in self.factory:
+            raise ValueError("factory must read path/to/file.py:function or package.module:function")
+        if self.weights == "pretrained" and self.timm is None:
+            raise ValueError("weights pretrained is for timm architectures; name a checkpoint instead")
+        unknown = set(self.training) - set(Training.model_fields)
+        if unknown:
+            raise ValueError(f"training.{min(unknown)}: unknown key; allowed: {', '.join(Training.model_fields)}")
+        return self
+
+
+class Zoo(Section):
+    """All entries by name, and the training defaults that an entry's own `training` overrides."""
+
+    training: Training
+    models: dict[str, ZooModel] = Field(min_length=2)

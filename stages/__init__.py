@@ -1,0 +1,43 @@
+"""One script a stage of dvc.yaml: read, call lib, write. What all of them share stands here."""
+
+import argparse
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib.errors import BrickyardError
+
+if TYPE_CHECKING:
+    import torch
+
+    from lib.params.run import Run
+
+
+def run(main: Callable[..., None]) -> None:
+    """Calls a stage's `main` with the options of the command line: one for each of its arguments.
+
+    Input that its user can mend ends in one line on standard error and exit code 1.
+    """
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    for name, argument in inspect.signature(main).parameters.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", required=True, type=argument.annotation, metavar="PATH")
+    try:
+        main(**vars(parser.parse_args()))
+    except BrickyardError as error:
+        sys.exit(f"{Path(inspect.getfile(main)).stem}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def prepare(params: "Run") -> "torch.device":
+    """Fixes what changes bits (threads, seed, deterministic kernels); returns the device BRICKYARD_DEVICE names."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(params.threads)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(params.seed)
+    return torch.device(os.environ.get("BRICKYARD_DEVICE", "cpu"))

@@ -1,0 +1,22 @@
+"""Stage `dataset`: divides the images into train, validation and test, and draws the probe set."""
+
+from pathlib import Path
+
+from lib import artifacts, data
+from lib.params.base import read
+from lib.params.dataset import Dataset
+from lib.params.run import Run
+from stages import run
+
+
+def main(out: Path, metrics: Path) -> None:
+    """Writes splits and card to `out`, counts to `metrics`."""
+    params = read("dataset", Dataset)
+    split = data.split(data.open_images(params), params, read("run", Run).seed)
+    data.save(out, split, params)
+    counts = {name: len(getattr(split, name)) for name in ("train", "validation", "test", "probe")}
+    artifacts.write_json(metrics, {"images": counts, "classes": len(split.images.classes)})
+
+
+if __name__ == "__main__":
+    run(main)
