@@ -85,8 +85,10 @@ def tensor_checksum(tensors: Mapping[str, "torch.Tensor"]) -> str:
 
 
 def keep_only(folder: Path, names: Iterable[str]) -> None:
-    """Removes sub-folders of a fan-in's input that belong to no listed item (entries removed from params.yaml)."""
+    """Removes from a fan-in's input what belongs to no listed item (`name/`, `name.json`, `name.curve.json`):
+    entries that have been taken out of params.yaml.
+    """
     listed = set(names)
     for child in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if child.is_dir() and child.name not in listed:
-            shutil.rmtree(child)
+        if child.name.split(".")[0] not in listed:
+            shutil.rmtree(child) if child.is_dir() else child.unlink()

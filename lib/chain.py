@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from lib import cost, graph
+from lib import graph
+from lib.cost import Cost, count
 from lib.errors import BrickyardError
 from lib.layout import Layout
 
@@ -23,7 +24,7 @@ class Node:
 
     name: str
     output: Layout
-    cost: cost.Cost
+    cost: Cost
 
 
 class Chain:
@@ -48,11 +49,11 @@ class Chain:
             Node(
                 groups[i][0],
                 Layout.of(values[self._ends[i + 1]], _channels_last(model, self._graph, self._ends[i + 1])),
-                cost.count(self[i : i + 1], values[self._ends[i]].shape[1:]),
+                count(self[i : i + 1], values[self._ends[i]].shape[1:]),
             )
             for i in range(len(groups))
         )
-        self.head_cost = cost.count(self.head, values[self._ends[-1]].shape[1:])
+        self.head_cost = count(self.head, values[self._ends[-1]].shape[1:])
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -73,9 +74,9 @@ class Chain:
         """The tensor that enters node boundary + 1; 0 is the image, L what enters the head."""
         return self.nodes[boundary - 1].output if boundary else self.input
 
-    def cost(self, start: int, stop: int) -> cost.Cost:
+    def cost(self, start: int, stop: int) -> Cost:
         """The cost of `chain[start:stop]`."""
-        return sum((node.cost for node in self.nodes[start:stop]), cost.Cost())
+        return sum((node.cost for node in self.nodes[start:stop]), Cost())
 
     @cached_property
     def _parts(self) -> list[nn.Module]:
@@ -102,15 +103,14 @@ class _Grouping:
 
     A unit (residual or transformer block, downsampling layer) is one node; outside units a convolution or linear
     layer opens a node and what follows it (normalisation, activation, pooling) joins it. What stands directly below
-    the root before the first unit inside a box, the stem, belongs to the first node. The head starts at the first global pooling or loss of the grid.
+    the root before the first unit inside a box, the stem, belongs to the first node. The head starts at the first
+    global pooling or loss of the grid.
     """
 
     def __init__(self, model: nn.Module, traced: fx.Graph, cuts: list[fx.Node], values: dict[fx.Node, Any]):
         self.modules = dict(model.named_modules())
         self.values = values
-        self.segments = [
-            (cuts[i + 1], graph.between(traced, cuts[i], cuts[i + 1])) for i in range(len(cuts) - 1)
-        ]
+        self.segments = [(cuts[i + 1], graph.between(traced, cuts[i], cuts[i + 1])) for i in range(len(cuts) - 1)]
         self.inner_cuts = [cut.meta["path"] for cut in cuts[1:]]
         self._boxes: dict[str, bool] = {}
 
@@ -131,7 +131,7 @@ class _Grouping:
         return [(name, end) for name, _, end in groups[stem:]]
 
     def _body(self) -> list[tuple[fx.Node, list[fx.Node]]]:
-        for i, (end, nodes) in enumerate(self.segments):
+        for i, (end, _) in enumerate(self.segments):
             value = self.values[end]
             if value.ndim < 3 or self._pools(end):
                 return self.segments[:i]

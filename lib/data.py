@@ -58,9 +58,12 @@ def open_images(source: Dataset) -> Images:
     opener = {"digits": _digits, "torchvision": _torchvision, "folder": _folder}[source.source]
     images = opener(source)
     counts = np.bincount(images.labels, minlength=len(images.classes))
-    if len(images.classes) < 2 or counts.min() < 3:
-        few = images.classes[int(counts.argmin())] if len(images.classes) else "none"
-        raise BrickyardError(f"dataset: needs two classes and three images of each; {few!r} has {counts.min(initial=0)}")
+    if len(counts) < 2:
+        raise BrickyardError(f"dataset.path = {source.path!r}: has one class only; at least two are needed")
+    if counts.min() < 3:
+        raise BrickyardError(
+            f"dataset: class {images.classes[int(counts.argmin())]!r} has {counts.min()} images; each needs at least 3"
+        )
     return images
 
 
@@ -95,7 +98,11 @@ def save(folder: Path, data: DataSet, source: Dataset) -> None:
     labels = data.images.labels
     counts = {
         name: dict(
-            zip(data.images.classes, np.bincount(labels[index], minlength=len(data.images.classes)).tolist(), strict=True)
+            zip(
+                data.images.classes,
+                np.bincount(labels[index], minlength=len(data.images.classes)).tolist(),
+                strict=True,
+            )
         )
         for name, index in splits.items()
     }
@@ -114,7 +121,9 @@ def load(folder: Path) -> DataSet:
     card = artifacts.read_json(folder / "card.json")
     images = open_images(Dataset.model_validate(card["source"]))
     if images.checksum != card["checksum"]:
-        raise BrickyardError(f"{card['source']['path']}: the images have changed since they were split; dvc repro dataset")
+        raise BrickyardError(
+            f"{card['source']['path']}: the images have changed since they were split; dvc repro dataset"
+        )
     splits = {name: tensor.numpy() for name, tensor in artifacts.read_tensors(folder / "splits.safetensors").items()}
     return DataSet(images=images, **splits)
 
@@ -131,7 +140,9 @@ def parse_classes(text: str, names: Sequence[str]) -> list[int]:
         elif first.isdigit() and (last.isdigit() if dash else True):
             chosen.update(range(int(first), int(last or first) + 1))
         else:
-            raise BrickyardError(f"classes {text!r}: {part!r} is neither a number, a range nor one of {', '.join(names)}")
+            raise BrickyardError(
+                f"classes {text!r}: {part!r} is neither a number, a range nor one of {', '.join(names)}"
+            )
     if not chosen or max(chosen) >= len(names):
         raise BrickyardError(f"classes {text!r}: there are {len(names)} classes, 0-{len(names) - 1}")
     return sorted(chosen)
@@ -170,7 +181,10 @@ class Loader:
     ):
         self.images, self.index, self.transform, self.batch_size = images, index, transform, batch_size
         labels = images.labels[index]
-        self.labels = labels if classes is None else np.searchsorted(np.asarray(classes), labels)
+        if classes is not None:
+            order = np.argsort(classes)
+            labels = order[np.searchsorted(np.asarray(classes), labels, sorter=order)]
+        self.labels = labels
         self._kept: torch.Tensor | None = None
 
     def __len__(self) -> int:
@@ -224,15 +238,15 @@ class _Pairs:
 
 
 def _digits(source: Dataset) -> Images:
-    from PIL import Image
+    from PIL import Image as pil
     from sklearn.datasets import load_digits
 
     digits: Any = load_digits()
     pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
     size = (source.image_size, source.image_size)
 
-    def image(i: int) -> "Image.Image":
-        return Image.fromarray(pixels[i]).convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    def image(i: int) -> "Image":
+        return pil.fromarray(pixels[i]).convert("RGB").resize(size, pil.Resampling.BICUBIC)
 
     names = tuple(str(name) for name in digits.target_names)
     labels = digits.target.astype(np.int64)
@@ -257,8 +271,9 @@ def _torchvision(source: Dataset) -> Images:
         choices = [{}]
     if "download" in arguments:
         choices = [{**choice, "download": True} for choice in choices]
+    opener: Any = kind
     try:
-        parts: list[Any] = [kind(SCRATCH / "torchvision", **choice) for choice in choices]
+        parts: list[Any] = [opener(SCRATCH / "torchvision", **choice) for choice in choices]
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise BrickyardError(f"dataset.name = {source.name!r}: torchvision cannot open it: {error}") from None
     labels = [np.asarray(_labels(part), np.int64) for part in parts]
@@ -281,7 +296,7 @@ def _labels(part: Any) -> Any:
 
 
 def _folder(source: Dataset) -> Images:
-    from PIL import Image
+    from PIL import Image as pil
 
     found = _find_parts(Path(source.path))
     readers = [_read_folder(_unpacked(path)) for path in found.values()]
@@ -296,9 +311,9 @@ def _folder(source: Dataset) -> Images:
     for file in files:
         digest.update(f"{file.parent.name}/{file.name} {file.stat().st_size}\n".encode())
 
-    def image(i: int) -> "Image.Image":
+    def image(i: int) -> "Image":
         try:
-            with Image.open(files[i]) as opened:
+            with pil.open(files[i]) as opened:
                 return _square(opened, source.image_size)
         except OSError as error:
             raise BrickyardError(f"{files[i]} is not a readable image: {error}") from None

@@ -37,6 +37,16 @@ class Layout:
             return cls("nchw", shape[1], shape[2], shape[3])
         raise ValueError(f"no layout for a tensor of shape {shape}")
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Without the batch dimension."""
+        return {
+            "nchw": (self.channels, self.height, self.width),
+            "nhwc": (self.height, self.width, self.channels),
+            "tokens": (self.prefix + self.height * self.width, self.channels),
+            "pooled": (self.channels,),
+        }[self.kind]
+
     def to_map(self, x: torch.Tensor) -> torch.Tensor:
         """[b, c, h, w]; prefix tokens are left out."""
         if self.kind == "nchw":

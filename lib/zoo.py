@@ -130,6 +130,12 @@ def create(name: str, entry: ZooModel, num_classes: int | None) -> tuple[nn.Modu
     return model.eval(), architecture, _input(model, entry)
 
 
+def own_classes(model: nn.Module, expected: Input) -> tuple[str, ...]:
+    """Names for the outputs of a network with labels of its own: their numbers."""
+    with torch.no_grad():
+        return tuple(str(i) for i in range(model(torch.zeros(1, *expected.shape)).shape[1]))
+
+
 def save(folder: Path, model: nn.Module, card: Card) -> None:
     """Writes model.safetensors and card.json."""
     artifacts.write_tensors(folder / "model.safetensors", model.state_dict())

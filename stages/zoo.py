@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from lib import artifacts, cost, data, training, zoo
 from lib.params.base import read
 from lib.params.run import Run
@@ -13,35 +15,39 @@ from stages import prepare, run
 def main(dataset: Path, model: str, out: Path, metrics: Path, curve: Path) -> None:
     """Makes or opens the network of entry `model`, measures it, writes it to `out`."""
     run_params, entry = read("run", Run), read(f"zoo.models.{model}", ZooModel)
-    settings = Training.model_validate({**read("zoo.training", Training).model_dump(), **entry.training})
+    settings = entry.override(read("zoo.training", Training))
     device = prepare(run_params)
-    images = data.load(dataset)
-    own = entry.classes == "own"
-    classes = [] if own else data.parse_classes(entry.classes, images.images.classes)
-    network, architecture, expected = zoo.create(model, entry, None if own else len(classes))
-
-    def loader(index):  # type: ignore[no-untyped-def]
-        chosen = data.of_classes(images.images, index, classes)
-        return data.Loader(images.images, chosen, expected.transform(), settings.batch_size, classes)
-
-    train, validation, test = loader(images.train), loader(images.validation), loader(images.test)
+    split = data.load(dataset)
+    classes = None if entry.classes == "own" else data.parse_classes(entry.classes, split.images.classes)
+    network, architecture, expected = zoo.create(model, entry, None if classes is None else len(classes))
     network.to(device)
-    rows = []
-    if entry.weights == "train":
-        rows = training.fit(
-            network, train, settings, run_params.seed, validate=lambda: training.accuracy(network, validation), what=model
-        )
-    names = tuple(images.images.classes[c] for c in classes)
-    scores = {
-        "validation": training.accuracy(network, validation),
-        "test": training.accuracy(network, test),
-    }
+    rows, scores = [], None
+    if classes is not None:
+
+        def loader(index: np.ndarray) -> data.Loader:
+            chosen = data.of_classes(split.images, index, classes)
+            return data.Loader(split.images, chosen, expected.transform(), settings.batch_size, classes)
+
+        validation = loader(split.validation)
+        if entry.weights == "train":
+            rows = training.fit(
+                network,
+                loader(split.train),
+                settings,
+                run_params.seed,
+                validate=lambda: training.accuracy(network, validation),
+                what=model,
+            )
+        scores = {
+            "validation": training.accuracy(network, validation),
+            "test": training.accuracy(network, loader(split.test)),
+        }
     network.cpu()
     card = zoo.Card(
         name=model,
         architecture=architecture,
         input=expected,
-        classes=names,
+        classes=tuple(split.images.classes[c] for c in classes) if classes else zoo.own_classes(network, expected),
         weights=entry.weights,
         licence=entry.licence,
         cost=cost.count(network, expected.shape),

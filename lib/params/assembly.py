@@ -18,8 +18,7 @@ class Assembly(Section):
     budget: Budget
     min_sources: Count
     pool: Count
-    candidates: Count
-    fit_images: Count
+    head_images: Count
     rank_images: Count
     ridge: float = Field(gt=0)
     random_assemblies: Count

@@ -1,17 +1,19 @@
 """Reading `params.yaml`: one frozen model a section; a bad value is one line that names its key."""
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from lib.errors import BrickyardError
 
 SECTIONS = (
-    "run dataset zoo activations similarity partition assembly finetune contributions components lego report"
-).split()
+    *("run", "dataset", "zoo"),
+    *("activations", "similarity", "partition", "assembly", "finetune"),
+    *("contributions", "components", "lego", "report"),
+)
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -23,23 +25,35 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-S = TypeVar("S", bound=Section)
+T = TypeVar("T")
 
 
-def read(key: str, model: type[S], path: Path = Path("params.yaml")) -> S:
-    """Returns the part of `path` at the dotted `key`, e.g. `partition` or `zoo.models.resnet`, as a `model`.
+def read(key: str, kind: type[T], within: type[Section] | None = None, path: Path = Path("params.yaml")) -> T:
+    """Returns the part of `path` at the dotted `key`, e.g. `partition` or `zoo.models.resnet`, as a `kind`.
 
-    Raises BrickyardError naming the file, the key, the value and what is allowed.
+    `within`: the model of the whole section, which is checked first, so that a misspelt neighbour is noticed. Raises
+    BrickyardError naming the file, the key, the value and what is allowed.
     """
-    node = _document(path)
+    document = _document(path)
+    if within is not None:
+        section = key.split(".")[0]
+        _validate(_at(document, section, path), section, within, path)
+    return _validate(_at(document, key, path), key, kind, path)
+
+
+def _at(node: Any, key: str, path: Path) -> Any:
     for part in key.split("."):
         if not isinstance(node, dict) or part not in node:
             raise BrickyardError(f"{path}: {key} is missing")
         node = node[part]
+    return node
+
+
+def _validate(node: Any, key: str, kind: type[T], path: Path) -> T:
     try:
-        return model.model_validate(node)
+        return TypeAdapter(kind).validate_python(node)
     except ValidationError as error:
-        raise BrickyardError("; ".join(f"{path}: {_line(key, model, e)}" for e in error.errors())) from None
+        raise BrickyardError("; ".join(f"{path}: {_line(key, kind, e)}" for e in error.errors())) from None
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -55,10 +69,10 @@ def _document(path: Path) -> dict[str, Any]:
     return document
 
 
-def _line(key: str, model: type[BaseModel], error: Any) -> str:
+def _line(key: str, kind: Any, error: Any) -> str:
     where = ".".join([key, *(str(part) for part in error["loc"])])
     if error["type"] == "extra_forbidden":
-        allowed = ", ".join(_fields(model, error["loc"][:-1]))
+        allowed = ", ".join(_fields(kind, error["loc"][:-1]))
         return f"{where}: unknown key" + (f"; allowed: {allowed}" if allowed else "")
     if error["type"] == "missing":
         return f"{where} is missing"
@@ -66,10 +80,11 @@ def _line(key: str, model: type[BaseModel], error: Any) -> str:
     return f"{where} = {error['input']!r}: {message}"
 
 
-def _fields(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+def _fields(kind: Any, location: tuple[Any, ...]) -> list[str]:
+    """The keys that the section at `location` inside `kind` takes, in alphabetical order."""
     for part in location:
-        field = model.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return []
-        model = field.annotation
-    return sorted(model.model_fields)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            kind = kind.model_fields[str(part)].annotation
+        else:
+            kind = get_args(kind)[-1]  # of a dict's or list's items
+    return sorted(kind.model_fields)

@@ -16,9 +16,3 @@ class Finetune(Section):
     ranks: list[Rank] = Field(min_length=1)
     frozen: Training
     full: Training
-
-
-class Ranks(Section):
-    """The ranks alone, for the stage that has to supply them."""
-
-    ranks: list[Rank] = Field(min_length=1)

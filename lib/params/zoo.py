@@ -18,12 +18,12 @@ class ZooModel(Section):
 
     timm: str | None = None
     factory: str | None = None
-    kwargs: dict[str, Any] = {}
+    kwargs: dict[str, Any] = Field(default_factory=dict)
     weights: str
     classes: str = "all"
     input_size: Count | None = None
     licence: str = "unknown"
-    training: dict[str, int | float] = {}
+    training: dict[str, int | float] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> "ZooModel":
@@ -36,7 +36,13 @@ class ZooModel(Section):
         unknown = set(self.training) - set(Training.model_fields)
         if unknown:
             raise ValueError(f"training.{min(unknown)}: unknown key; allowed: {', '.join(Training.model_fields)}")
+        if self.classes == "own" and self.weights == "train":
+            raise ValueError("classes own is for weights from elsewhere; training here needs classes of the data set")
         return self
+
+    def override(self, training: Training) -> Training:
+        """`training` with this entry's own values."""
+        return Training.model_validate({**training.model_dump(), **self.training})
 
 
 class Zoo(Section):

@@ -1,0 +1,58 @@
+"""Tuning of a reassembled network: frozen (stitches and head), full (everything), or from scratch as a control."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lib.data import DataSet, Loader
+from lib.dery.network import ReassembledNetwork, Recipe
+from lib.params.training import Training
+from lib.training import accuracy, fit
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """validation, test: accuracy in percent, `untrained` and after each protocol; curve: a row an epoch."""
+
+    validation: dict[str, float]
+    test: dict[str, float]
+    curve: list[dict[str, Any]]
+
+
+def tune(
+    network: ReassembledNetwork, recipe: Recipe, data: DataSet, protocols: Mapping[str, Training], seed: int
+) -> Tuned:
+    """Trains `network` in place by one protocol after another; under `frozen` only stitches and head learn."""
+    transform = recipe.input.transform()
+
+    def loader(index: np.ndarray, batch_size: int = 256) -> Loader:
+        return Loader(data.images, index, transform, batch_size)
+
+    on_validation, on_test = loader(data.validation), loader(data.test)
+    validation = {"untrained": accuracy(network, on_validation)}
+    test = {"untrained": accuracy(network, on_test)}
+    curve: list[dict[str, Any]] = []
+    for protocol, settings in protocols.items():
+        if settings.epochs == 0:
+            continue
+        rows = fit(
+            network,
+            loader(data.train, settings.batch_size),
+            settings,
+            seed,
+            parameters=network.new_parameters() if protocol == "frozen" else None,
+            validate=lambda: accuracy(network, on_validation),
+            what=f"{protocol} tuning",
+        )
+        curve += [{"protocol": protocol, **row} for row in rows]
+        validation[protocol] = rows[-1]["validation_accuracy"]
+        test[protocol] = accuracy(network, on_test)
+    return Tuned(validation, test, curve)
+
+
+def from_scratch(protocols: Mapping[str, Training]) -> Training:
+    """The control's settings: those of the last protocol, with the epochs of all of them."""
+    *_, last = protocols.values()
+    return last.model_copy(update={"epochs": sum(settings.epochs for settings in protocols.values())})

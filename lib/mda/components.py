@@ -1,0 +1,148 @@
+"""Components: the part of a network that some classes need, cut out as a smaller network (MDA, section 3.1)."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lib import artifacts, cost, zoo
+from lib.cost import Cost
+from lib.errors import BrickyardError
+
+Kept = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The network that a component was cut from; sha256: the checksum of its weights; params: how many they are."""
+
+    name: str
+    weights: str
+    licence: str
+    sha256: str
+    params: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a component is built: its source's architecture, and the indices of the kept output channels by layer.
+
+    classes: names, in the order of the outputs; sha256: the checksum of the component's own weights.
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    source: Source
+    architecture: zoo.Architecture
+    input: zoo.Input
+    kept: dict[str, tuple[int, ...]]
+    cost: Cost
+    sha256: str = ""
+
+    def build(self) -> nn.Module:
+        """The component with random weights."""
+        return cut(self.architecture.build(), self.kept, self.input.shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"kind": "component", **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, recipe: dict[str, Any]) -> "Recipe":
+        """The inverse of `to_dict`."""
+        return cls(
+            task=recipe["task"],
+            classes=tuple(recipe["classes"]),
+            source=Source(**recipe["source"]),
+            architecture=zoo.Architecture(**recipe["architecture"]),
+            input=zoo.input_from_dict(recipe["input"]),
+            kept={layer: tuple(indices) for layer, indices in recipe["kept"].items()},
+            cost=Cost(**recipe["cost"]),
+            sha256=recipe["sha256"],
+        )
+
+
+def union(masks: Mapping[str, torch.Tensor], outputs: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Layer name -> the channels that at least one class of a task needs; masks: bool [classes, channels]."""
+    return {
+        layer: tuple(mask[list(outputs)].any(0).nonzero().flatten().tolist()) for layer, mask in sorted(masks.items())
+    }
+
+
+def cut(model: nn.Module, kept: Kept, shape: tuple[int, ...]) -> nn.Module:
+    """A copy of `model`, in eval mode, with only the `kept` output channels of each layer; images are of `shape`.
+
+    What is coupled to a channel (BatchNorm, the inputs of the next layer, all positions of a flattened map) goes with
+    it, found by Torch-Pruning's dependency graph. Raises BrickyardError where a layer is not there or would be empty.
+    """
+    import torch_pruning as pruning
+
+    model = copy.deepcopy(model).eval().requires_grad_(True)
+    example = torch.zeros(1, *shape, device=next(model.parameters()).device)
+    layers = dict(model.named_modules())
+    channels: dict[str, int] = {}
+    for name, indices in kept.items():
+        layer = layers.get(name)
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            raise BrickyardError(f"the network has no convolution or linear layer {name!r}; dvc repro contributions")
+        channels[name] = layer.weight.shape[0]
+        if not indices or max(indices) >= channels[name]:
+            raise BrickyardError(f"layer {name}: {len(indices)} of its {channels[name]} channels cannot be kept")
+    dependencies = pruning.DependencyGraph().build_dependency(model, example_inputs=example)
+    for name, indices in kept.items():
+        dropped = sorted(set(range(channels[name])) - set(indices))
+        if not dropped:
+            continue
+        layer = layers[name]
+        convolution = isinstance(layer, nn.Conv2d)
+        how = pruning.prune_conv_out_channels if convolution else pruning.prune_linear_out_channels
+        dependencies.get_pruning_group(layer, how, idxs=dropped).prune()
+    return model
+
+
+def describe(
+    task: str, component: nn.Module, kept: Kept, outputs: Sequence[int], model: nn.Module, card: zoo.Card
+) -> Recipe:
+    """The recipe of a component that was cut from `model`; outputs: those of the model that it keeps."""
+    source = Source(
+        name=card.name,
+        weights=card.weights,
+        licence=card.licence,
+        sha256=artifacts.tensor_checksum(model.state_dict()),
+        params=card.cost.params,
+    )
+    return Recipe(
+        task=task,
+        classes=tuple(card.classes[output] for output in outputs),
+        source=source,
+        architecture=card.architecture,
+        input=card.input,
+        kept={layer: tuple(indices) for layer, indices in kept.items()},
+        cost=cost.count(component, card.input.shape),
+    )
+
+
+def save(folder: Path, module: nn.Module, recipe: Recipe) -> None:
+    """Writes model.safetensors and recipe.json."""
+    sha256 = artifacts.write_tensors(folder / "model.safetensors", module.state_dict())
+    artifacts.write_json(folder / "recipe.json", {**recipe.to_dict(), "sha256": sha256})
+
+
+def load(folder: Path) -> tuple[nn.Module, Recipe]:
+    """The component that `save` left, in eval mode, and its recipe; the source's weights are not needed."""
+    recipe = Recipe.from_dict(artifacts.read_json(folder / "recipe.json"))
+    module = recipe.build()
+    fill(module, folder, recipe.sha256)
+    return module, recipe
+
+
+def fill(module: nn.Module, folder: Path, sha256: str) -> None:
+    """Loads model.safetensors; raises BrickyardError when it is not what the recipe beside it was written with."""
+    state = artifacts.read_tensors(folder / "model.safetensors")
+    if artifacts.tensor_checksum(state) != sha256:
+        raise BrickyardError(f"{folder}: model.safetensors does not belong to recipe.json; dvc repro the stage again")
+    module.load_state_dict(state)

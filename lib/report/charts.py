@@ -1,0 +1,176 @@
+"""The charts of the page: accuracy against cost, learning curves, kept channels by layer; SVG text."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Any, Literal
+
+from lib.report.figures import INK, MUTED, PALETTE, draw
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
+Kind = Literal["own", "closed form", "untrained", "frozen", "full", "scratch"]
+MARKERS: dict[str, str] = {"own": "s", "closed form": "s", "untrained": "o", "frozen": "^", "full": "o", "scratch": "X"}
+HOLLOW = ("closed form", "untrained")
+TUNED = ("untrained", "frozen", "full")  # in the order in which a candidate goes through them
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A network in the scatter plot; kind: the head of a zoo network, the protocol of a reassembled one; rank: its r."""
+
+    name: str
+    x: float
+    accuracy: float
+    kind: Kind
+    rank: int | None = None
+
+    @property
+    def colour(self) -> str:
+        """Grey for the zoo, else by rank."""
+        return MUTED if self.rank is None else PALETTE[(self.rank - 1) % len(PALETTE)]
+
+
+def scatter(dots: Sequence[Dot], limit: float | None, what: str) -> str:
+    """Accuracy in percent against a cost; `limit`: the budget, a dashed line; `what`: the cost's name with its unit.
+
+    The dots of one reassembled network are joined. A name that finds no free place is left out.
+    """
+
+    def paint(figure: "Figure") -> None:
+        axes = figure.add_subplot()
+        axes.grid(True)
+        xs = [dot.x for dot in dots] + ([limit] if limit else [])
+        if max(xs) > 12 * min(xs):
+            axes.set_xscale("log")
+        for rank in sorted({dot.rank for dot in dots if dot.rank is not None}):
+            line = [dot for kind in TUNED for dot in dots if dot.rank == rank and dot.kind == kind]
+            axes.plot([d.x for d in line], [d.accuracy for d in line], color=line[0].colour, linewidth=1, alpha=0.5)
+        for dot in dots:
+            face = "none" if dot.kind in HOLLOW else dot.colour
+            style = {"marker": MARKERS[dot.kind], "markersize": 6.5, "markeredgewidth": 1.2, "linestyle": "none"}
+            axes.plot(dot.x, dot.accuracy, color=dot.colour, markerfacecolor=face, alpha=0.9, **style)
+        if limit:
+            axes.axvline(limit, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+        axes.margins(0.1, 0.12)
+        axes.set_xlabel(what)
+        axes.set_ylabel("accuracy, %")
+        axes.spines[["top", "right"]].set_visible(False)
+        if limit:
+            axes.text(limit, 1.01, "budget", transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=8)
+        last = {dot.rank: dot for kind in TUNED for dot in dots if dot.kind == kind}
+        _label(figure, axes, dots, [dot for dot in dots if dot.rank is None or last[dot.rank] == dot])
+
+    return draw(paint, 4.7, 3.5)
+
+
+def curves(rows: Sequence[Mapping[str, Any]], name: str, bottom: float) -> str:
+    """Validation accuracy by epoch of one reassembled network: frozen, then full tuning, beside training from scratch.
+
+    rows: {protocol, epoch, validation_accuracy}; bottom: where the accuracy axis begins, for panels to be compared.
+    """
+
+    def paint(figure: "Figure") -> None:
+        axes = figure.add_subplot()
+        axes.grid(True)
+        styles = {"frozen": ("^", "-", PALETTE[1]), "full": ("o", "-", PALETTE[0]), "scratch": ("X", "--", MUTED)}
+        done = 0
+        for protocol, (marker, line, colour) in styles.items():
+            own = [row for row in rows if row["protocol"] == protocol]
+            start = 0 if protocol == "scratch" else done
+            done = start + len(own)
+            if own:
+                x = [start + row["epoch"] for row in own]
+                shape = {"marker": marker if len(own) <= 40 else "", "markersize": 4.5, "linewidth": 1.4}
+                y = [row["validation_accuracy"] for row in own]
+                axes.plot(x, y, linestyle=line, color=colour, label=_PROTOCOLS[protocol], **shape)
+        axes.set_ylim(bottom, 100 + 0.03 * (100 - bottom))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("validation accuracy, %")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title(name, fontsize=10, fontweight="bold", loc="left")
+        axes.legend(loc="lower right", fontsize=8)
+
+    return draw(paint, 4.4, 3.0)
+
+
+_PROTOCOLS = {"frozen": "frozen", "full": "full", "scratch": "from scratch"}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Shares of kept channels in [0, 1] by layer, image to classifier: over classes, and of each component."""
+
+    layers: tuple[str, ...]
+    mean: tuple[float, ...]
+    least: tuple[float, ...]
+    most: tuple[float, ...]
+    components: Mapping[str, tuple[float, ...]]
+
+
+def profile(kept: Profile, name: str) -> str:
+    """The kept share of channels, layer by layer, of one network that has been taken apart."""
+
+    def paint(figure: "Figure") -> None:
+        axes = figure.add_subplot()
+        axes.grid(True, axis="y")
+        x = range(len(kept.layers))
+        axes.fill_between(x, _percent(kept.least), _percent(kept.most), color=PALETTE[0], alpha=0.22, linewidth=0)
+        axes.plot(x, _percent(kept.mean), color=PALETTE[0], marker="o", markersize=4, label="one class (mean, range)")
+        for i, (component, shares) in enumerate(kept.components.items(), start=1):
+            colour = PALETTE[i % len(PALETTE)]
+            label = f"component {component}" if len(component) <= 24 else f"component {component[:23]}…"
+            axes.plot(x, _percent(shares), color=colour, marker="s", markersize=3.5, label=label if i <= 4 else None)
+        step = ceil(len(kept.layers) / 12)
+        axes.set_xticks(list(x)[::step], kept.layers[::step], rotation=45, ha="right", rotation_mode="anchor")
+        axes.tick_params(axis="x", labelsize=7.5)
+        axes.set_ylim(0, 104)
+        axes.set_ylabel("channels kept, %")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title(name, fontsize=10, fontweight="bold", loc="left")
+        axes.legend(loc="lower left", fontsize=8)
+
+    return draw(paint, 4.4, 3.0)
+
+
+def _percent(shares: Sequence[float]) -> list[float]:
+    return [100 * share for share in shares]
+
+
+def _label(figure: "Figure", axes: "Axes", dots: Sequence[Dot], named: Sequence[Dot]) -> None:
+    """Writes names beside their dots, each in the first of eight places where it covers nothing."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.transforms import Bbox
+
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    pixels = [axes.transData.transform((dot.x, dot.accuracy)) for dot in dots]
+    taken: list[Bbox] = [Bbox.from_bounds(x - 4.5, y - 4.5, 9, 9) for x, y in pixels]
+    frame = axes.get_window_extent(renderer).padded(10)
+    places = [(7, 0), (-7, 0), (0, 7), (0, -7), (6, 6), (-6, 6), (6, -6), (-6, -6)]
+    for dot in sorted(named, key=lambda d: d.rank is None):  # the reassembled first
+        for dx, dy in places:
+            text = axes.annotate(
+                dot.name,
+                (dot.x, dot.accuracy),
+                (dx, dy),
+                textcoords="offset points",
+                ha="left" if dx > 0 else "right" if dx < 0 else "center",
+                va="bottom" if dy > 0 else "top" if dy < 0 else "center",
+                color=dot.colour if dot.rank is not None else INK,
+                fontweight="bold" if dot.rank is not None else "normal",
+                fontsize=8,
+            )
+            box: Bbox = text.get_window_extent(renderer)
+            if box.count_overlaps(taken) == 0 and _inside(frame, box):
+                taken.append(box)
+                break
+            text.remove()
+
+
+def _inside(frame: "Bbox", box: "Bbox") -> bool:
+    return frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1

@@ -1,0 +1,73 @@
+"""The pipeline as a diagram: stages and arrows, wide for a desk and tall for a phone."""
+
+from collections.abc import Mapping
+from html import escape
+
+WIDTH, HEIGHT = 112, 50  # of a stage's box
+COMMON, DERY, MDA = "common", "dery", "mda"
+STAGES = {  # wing, (column, row) in the wide form, (column, row) in the tall form
+    "dataset": (COMMON, (0, 0), (0.5, 0)),
+    "zoo": (COMMON, (1, 0), (0.5, 1)),
+    "activations": (DERY, (2, 0), (0, 2)),
+    "similarity": (DERY, (3, 0), (0, 3)),
+    "partition": (DERY, (4, 0), (0, 4)),
+    "assembly": (DERY, (5, 0), (0, 5)),
+    "finetune": (DERY, (6, 0), (0, 6)),
+    "contributions": (MDA, (2, 1), (1, 2)),
+    "components": (MDA, (3, 1), (1, 3)),
+    "lego": (MDA, (4, 1), (1, 4)),
+    "report": (COMMON, (7, 0), (0.5, 7)),
+}
+ARROWS = (
+    "dataset zoo,zoo activations,activations similarity,similarity partition,partition assembly,assembly finetune,"
+    "finetune report,zoo contributions,contributions components,components lego,lego report"
+)
+
+
+def pipeline(notes: Mapping[str, str], tall: bool) -> str:
+    """SVG of the stages; `notes`: a few words under each stage's name."""
+    centres = {name: _centre(*(spots[1] if tall else spots[0]), tall) for name, (_, *spots) in STAGES.items()}
+    form = "tall" if tall else "wide"
+    arrows = [_arrow(*(centres[name] for name in pair.split()), tall, form) for pair in ARROWS.split(",")]
+    boxes = [_box(name, wing, notes.get(name, ""), *centres[name]) for name, (wing, *_) in STAGES.items()]
+    width = max(x for x, _ in centres.values()) + WIDTH / 2 + 4
+    height = max(y for _, y in centres.values()) + HEIGHT / 2 + 4
+    head = (
+        f'<marker id="arrow-{form}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+        '<path d="M0,0.5 L8,4 L0,7.5 Z" class="arrowhead"/></marker>'
+    )
+    return (
+        f'<svg class="pipeline {form}" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="The stages of the '
+        f'pipeline and the arrows between them"><defs>{head}</defs>{"".join(arrows)}{"".join(boxes)}</svg>'
+    )
+
+
+def _centre(column: float, row: float, tall: bool) -> tuple[float, float]:
+    x, y = (WIDTH + 40, HEIGHT + 26) if tall else (WIDTH + 22, HEIGHT + 44)
+    return 4 + WIDTH / 2 + column * x, 4 + HEIGHT / 2 + row * y
+
+
+def _arrow(start: tuple[float, float], stop: tuple[float, float], tall: bool, form: str) -> str:
+    """Straight where the two are in line, else with bends at right angles."""
+    (x, y), (u, v) = start, stop
+    half_width, half_height = WIDTH / 2, HEIGHT / 2
+    if x == u:
+        path = f"M{x:g},{y + half_height:g} V{v - half_height:g}"
+    elif y == v:
+        path = f"M{x + half_width:g},{y:g} H{u - half_width:g}"
+    elif tall:
+        turn = v - half_height - 13
+        path = f"M{x:g},{y + half_height:g} V{turn:g} H{u:g} V{v - half_height:g}"
+    elif v > y:
+        path = f"M{x:g},{y + half_height:g} V{v:g} H{u - half_width:g}"
+    else:
+        path = f"M{x + half_width:g},{y:g} H{u:g} V{v + half_height:g}"
+    return f'<path class="arrow" d="{path}" marker-end="url(#arrow-{form})"/>'
+
+
+def _box(name: str, wing: str, note: str, x: float, y: float) -> str:
+    return (
+        f'<g class="stage {wing}"><rect x="{x - WIDTH / 2:g}" y="{y - HEIGHT / 2:g}" width="{WIDTH}" height="{HEIGHT}" '
+        f'rx="7"/><text class="name" x="{x:g}" y="{y - 4:g}">{escape(name)}</text>'
+        f'<text class="note" x="{x:g}" y="{y + 14:g}">{escape(note)}</text></g>'
+    )

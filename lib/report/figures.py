@@ -1,0 +1,89 @@
+"""Pictures as SVG text: the same values give the same bytes. What all of them share, and the heat map."""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, MUTED, LINE = "#1d2733", "#66717e", "#d9dee4"
+PALETTE = ("#2f6db3", "#c2571a", "#2e8560", "#8457a6", "#937012", "#b03f67", "#1f8494", "#6f665c")
+STYLE = {
+    "svg.hashsalt": "brickyard",
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a name may hold a dollar sign
+    "font.size": 9,
+    "axes.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": f"cycler('color', {list(PALETTE)})",
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": LINE,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+}
+
+
+def heat_map(matrix: np.ndarray, groups: Sequence[str]) -> str:
+    """A similarity matrix [n, n] in [0, 1]; consecutive rows of one group are framed by lines and share a label."""
+    ends = np.cumsum([len(list(rows)) for _, rows in groupby(groups)])
+    starts = np.concatenate([[0], ends[:-1]])
+    names = [name for name, _ in groupby(groups)]
+
+    def paint(figure: "Figure") -> None:
+        axes = figure.add_subplot()
+        image = axes.imshow(matrix, vmin=0, vmax=1, cmap="magma", interpolation="none")
+        for end in ends[:-1]:
+            axes.axhline(end - 0.5, color="#fefefe", linewidth=0.6)
+            axes.axvline(end - 0.5, color="#fefefe", linewidth=0.6)
+        middles, size = (starts + ends - 1) / 2, 9 if len(names) <= 16 else 7
+        axes.set_xticks(middles, names, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
+        axes.set_yticks(middles, names, fontsize=size)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        bar = figure.colorbar(image, ax=axes, shrink=0.8, label="CKA")
+        bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+
+    return draw(paint, 6.0, 5.2)
+
+
+def draw(paint: Callable[["Figure"], None], width: float, height: float) -> str:
+    """SVG of a figure, `width` x `height` inches, that `paint` fills."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    text = io.StringIO()
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, height))
+        paint(figure)
+        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    return text.getvalue()
+
+
+def inline(svg: str, name: str, description: str) -> str:
+    """The picture as an element of an HTML page.
+
+    Its ids start with `name`, so that pictures do not refer into one another; colours and font become the page's CSS
+    variables, so that it follows the colour scheme; it is as wide as its container. `description`: for readers who
+    do not see it, plain text without quotes.
+    """
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"\s*<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    box = re.search(r'viewBox="[^"]*"', svg)
+    opening = f'<svg class="plot" {box.group() if box else ""} role="img" aria-label="{description}">'
+    svg = re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1)
+    svg = svg.replace("xlink:href=", "href=").replace('id="', f'id="{name}-')
+    svg = svg.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
+    svg = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--sans)", svg).replace("fill: #ffffff", "fill: none")
+    variables = {INK: "--ink", MUTED: "--muted", LINE: "--line", **{c: f"--s{i}" for i, c in enumerate(PALETTE)}}
+    return re.sub("|".join(variables), lambda found: f"var({variables[found.group()]})", svg)

@@ -1,0 +1,93 @@
+"""What the page shows: the metrics and artifacts of all stages, as they were written."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib import artifacts
+from lib.errors import BrickyardError
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What params.yaml says of a zoo network: its architecture, weights and classes, as written there."""
+
+    architecture: str
+    weights: str
+    classes: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """metrics: stage -> item -> content; curves: rank -> rows; candidates: rank -> recipe; kept: network -> rows of
+    {class, layer, channels, kept}; components: task -> recipe.
+    """
+
+    title: str
+    zoo: Mapping[str, Entry]
+    ranks: Sequence[int]
+    metrics: Mapping[str, Mapping[str, Json]]
+    curves: Mapping[int, list[Json]]
+    similarity: str
+    partition: Json
+    assembly: Json
+    candidates: Mapping[int, Json]
+    kept: Mapping[str, list[Json]]
+    components: Mapping[str, Json]
+
+    def single(self, stage: str) -> Json:
+        """The metrics of a stage that has one item."""
+        return self.metrics[stage][stage]
+
+
+def gather(
+    title: str,
+    zoo: Mapping[str, Entry],
+    ranks: Sequence[int],
+    taken_apart: Sequence[str],
+    metrics: Path,
+    similarity: Path,
+    partition: Path,
+    assembly: Path,
+    contributions: Path,
+    components: Path,
+) -> Findings:
+    """Reads what the page needs. Raises BrickyardError naming a file that is missing."""
+    items = {stage: [stage] for stage in "dataset similarity partition assembly components lego".split()}
+    items |= {"zoo": sorted(zoo), "activations": sorted(zoo), "contributions": sorted(taken_apart)}
+    items["finetune"] = [f"r{rank}" for rank in sorted(ranks)]
+    found = {
+        stage: {name: artifacts.read_json(metrics / stage / f"{name}.json") for name in names}
+        for stage, names in items.items()
+    }
+    return Findings(
+        title=title,
+        zoo={name: zoo[name] for name in sorted(zoo)},
+        ranks=sorted(ranks),
+        metrics=found,
+        curves={rank: artifacts.read_json(metrics / "finetune" / f"r{rank}.curve.json") for rank in sorted(ranks)},
+        similarity=_text(similarity / "similarity.svg"),
+        partition=artifacts.read_json(partition),
+        assembly=artifacts.read_json(assembly / "assembly.json"),
+        candidates={r: artifacts.read_json(assembly / "candidates" / f"r{r}" / "recipe.json") for r in sorted(ranks)},
+        kept={name: _rows(contributions / name / "kept.csv") for name in sorted(taken_apart)},
+        components={
+            task: artifacts.read_json(components / task / "recipe.json") for task in found["components"]["components"]
+        },
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BrickyardError(f"{path} not found") from None
+
+
+def _rows(path: Path) -> list[Json]:
+    rows = csv.DictReader(_text(path).splitlines())
+    return [{**row, "channels": int(row["channels"]), "kept": int(row["kept"])} for row in rows]

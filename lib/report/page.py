@@ -1,0 +1,133 @@
+"""The page: charts and tables put into the template, one self-contained HTML file."""
+
+from math import floor
+from pathlib import Path
+from typing import get_args
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from lib.report import charts, tables
+from lib.report.charts import Dot, Profile
+from lib.report.diagram import pipeline
+from lib.report.figures import PALETTE, inline
+from lib.report.findings import Findings
+
+PANELS = 8  # learning curves shown, at most
+
+
+def render(findings: Findings) -> str:
+    """The page as HTML; the same findings give the same text. Names are escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "template"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": tables.percent, "count": tables.count, "amount": tables.amount}
+    shown, folded = tables.pool(findings)
+    head = tables.headline(findings)
+    images = findings.single("dataset")["images"]["test"]
+    return environment.get_template("page.html.jinja").render(
+        findings=findings,
+        css=Markup(environment.get_template("page.css").render()),
+        head=head,
+        images=images,
+        error=tables.standard_error(head["best"]["test"], images),
+        pipelines=[Markup(pipeline(notes(findings), tall)) for tall in (False, True)],
+        zoo=tables.zoo(findings),
+        heat_map=_picture(findings.similarity, "cka", "CKA between all pairs of nodes"),
+        bars=tables.bars(findings),
+        candidates=[(row, tables.drawn(findings, row["rank"]), tables.head(findings, row["rank"])) for row in tables.tuned(findings)],
+        pool=shown,
+        folded=folded,
+        tuned=tables.tuned(findings),
+        scatter=_scatter(findings),
+        curves=_curves(findings),
+        profiles=_profiles(findings),
+        components=tables.components(findings),
+        colours=len(PALETTE),
+    )
+
+
+def notes(findings: Findings) -> dict[str, str]:
+    """A few words under each stage of the diagram."""
+    images = findings.single("dataset")["images"]
+    probes = next(iter(findings.metrics["activations"].values()))["images"]
+    return {
+        "dataset": f"{images['train'] + images['validation'] + images['test']:,} images",
+        "zoo": f"{len(findings.zoo)} networks",
+        "activations": f"{probes:,} images",
+        "similarity": f"{findings.single('similarity')['nodes']:,} nodes",
+        "partition": f"K = {findings.partition['num_blocks']} blocks",
+        "assembly": _plural(len(findings.assembly["candidates"]), "candidate"),
+        "finetune": f"{len(findings.ranks)} tuned",
+        "contributions": _plural(len(findings.kept), "network"),
+        "components": _plural(len(findings.components), "component"),
+        "lego": "1 classifier",
+        "report": "this page",
+    }
+
+
+def dots(findings: Findings, cost: str) -> list[Dot]:
+    """Zoo networks as used for the task, and every tuned candidate after each protocol and from scratch."""
+    models = findings.single("assembly")["controls"]["zoo"]["models"]
+    found = [Dot(name, models[name][cost], models[name]["test"], models[name]["head"]) for name in findings.zoo]
+    for row in tables.tuned(findings):
+        for kind in get_args(charts.Kind):
+            if row["scores"].get(kind) is not None:
+                found.append(Dot(f"r{row['rank']}", row[cost], row["scores"][kind], kind, row["rank"]))
+    return found
+
+
+def kept_channels(findings: Findings, network: str) -> Profile:
+    """Shares over the classes of `network`, and of the components cut out of it, in the order of its layers."""
+    shares: dict[str, list[float]] = {}
+    channels = {}
+    for row in findings.kept[network]:
+        shares.setdefault(row["layer"], []).append(row["kept"] / row["channels"])
+        channels[row["layer"]] = row["channels"]
+    cut = {
+        task: tuple(len(recipe["kept"][layer]) / channels[layer] for layer in shares)
+        for task, recipe in findings.components.items()
+        if recipe["source"]["name"] == network and set(shares) <= set(recipe["kept"])
+    }
+    mean = tuple(sum(values) / len(values) for values in shares.values())
+    least, most = tuple(map(min, shares.values())), tuple(map(max, shares.values()))
+    return Profile(tuple(shares), mean, least, most, cut)
+
+
+def _scatter(findings: Findings) -> list[Markup]:
+    budget = findings.assembly["budget"]
+    pictures = []
+    for cost, unit, size in (("params", "parameters", 1), ("macs", "MACs an image", 1)):
+        found = dots(findings, cost)
+        largest = max(dot.x for dot in found)
+        size, letter = next(((s, c) for s, c in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if largest >= s), (1, ""))
+        scaled = [Dot(d.name, d.x / size, d.accuracy, d.kind, d.rank) for d in found]
+        limit = None if budget[cost] is None else budget[cost] / size
+        svg = charts.scatter(scaled, limit, f"{unit}, {letter}" if letter else unit)
+        pictures.append(_picture(svg, f"cost-{cost}", f"Test accuracy against {unit}"))
+    return pictures
+
+
+def _curves(findings: Findings) -> list[Markup]:
+    ranks = [rank for rank in findings.ranks if findings.curves[rank]][:PANELS]
+    lowest = min((row["validation_accuracy"] for rank in ranks for row in findings.curves[rank]), default=0)
+    bottom = max(0, 5 * floor(lowest / 5) - 5)
+    svgs = {rank: charts.curves(findings.curves[rank], f"r{rank}", bottom) for rank in ranks}
+    return [_picture(svg, f"curve-{rank}", f"Learning curves of r{rank}") for rank, svg in svgs.items()]
+
+
+def _profiles(findings: Findings) -> list[Markup]:
+    svgs = [charts.profile(kept_channels(findings, name), name) for name in findings.kept]
+    return [_picture(svg, f"kept-{i}", "Share of channels kept by layer") for i, svg in enumerate(svgs)]
+
+
+def _picture(svg: str, name: str, description: str) -> Markup:
+    return Markup(inline(svg, name, description))
+
+
+def _plural(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,161 @@
+"""The tables of the page and its headline: plain values picked from the findings; formats for the template."""
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import Any
+
+from lib.report.findings import Findings, Json
+
+PROTOCOLS = ("untrained", "frozen", "full")  # in the order in which a candidate goes through them
+MISSING = "–"
+SHOWN = 16  # rows of the pool before the rest is folded away
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A value that is in percent already; a dash for None."""
+    return MISSING if value is None else f"{value:.{digits}f}\u202f%"
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands separators; a dash for None."""
+    return MISSING if value is None else f"{value:,.0f}"
+
+
+def amount(value: float | None) -> str:
+    """Three significant digits with k, M or G; a dash for None."""
+    if value is None:
+        return MISSING
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= 0.9995 * size:
+            digits = max(0, 2 - len(f"{abs(value) / size:.0f}") + 1)
+            return f"{value / size:.{digits}f}\u202f{unit}"
+    return f"{value:.0f}"
+
+
+def shortened(names: Sequence[str], most: int = 8) -> str:
+    """Names in a row, the first of them only where there are many."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[: most - 2])} … {names[-1]} ({len(names):,} classes)"
+
+
+def tuned(findings: Findings) -> list[Json]:
+    """One row a tuned candidate; `last`: the protocol it ended with, `validation` and `test`: its accuracy then."""
+    rows = []
+    for rank in findings.ranks:
+        scores = findings.metrics["finetune"][f"r{rank}"]
+        last = [protocol for protocol in PROTOCOLS if protocol in scores["test"]][-1]
+        rows.append(
+            {
+                "rank": rank,
+                "blocks": findings.metrics["finetune"][f"r{rank}"]["blocks"].split(" > "),
+                "params": scores["params"],
+                "macs": scores["macs"],
+                "scores": {key: scores["test"].get(key) for key in (*PROTOCOLS, "scratch")},
+                "last": last,
+                "validation": scores["validation"][last],
+                "test": scores["test"][last],
+            }
+        )
+    return rows
+
+
+def headline(findings: Findings) -> Json:
+    """The tuned candidate that is best on validation images, the assembled classifier, and the controls of both."""
+    controls = findings.single("assembly")["controls"]
+    best = max(tuned(findings), key=lambda row: (row["validation"], -row["rank"]))
+    return {
+        "best": best,
+        "in_budget": controls["zoo"]["best_within_budget"],
+        "random": controls["random_assembly"],
+        "lego": findings.single("lego"),
+    }
+
+
+def zoo(findings: Findings) -> list[Json]:
+    """One row a zoo network: on its own classes, and as it would be used for the task."""
+    used = findings.single("assembly")["controls"]["zoo"]["models"]
+    return [
+        {"name": name, "entry": entry, "own": findings.metrics["zoo"][name], "used": used[name]}
+        for name, entry in findings.zoo.items()
+    ]
+
+
+def pool(findings: Findings) -> tuple[list[Json], list[Json]]:
+    """The re-ranked candidates: those shown at once and the rest; `rank` where a candidate was tuned."""
+    rows = [
+        {**row, "place": place, "tuned": place in findings.ranks}
+        for place, row in enumerate(findings.assembly["candidates"], start=1)
+    ]
+    return rows[:SHOWN], rows[SHOWN:]
+
+
+def bars(findings: Findings) -> list[Json]:
+    """One row a network: its blocks {set, first, last (nodes, from 1), nodes, similarity, anchor}."""
+    rows = []
+    for name, model in findings.partition["models"].items():
+        blocks = []
+        for block, start, stop in zip(model["blocks"], model["cuts"][:-1], model["cuts"][1:], strict=True):
+            anchor = findings.partition["anchors"][block["set"]] == name
+            blocks.append({**block, "first": start + 1, "last": stop, "anchor": anchor})
+        rows.append({"name": name, "blocks": blocks, "nodes": model["cuts"][-1]})
+    return rows
+
+
+def drawn(findings: Findings, rank: int) -> list[Json]:
+    """A reassembled network from the image to its head: blocks {source, set, first, last, nodes, joined} and stitches
+    {source, target: in words}. A run of nodes that spans several sets is shown as one block a set, `joined`.
+    """
+    parts: list[Json] = []
+    for part in findings.candidates[rank]["parts"]:
+        if part["kind"] == "stitch":
+            parts.append({"kind": "stitch", "source": _layout(part["source"]), "target": _layout(part["target"])})
+            continue
+        inside = [
+            block
+            for row in bars(findings)
+            if row["name"] == part["source"]
+            for block in row["blocks"]
+            if part["start"] < block["first"] and block["last"] <= part["stop"]
+        ]
+        parts += [
+            {"kind": "block", "source": part["source"], "joined": i > 0, **block} for i, block in enumerate(inside)
+        ]
+    return parts
+
+
+def head(findings: Findings, rank: int) -> str:
+    """The head of a reassembled network in words."""
+    kept = findings.candidates[rank]["head"]
+    return f"head of {kept}" if isinstance(kept, str) else "new linear head"
+
+
+def components(findings: Findings) -> list[Json]:
+    """One row a task: source, classes, size, and what is measured: accuracy, or AUROC for a single class."""
+    rows = []
+    for task, scores in findings.single("components").items():
+        recipe = findings.components[task]
+        measured: dict[str, float | None] = scores.get("accuracy") or scores["auroc"]
+        form = (lambda v: percent(v)) if "accuracy" in scores else (lambda v: f"AUROC {v:.3f}" if v else MISSING)
+        rows.append(
+            {
+                "task": task,
+                "source": recipe["source"]["name"],
+                "classes": shortened(recipe["classes"]),
+                "scores": {key: form(value) for key, value in measured.items()},
+                **{key: scores[key] for key in ("params", "macs", "share")},
+            }
+        )
+    return rows
+
+
+def standard_error(accuracy: float, images: int) -> float | None:
+    """Of an accuracy in percent, binomial; None where it says nothing (0 or 100 %)."""
+    return sqrt(accuracy * (100 - accuracy) / images) if 0 < accuracy < 100 else None
+
+
+def _layout(layout: dict[str, Any]) -> str:
+    """E.g. 64 channels, 4×4; pooled layouts have no grid."""
+    if layout["kind"] == "pooled":
+        return f"{layout['channels']}"
+    return f"{layout['channels']} × {layout['height']}×{layout['width']}"

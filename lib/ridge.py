@@ -1,0 +1,53 @@
+"""Ridge regression in closed form, from sums that grow batch by batch."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+class NormalEquations:
+    """Sums of a linear regression Y ~ X W + b, in float64: X [n, p], Y [n, q] arrive in batches of rows."""
+
+    def __init__(self, inputs: int, outputs: int):
+        self.count = 0
+        self._xx = torch.zeros(inputs, inputs, dtype=torch.float64)
+        self._xy = torch.zeros(inputs, outputs, dtype=torch.float64)
+        self._yy = torch.zeros(outputs, dtype=torch.float64)
+        self._x = torch.zeros(inputs, dtype=torch.float64)
+        self._y = torch.zeros(outputs, dtype=torch.float64)
+
+    def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        """Adds rows; products within a batch are taken in the tensors' own precision."""
+        self.count += len(x)
+        self._xx += (x.T @ x).double()
+        self._xy += (x.T @ y).double()
+        self._yy += y.double().square().sum(0)
+        self._x += x.double().sum(0)
+        self._y += y.double().sum(0)
+
+    def solve(self, ridge: float, match_variance: bool = False) -> "Fit":
+        """The least-squares fit with a penalty on W of `ridge` times the mean diagonal of the centred X'X; b is free.
+
+        `match_variance` scales each output so that its fitted variance is that of Y (least squares shrinks it).
+        """
+        mean_x, mean_y = self._x / self.count, self._y / self.count
+        xx = self._xx - self.count * torch.outer(mean_x, mean_x)
+        xy = self._xy - self.count * torch.outer(mean_x, mean_y)
+        tss = (self._yy - self.count * mean_y.square()).clamp_min(0)
+        penalty = ridge * xx.diagonal().mean().clamp_min(1e-12)
+        weight = torch.linalg.solve(xx + penalty * torch.eye(len(xx), dtype=xx.dtype), xy)
+        fitted = (weight * (xx @ weight)).sum(0)
+        rss = (tss - 2 * (weight * xy).sum(0) + fitted).sum()
+        r2 = 1 - float(rss / tss.sum()) if tss.sum() > 0 else 1.0
+        if match_variance:
+            weight = weight * torch.where(fitted > 0, (tss / fitted).sqrt(), 1.0)
+        return Fit(weight.float(), (mean_y - mean_x @ weight).float(), r2)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """weight: W [p, q]; bias: b [q]; r2: 1 - sum RSS / sum TSS over all outputs, before any matching of variances."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    r2: float

@@ -1,0 +1,31 @@
+"""Stage `activations`: one network as a chain, and its activations on the probe images."""
+
+from pathlib import Path
+
+import torch
+
+from lib import artifacts, data
+from lib import zoo as lib_zoo
+from lib.chain import Chain
+from lib.dery import activations
+from lib.params.activations import Activations
+from lib.params.base import read
+from lib.params.run import Run
+from stages import prepare, run
+
+
+def main(dataset: Path, zoo: Path, out: Path, metrics: Path) -> None:
+    """Cuts the network in `zoo`, writes chain.json and activations.safetensors ([n, channels] a node)."""
+    params = read("activations", Activations)
+    prepare(read("run", Run))
+    images = data.load(dataset)
+    model, card = lib_zoo.load(zoo)
+    probe = data.Loader(images.images, images.probe, card.input.transform(), params.batch_size)
+    chain = Chain(card.name, model, torch.zeros(2, *card.input.shape))
+    matrices = activations.pooled(chain, probe)
+    activations.save(out, chain, matrices, images.probe)
+    artifacts.write_json(metrics, {"nodes": len(chain), "images": len(images.probe)})
+
+
+if __name__ == "__main__":
+    run(main)

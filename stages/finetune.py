@@ -1,0 +1,40 @@
+"""Stage `finetune`: tunes one candidate, first its stitches and head, then all of it, beside the same from scratch."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from lib import artifacts, data
+from lib.dery import network, tuning
+from lib.params.base import read
+from lib.params.finetune import Finetune
+from lib.params.run import Run
+from lib.params.training import Training
+from stages import prepare, run
+
+
+def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) -> None:
+    """Writes the tuned network to `out`, its accuracy after each protocol to `metrics`, one row an epoch to `curve`."""
+    run_params = read("run", Run)
+    protocols = {name: read(f"finetune.{name}", Training, within=Finetune) for name in ("frozen", "full")}
+    device = prepare(run_params)
+    images = data.load(dataset)
+    model, recipe = network.load(candidate)
+    tuned = tuning.tune(model.to(device), recipe, images, protocols, run_params.seed)
+    scratch = network.build(recipe).to(device)
+    control = tuning.tune(scratch, recipe, images, {"scratch": tuning.from_scratch(protocols)}, run_params.seed)
+    saved = network.save(out, model.cpu(), replace(recipe, tuning=tuple(protocols)))
+    artifacts.write_json(
+        metrics,
+        {
+            "blocks": " > ".join(recipe.blocks()),
+            "params": saved.cost.params,
+            "macs": saved.cost.macs,
+            "test": {**tuned.test, "scratch": control.test["scratch"]},
+            "validation": {**tuned.validation, "scratch": control.validation["scratch"]},
+        },
+    )
+    artifacts.write_json(curve, tuned.curve + control.curve)
+
+
+if __name__ == "__main__":
+    run(main)

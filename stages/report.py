@@ -1,0 +1,48 @@
+"""Stage `report`: one self-contained page that shows what the other stages found."""
+
+from pathlib import Path
+
+from lib import artifacts
+from lib.params.base import read
+from lib.params.contributions import Contributions
+from lib.params.finetune import Finetune, Ranks
+from lib.params.report import Report
+from lib.params.zoo import Zoo, ZooModel
+from lib.report import findings, page
+from stages import run
+
+
+def main(
+    metrics: Path, similarity: Path, partition: Path, assembly: Path, contributions: Path, components: Path, out: Path
+) -> None:
+    """Writes report.html to `out`."""
+    models = read("zoo", Zoo).models
+    ranks = read("finetune.ranks", Ranks, within=Finetune)
+    taken_apart = read("contributions.models", list[str], within=Contributions)
+    artifacts.keep_only(metrics / "zoo", models)
+    artifacts.keep_only(metrics / "activations", models)
+    artifacts.keep_only(metrics / "finetune", (f"r{rank}" for rank in ranks))
+    artifacts.keep_only(metrics / "contributions", taken_apart)
+    artifacts.keep_only(contributions, taken_apart)
+    found = findings.gather(
+        title=read("report", Report).title,
+        zoo={name: entry(model) for name, model in models.items()},
+        ranks=ranks,
+        taken_apart=taken_apart,
+        metrics=metrics,
+        similarity=similarity,
+        partition=partition,
+        assembly=assembly,
+        contributions=contributions,
+        components=components,
+    )
+    artifacts.write_text(out / "report.html", page.render(found))
+
+
+def entry(model: ZooModel) -> findings.Entry:
+    """What the page says of a zoo entry."""
+    return findings.Entry(model.timm or str(model.factory), model.weights, model.classes)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,74 @@
+"""The three stages in one process, on a few real digits and pico networks."""
+
+from pathlib import Path
+
+import pandas
+import pytest
+
+from lib import artifacts
+from lib.errors import BrickyardError
+from lib.mda import components as lib_components
+from lib.mda import lego as lib_lego
+from stages import components, contributions, dataset, lego, zoo
+
+FACTORY = Path(__file__).parents[2] / "data/models/plain_cnn.py"
+PARAMS = """
+run: {seed: 0, threads: 1}
+dataset: {source: digits, path: data, name: null, image_size: 8, validation: 0.1, test: 0.3, probe_images: 8}
+zoo:
+  training: {epochs: 6, batch_size: 64, learning_rate: 1.0e-2, weight_decay: 0.05, warmup: 0.1, label_smoothing: 0.1}
+  models:
+    low: {factory: "FILE:plain_cnn", kwargs: {widths: [[12], [12]]}, weights: train, classes: 0-4, input_size: 8}
+    high: {factory: "FILE:plain_cnn", kwargs: {widths: [[12], [12]]}, weights: train, classes: 5-9, input_size: 8}
+contributions:
+  models: [low, high]
+  images_per_class: 20
+  conv: {alpha: 0.3, beta: 0.2}
+  linear: {alpha: 0.4, beta: 0.3}
+  batch_size: 64
+components:
+  tasks:
+    few: {model: low, classes: "1,3"}
+    one: {model: low, classes: "0"}
+    upper: {model: high, classes: 5-9}
+lego: {components: [upper, few], scaling: winning_score, scaling_images_per_class: 20}
+"""
+
+
+def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = PARAMS.replace("FILE", str(FACTORY))
+    Path("params.yaml").write_text(params)
+    dataset.main(Path("dataset"), Path("dataset.json"))
+    for model in ("low", "high"):
+        zoo.main(Path("dataset"), model, Path("zoo", model), Path("m.json"), Path("c.json"))
+        out = Path("contributions", model)
+        contributions.main(Path("dataset"), Path("zoo", model), model, out, Path(f"{model}.json"))
+    masks = artifacts.read_tensors(Path("contributions/low/masks.safetensors"))
+    assert masks["0.0"].shape == (5, 12) and masks["0.0"].any(1).all()
+    table = pandas.read_csv("contributions/low/kept.csv")
+    assert list(table.columns) == ["class", "layer", "channels", "kept"] and len(table) == 10
+    assert 0 < artifacts.read_json(Path("low.json"))["overall"] < 1
+
+    Path("zoo/removed").mkdir()
+    components.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("components.json"))
+    assert not Path("zoo/removed").exists()
+    found = artifacts.read_json(Path("components.json"))
+    assert found["few"]["accuracy"]["source_restricted"] > 80 and found["few"]["share"] < 1
+    assert set(found["one"]["auroc"]) == {"source_all", "source_restricted", "component"}
+
+    lego.main(Path("dataset"), Path("zoo"), Path("components"), Path("lego"), Path("lego.json"))
+    _, recipe = lib_lego.load(Path("lego/network"))
+    assert recipe.classes == ("5", "6", "7", "8", "9", "1", "3")
+    assert recipe.factors != (1.0,) * 7
+    result = artifacts.read_json(Path("lego.json"))
+    assert result["accuracy"]["sources"] > 50 and result["params"] > result["parts_params"]
+    assert result["accuracy"]["mean_component"] == pytest.approx(
+        (found["few"]["accuracy"]["component"] + found["upper"]["accuracy"]["component"]) / 2
+    )
+    _, few = lib_components.load(Path("components/few"))
+    assert few.classes == ("1", "3") and few.source.name == "low"
+
+    Path("params.yaml").write_text(params.replace('"1,3"', '"1,7"'))
+    with pytest.raises(BrickyardError, match=r"components\.tasks\.few: low does not know class '7'"):
+        components.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("again"), Path("again.json"))

@@ -1,0 +1,169 @@
+"""The whole DAG through DVC, once from nothing and once with a changed parameter, on pico networks."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lib import artifacts, cost
+from lib.dery import network
+from tests.stages.imports import ROOT
+
+pytestmark = pytest.mark.timeout(600)
+AFTER_PARTITION = {"partition", "assembly", "finetune", "report"}
+
+
+def _dvc(repo: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=repo, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def _ran(output: str) -> list[str]:
+    """The stages that a repro ran, or would run."""
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
+def _edit(repo: Path, old: str, new: str) -> None:
+    file = repo / "params.yaml"
+    assert file.read_text().count(old) == 1
+    file.write_text(file.read_text().replace(old, new))
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with pico params and everything made."""
+    repo = tmp_path_factory.mktemp("repo")
+    for name in ("lib", "stages", "data", "tests"):
+        shutil.copytree(ROOT / name, repo / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, repo / name)
+    shutil.copy(ROOT / "tests" / "stages" / "pico.yaml", repo / "params.yaml")
+    subprocess.run(["git", "init", "-q"], cwd=repo, check=True)
+    _dvc(repo, "init", "-q")
+    _dvc(repo, "config", "core.analytics", "false")
+    stages = {name.split("@")[0] for name in _ran(_dvc(repo, "repro"))}
+    assert {"dataset", "zoo", "contributions", "lego", "report"} <= stages
+    return repo
+
+
+def test_a_second_repro_runs_nothing(repo: Path) -> None:
+    assert _ran(_dvc(repo, "repro")) == []
+
+
+def test_artifacts_hold_what_was_promised(repo: Path) -> None:
+    metrics = json.loads((repo / "metrics/assembly/assembly.json").read_text())
+    assert {"random_assembly", "zoo"} <= set(metrics["controls"])
+    tuned = json.loads((repo / "metrics/finetune/r1.json").read_text())
+    assert set(tuned["test"]) == {"untrained", "frozen", "full", "scratch"}
+    assert "<svg" in (repo / "artifacts/similarity/similarity.svg").read_text()
+    page = (repo / "artifacts/report/report.html").read_text()
+    assert "Pico" in page
+
+
+def test_the_network_keeps_its_budget_when_counted_anew(repo: Path) -> None:
+    model, recipe = network.load(repo / "artifacts/assembly/candidates/r1")
+    counted = cost.count(model, recipe.input.shape)
+    assert counted.params <= 20_000
+    assert counted == recipe.cost
+    saved = artifacts.read_tensors(repo / "artifacts/assembly/candidates/r1/model.safetensors")
+    assert counted.params == sum(saved[name].numel() for name, _ in model.named_parameters())
+    assert len({part["source"] for part in recipe.parts if part["kind"] == "block"}) >= 2
+
+
+def test_predict_names_a_class_for_every_image(repo: Path) -> None:
+    from PIL import Image
+
+    (repo / "pictures").mkdir()
+    for i in range(2):
+        Image.new("RGB", (20 + i, 30), (90 * i, 0, 0)).save(repo / "pictures" / f"{i}.png")
+    for made in ("finetune/r1", "zoo/residual", "components/low", "lego/network"):
+        done = subprocess.run(
+            [sys.executable, "-m", "stages.predict", f"artifacts/{made}", "pictures"],
+            cwd=repo,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        lines = [line.split("\t") for line in done.stdout.splitlines()]
+        assert [Path(file).name for file, _, _ in lines] == ["0.png", "1.png"]
+        assert all(name in "0123456789" and 0 < float(share) <= 100 for _, name, share in lines)
+
+
+def test_a_wrong_value_is_one_line_and_nothing_is_lost(repo: Path) -> None:
+    before = (repo / "params.yaml").read_text()
+    _edit(repo, "start: input", "start: middle")
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.partition", "--similarity", "x", "--out", "y", "--metrics", "z"],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (repo / "params.yaml").write_text(before)
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "partition: params.yaml: partition.start = 'middle': should be 'input' or 'first_output'"
+    )
+
+
+def test_more_ranks_than_candidates_is_an_error_that_names_ranks(repo: Path) -> None:
+    before = (repo / "params.yaml").read_text()
+    _edit(repo, "ranks: [1]", "ranks: [1, 9]")
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "-s", "assembly"], cwd=repo, capture_output=True, text=True, check=False
+    )
+    (repo / "params.yaml").write_text(before)
+    assert done.returncode != 0
+    assert "finetune.ranks asks for r9, but" in done.stderr
+    _dvc(repo, "checkout")
+
+
+def test_a_changed_parameter_reruns_what_follows_and_nothing_else(repo: Path) -> None:
+    """The second run through DVC; going back afterwards runs nothing and restores the very same lock."""
+    lock = (repo / "dvc.lock").read_text()
+    _edit(repo, "num_blocks: 2", "num_blocks: 3")
+    ran = _ran(_dvc(repo, "repro"))
+    assert {name.split("@")[0] for name in ran} == AFTER_PARTITION
+    assert (repo / "dvc.lock").read_text() != lock
+    _edit(repo, "num_blocks: 3", "num_blocks: 2")
+    assert _ran(_dvc(repo, "repro")) == []
+    assert (repo / "dvc.lock").read_text() == lock
+
+
+def test_a_changed_zoo_entry_reruns_that_network_and_the_fan_ins(repo: Path) -> None:
+    before = (repo / "params.yaml").read_text()
+    _edit(repo, "factory: tests.pico:PicoResNet", "factory: tests.pico:PicoResNet\n      training: {epochs: 2}")
+    would = set(_ran(_dvc(repo, "repro", "--dry")))
+    (repo / "params.yaml").write_text(before)
+    single = {name for name in would if name.startswith(("zoo@", "activations@", "contributions@"))}
+    assert single == {"zoo@residual", "activations@residual"}
+    assert {"similarity", "partition", "assembly", "components", "report"} <= would
+    assert "dataset" not in would
+
+
+def test_a_damaged_artifact_is_refused_by_name(repo: Path) -> None:
+    file = repo / "artifacts/similarity/similarity.safetensors"
+    tensors = artifacts.read_tensors(file)
+    file.unlink()
+    artifacts.write_tensors(file, tensors)
+    data = bytearray(file.read_bytes())
+    data[-9] ^= 4
+    file.write_bytes(data)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.partition", "--similarity", str(file.parent), "--out", "y", "--metrics", "z"],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "similarity.safetensors is damaged" in done.stderr
+    assert isinstance(tensors["similarity"], torch.Tensor)

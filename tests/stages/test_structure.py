@@ -1,0 +1,109 @@
+"""The house holds: stage = script = section = folder, deps name the code, params name what is read, the lock is true."""
+
+import ast
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from lib.params.base import SECTIONS
+from tests.stages.imports import ROOT, imported_files
+
+DVC: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+STAGES = {name: stage.get("do", stage) for name, stage in DVC.items()}
+COMMANDS = {"predict"}  # scripts that are not stages
+
+
+def test_stage_is_script_is_section() -> None:
+    scripts = {file.stem for file in (ROOT / "stages").glob("*.py")} - {"__init__"} - COMMANDS
+    assert set(STAGES) == scripts == set(SECTIONS) - {"run"}
+    assert list(YAML(typ="safe").load(ROOT / "params.yaml")) == list(SECTIONS)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_outputs_lie_in_the_stages_own_folders(name: str) -> None:
+    stage = STAGES[name]
+    assert f"python -m stages.{name} " in stage["cmd"]
+    for out in stage["outs"]:
+        assert isinstance(out, str), "outs are cached"
+        assert out.split("/")[:2] == ["artifacts", name]
+    for entry in [*stage.get("metrics", []), *stage.get("plots", [])]:
+        ((path, options),) = entry.items()
+        assert path.split("/")[:2] == ["metrics", name]
+        assert options["cache"] is False
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_path_of_the_command_is_a_dependency_or_an_output(name: str) -> None:
+    stage = STAGES[name]
+    known = {*stage["deps"], *stage["outs"]}
+    known |= {path for entry in [*stage.get("metrics", []), *stage.get("plots", [])] for path in entry}
+    used = {word for word in stage["cmd"].split() if word == "metrics" or word.startswith(("artifacts/", "metrics/"))}
+    assert used <= known
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_name_every_file_that_the_stage_runs(name: str) -> None:
+    listed = {dep for dep in STAGES[name]["deps"] if dep.startswith(("lib/", "stages/"))}
+    assert sorted(listed) == sorted(imported_files(ROOT / "stages" / f"{name}.py"))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_params_are_those_that_the_stage_reads(name: str) -> None:
+    tree = ast.parse((ROOT / "stages" / f"{name}.py").read_text())
+    read: set[str] = set()
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "read":
+            read |= _keys(call.args[0])
+    listed = {re.sub(r"\$\{\w+\}", "*", key) for key in STAGES[name]["params"]}
+    assert {re.sub(r"\.(frozen|full)$", ".*", key) for key in listed} == read
+
+
+def _keys(argument: ast.expr) -> set[str]:
+    """A constant key, or an f-string with `*` for what is filled in."""
+    if isinstance(argument, ast.Constant):
+        return {str(argument.value)}
+    assert isinstance(argument, ast.JoinedStr)
+    return {"".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in argument.values)}
+
+
+def test_the_committed_lock_is_of_this_code() -> None:
+    lock = YAML(typ="safe").load(ROOT / "dvc.lock")["stages"]
+    assert {name.split("@")[0] for name in lock} == set(STAGES)
+    for stage, entry in lock.items():
+        for dep in entry["deps"]:
+            if dep["path"].startswith(("lib/", "stages/")):
+                actual = hashlib.md5((ROOT / dep["path"]).read_bytes()).hexdigest()
+                assert dep["md5"] == actual, f"{stage}: {dep['path']} has changed since dvc.lock was made: dvc repro"
+
+
+def test_the_committed_lock_is_of_these_params() -> None:
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    for stage, entry in YAML(typ="safe").load(ROOT / "dvc.lock")["stages"].items():
+        for key, value in entry["params"]["params.yaml"].items():
+            current: Any = params
+            for part in key.split("."):
+                current = current[part]
+            assert current == value, f"{stage}: {key} has changed since dvc.lock was made: dvc repro"
+
+
+@pytest.mark.parametrize("wing", ["dery", "mda"])
+def test_no_import_runs_from_one_wing_to_the_other_or_up_from_the_ground_floor(wing: str) -> None:
+    other = {"dery": "mda", "mda": "dery"}[wing]
+    for file in [*(ROOT / "lib" / wing).glob("*.py")]:
+        assert not re.search(rf"\blib\.({other}|report)\b", file.read_text()), file
+    for file in [*(ROOT / "lib").glob("*.py"), *(ROOT / "lib" / "params").glob("*.py")]:
+        assert not re.search(r"\blib\.(dery|mda|report)\b", file.read_text()), file
+
+
+def test_no_wall_clock_reaches_an_artifact() -> None:
+    for file in [*(ROOT / "lib").rglob("*.py"), *(ROOT / "stages").glob("*.py")]:
+        assert not re.search(r"\b(time\.time|perf_counter|datetime|process_time)\b", file.read_text()), file
+
+
+def test_lib_is_not_ignored_by_git() -> None:
+    patterns = Path(ROOT / ".gitignore").read_text().split()
+    assert not any(pattern.strip("/") == "lib" for pattern in patterns)

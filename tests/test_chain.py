@@ -1,0 +1,100 @@
+"""Chains: exactness, the nodes that are found, costs that add up, layouts."""
+
+import pytest
+import torch
+from torch import nn
+
+from lib import cost
+from lib.chain import Chain
+from lib.errors import BrickyardError
+from lib.layout import Layout
+from tests import pico
+
+IMAGES = torch.rand(3, *pico.IMAGE)
+NODES = {
+    "resnet": (pico.PicoResNet, ["stages.0.0", "stages.0.1", "stages.1.0", "stages.1.1"]),
+    "inception": (pico.PicoInception, ["blocks.0", "blocks.1", "blocks.2"]),
+    "vit": (pico.PicoViT, ["blocks.0", "blocks.1", "blocks.2"]),
+    "plain": (pico.plain, ["0", "3", "7"]),
+}
+
+
+def chain_of(name: str) -> tuple[nn.Module, Chain]:
+    model = pico.alive(NODES[name][0]())
+    return model, Chain(name, model, IMAGES)
+
+
+@pytest.mark.parametrize("name", NODES)
+@torch.no_grad()
+def test_nodes_one_after_another_are_the_model_bit_for_bit(name: str) -> None:
+    model, chain = chain_of(name)
+    assert [node.name for node in chain.nodes] == NODES[name][1]
+    *_, last = chain.walk(IMAGES)
+    assert torch.equal(chain.head(last), model(IMAGES))
+    for cut in range(1, len(chain)):
+        assert torch.equal(chain.head(chain[cut : len(chain)](chain[0:cut](IMAGES))), model(IMAGES))
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_costs_of_nodes_and_head_add_up_to_the_model(name: str) -> None:
+    model, chain = chain_of(name)
+    assert chain.cost(0, len(chain)) + chain.head_cost == cost.count(model, pico.IMAGE)
+
+
+@pytest.mark.parametrize("name", NODES)
+@torch.no_grad()
+def test_layouts_describe_what_crosses_each_boundary(name: str) -> None:
+    _, chain = chain_of(name)
+    for node, x in zip(chain.nodes, chain.walk(IMAGES), strict=True):
+        assert tuple(x.shape[1:]) == node.output.shape
+
+
+def test_a_vit_has_a_prefix_token_on_a_square_grid() -> None:
+    _, chain = chain_of("vit")
+    assert chain.nodes[0].output == Layout("tokens", 8, 4, 4, prefix=1)
+
+
+@torch.no_grad()
+def test_no_cut_where_two_tensors_are_alive() -> None:
+    model = pico.TwoStreams().eval()
+    chain = Chain("two", model, IMAGES)
+    assert len(chain) == 2  # the first convolution, and everything until the streams meet again
+    assert chain.nodes[1].cost.params == cost.params(model.left) + cost.params(model.right)
+    *_, last = chain.walk(IMAGES)
+    assert torch.equal(chain.head(last), model(IMAGES))
+
+
+def test_blocks_keep_the_sources_parameters_and_names() -> None:
+    model, chain = chain_of("resnet")
+    block = chain[1:3]
+    own = dict(model.named_parameters())
+    names = dict(block.named_parameters())
+    assert set(names) == {name for name in own if name.startswith(("stages.0.1.", "stages.1.0."))}
+    assert all(own[name] is parameter for name, parameter in names.items())
+
+
+def test_in_place_activations_do_not_change_what_was_taken() -> None:
+    _, chain = chain_of("plain")
+    with torch.no_grad():
+        taken = [x.clone() for x in chain.walk(IMAGES)]
+        again = [chain[0 : i + 1](IMAGES) for i in range(len(chain))]
+    assert all(torch.equal(a, b) for a, b in zip(taken, again, strict=True))
+
+
+def test_data_dependent_control_flow_is_one_line() -> None:
+    class Choosy(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(BrickyardError, match=r"^choosy: cannot be traced") as caught:
+        Chain("choosy", Choosy(), IMAGES)
+    assert "\n" not in str(caught.value)
+
+
+def test_two_inputs_are_refused() -> None:
+    class Two(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return x + y
+
+    with pytest.raises(BrickyardError, match="takes 2 inputs"):
+        Chain("two", Two(), IMAGES)

@@ -1,0 +1,72 @@
+"""params.yaml: the committed file is valid, and each kind of mistake is one line that names its key."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib.errors import BrickyardError
+from lib.params.base import SECTIONS, read
+from lib.params.partition import Partition
+from lib.params.zoo import Zoo, ZooModel
+
+PARTITION = "partition: {num_blocks: 3, epsilon: 0.2, start: input, starts: 5, random_partitions: 5}\n"
+MISTAKES = [
+    ("num_blocks: 3", "num_blocks: 1", r"partition\.num_blocks = 1: should be greater than or equal to 2"),
+    ("num_blocks: 3", "num_blocks: three", r"partition\.num_blocks = 'three': should be a valid integer"),
+    ("start: input", "start: middle", r"partition\.start = 'middle': should be 'input' or 'first_output'"),
+    ("starts: 5, ", "", r"partition\.starts is missing"),
+    ("starts: 5, ", "starts: 5, stars: 6, ", r"partition\.stars: unknown key; allowed: epsilon, num_blocks, "),
+    ("partition:", "partitions:", r"partitions: unknown section; allowed: run, dataset, zoo"),
+    ("partition: {", "partition: {{", r"not valid YAML"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "message"), MISTAKES)
+def test_a_mistake_is_one_line(tmp_path: Path, right: str, wrong: str, message: str) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(PARTITION.replace(right, wrong))
+    with pytest.raises(BrickyardError, match=message) as caught:
+        read("partition", Partition, path=file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_yaml_is_read_as_dvc_reads_it(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(PARTITION.replace("0.2", "1e-1"))
+    assert read("partition", Partition, path=file).epsilon == 0.1
+
+
+def test_a_missing_file_or_key_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BrickyardError, match="run from the root"):
+        read("partition", Partition, path=tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("zoo: {models: {}}\n")
+    with pytest.raises(BrickyardError, match=r"zoo\.models\.resnet is missing"):
+        read("zoo.models.resnet", ZooModel, path=tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_committed_file_is_valid(section: str) -> None:
+    module = __import__(f"lib.params.{section}", fromlist=[section])
+    kind: Any = getattr(module, section.capitalize())
+    assert read(section, kind) == read(section, kind)
+
+
+def test_a_zoo_entry_names_one_architecture() -> None:
+    for entry, message in [
+        ({"weights": "train"}, "exactly one of timm and factory"),
+        ({"timm": "a", "factory": "b:c", "weights": "train"}, "exactly one of timm and factory"),
+        ({"factory": "b", "weights": "train"}, "must read path/to/file.py:function"),
+        ({"factory": "b:c", "weights": "pretrained"}, "pretrained is for timm"),
+        ({"timm": "a", "weights": "train", "classes": "own"}, "needs classes of the data set"),
+        ({"timm": "a", "weights": "train", "training": {"epoch": 3}}, r"training\.epoch: unknown key"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ZooModel.model_validate(entry)
+
+
+def test_an_entrys_training_overrides_the_default() -> None:
+    zoo = read("zoo", Zoo)
+    entry = ZooModel.model_validate({"timm": "resnet18", "weights": "train", "training": {"epochs": 99}})
+    assert entry.override(zoo.training) == zoo.training.model_copy(update={"epochs": 99})

@@ -1,0 +1,99 @@
+"""The zoo: entries become networks, cards come back, mistakes are named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lib import cost, zoo
+from lib.errors import BrickyardError
+from lib.params.zoo import ZooModel
+from tests import pico
+
+PLAIN = {"factory": "data/models/plain_cnn.py:plain_cnn", "kwargs": {"widths": [[4], [6]]}, "input_size": 16}
+
+
+def _entry(**fields: Any) -> ZooModel:
+    return ZooModel.model_validate({**PLAIN, "weights": "train", **fields})
+
+
+def test_a_saved_network_comes_back_with_its_card(tmp_path: Path) -> None:
+    model, architecture, expected = zoo.create("plain", _entry(), 3)
+    pico.alive(model)
+    card = zoo.Card(
+        "plain", architecture, expected, ("a", "b", "c"), "train", "MIT", cost.count(model, expected.shape), None
+    )
+    zoo.save(tmp_path, model, card)
+    again, read = zoo.load(tmp_path)
+    assert read == card
+    x = torch.rand(2, *expected.shape)
+    assert torch.equal(again(x), model(x))
+    assert (expected.size, expected.crop_pct) == (16, 1.0)
+
+
+def test_timm_by_name_with_arguments() -> None:
+    entry = ZooModel.model_validate(
+        {"timm": "resnet18", "kwargs": {"layers": [1, 1, 1, 1], "channels": [4, 4, 4, 8]}, "weights": "train"}
+    )
+    model, _, expected = zoo.create("r", entry, 5)
+    assert model(torch.rand(1, *expected.shape)).shape == (1, 5)
+    assert cost.params(model) < 50_000
+    assert expected.size == 224
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_local_checkpoint_fills_every_weight(tmp_path: Path, suffix: str) -> None:
+    source = pico.alive(zoo.create("plain", _entry(), 3)[0])
+    file = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save({"state_dict": {f"module.{k}": v for k, v in source.state_dict().items()}, "epoch": 3}, file)
+    else:
+        save_file(source.state_dict(), file)
+    model, _, _ = zoo.create("plain", _entry(weights=str(file)), 3)
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in source.state_dict().items())
+
+
+def test_own_classes_are_numbered() -> None:
+    model, _, expected = zoo.create("plain", _entry(weights="train"), 3)
+    assert zoo.own_classes(model, expected) == ("0", "1", "2")
+
+
+class _Exploding:
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path("exploded"),))
+
+
+def test_mistakes_name_the_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"a": _Exploding()}, tmp_path / "code.pth")
+    torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    (tmp_path / "damaged.safetensors").write_bytes(b"nothing")
+    (tmp_path / "factory.py").write_text("def broken(num_classes): raise RuntimeError('no luck')\ndef odd(num_classes): 3")
+    for fields, message in [
+        ({"factory": None, "timm": "resnet_18", "kwargs": {}}, "timm has no architecture 'resnet_18'; did you mean .*resnet18"),
+        ({"factory": None, "timm": "resnet18", "kwargs": {"colour": 1}}, "timm resnet18 with {'colour': 1}: TypeError"),
+        ({"weights": "nowhere.pth"}, "no file nowhere.pth; use train, pretrained or the path"),
+        ({"weights": str(tmp_path / "code.pth")}, r"code\.pth cannot be read"),
+        ({"weights": str(tmp_path / "other.pth")}, r"other\.pth does not fit"),
+        ({"weights": str(tmp_path / "damaged.safetensors")}, r"damaged\.safetensors cannot be read"),
+        ({"factory": f"{tmp_path}/factory.py:broken", "kwargs": {}}, "RuntimeError: no luck"),
+        ({"factory": f"{tmp_path}/factory.py:odd", "kwargs": {}}, "returned a NoneType, not an nn.Module"),
+        ({"factory": f"{tmp_path}/factory.py:missing"}, "has no function 'missing'"),
+        ({"factory": "nowhere.py:f"}, r"nowhere\.py not found"),
+        ({"factory": "no_such_package.x:f"}, "No module named 'no_such_package'"),
+    ]:
+        with pytest.raises(BrickyardError, match=message) as caught:
+            zoo.create("mine", _entry(**fields), 3)
+        assert str(caught.value).startswith("zoo.models.mine: ")
+        assert "\n" not in str(caught.value)
+    assert not Path("exploded").exists()
+
+
+def test_an_edited_factory_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "factory.py"
+    file.write_text("from torch import nn\ndef make(num_classes): return nn.Linear(3, num_classes)\n")
+    _, architecture, _ = zoo.create("mine", _entry(factory=f"{file}:make", kwargs={}), 3)
+    file.write_text(file.read_text() + "# edited\n")
+    with pytest.raises(BrickyardError, match="has changed since the network was made"):
+        architecture.build()
