@@ -5,7 +5,7 @@ from pathlib import Path
 from lib import artifacts
 from lib.params.base import read
 from lib.params.contributions import Contributions
-from lib.params.finetune import Finetune, Ranks
+from lib.params.finetune import Finetune
 from lib.params.report import Report
 from lib.params.zoo import Zoo, ZooModel
 from lib.report import findings, page
@@ -17,7 +17,7 @@ def main(
 ) -> None:
     """Writes report.html to `out`."""
     models = read("zoo", Zoo).models
-    ranks = read("finetune.ranks", Ranks, within=Finetune)
+    ranks = read("finetune.ranks", list[int], within=Finetune)
     taken_apart = read("contributions.models", list[str], within=Contributions)
     artifacts.keep_only(metrics / "zoo", models)
     artifacts.keep_only(metrics / "activations", models)
@@ -41,7 +41,8 @@ def main(
 
 def entry(model: ZooModel) -> findings.Entry:
     """What the page says of a zoo entry."""
-    return findings.Entry(model.timm or str(model.factory), model.weights, model.classes)
+    architecture = model.timm or f"{str(model.factory).rpartition(':')[2]} (factory)"
+    return findings.Entry(architecture, model.weights, model.classes)
 
 
 if __name__ == "__main__":

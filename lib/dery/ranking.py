@@ -63,7 +63,9 @@ def random_control(bricks: Bricks, paths: Iterable[Path], test: Measure) -> dict
 def zoo_control(
     bricks: Bricks, problem: AssemblyProblem, budget: Budget, validation: Measure, test: Measure
 ) -> dict[str, Any]:
-    """Every zoo network as it would be used for the task, and the best within the budget, chosen by validation."""
+    """Every zoo network as it would be used for the task, and the best within the budget, chosen by validation, ties
+    by fewer parameters.
+    """
     models: dict[str, dict[str, Any]] = {}
     for m, card in enumerate(bricks.cards):
         network, price = bricks.whole(m), problem.cost((m,) * len(problem.blocks))
@@ -76,7 +78,7 @@ def zoo_control(
             "test": test(network, card.input),
         }
     affordable = [name for name, model in models.items() if model["within_budget"]]
-    best = max(affordable, key=lambda name: models[name]["validation"]) if affordable else None
+    best = min(affordable, key=lambda name: (-models[name]["validation"], models[name]["params"]), default=None)
     return {"best_within_budget": {"model": best, **models[best]} if best else None, "models": models}
 
 

@@ -1,10 +1,13 @@
 """Class names: a data set numbers its classes in one way, a network and a task in others."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from lib import data
 from lib.errors import BrickyardError
-from lib.params.components import Task
+
+if TYPE_CHECKING:
+    from lib.params.components import Task
 
 
 def numbers(classes: Sequence[str], names: Sequence[str], who: str) -> list[int]:
@@ -20,7 +23,7 @@ def numbers(classes: Sequence[str], names: Sequence[str], who: str) -> list[int]
     return [list(names).index(name) for name in classes]
 
 
-def check_tasks(tasks: Mapping[str, Task], models: Sequence[str]) -> None:
+def check_tasks(tasks: Mapping[str, "Task"], models: Sequence[str]) -> None:
     """Raises BrickyardError naming a task whose network is not taken apart."""
     for name, task in tasks.items():
         if task.model not in models:

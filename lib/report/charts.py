@@ -10,17 +10,17 @@ from lib.report.figures import INK, MUTED, PALETTE, draw
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox
+    from matplotlib.transforms import Bbox, Transform
 
 Kind = Literal["own", "closed form", "untrained", "frozen", "full", "scratch"]
-MARKERS: dict[str, str] = {"own": "s", "closed form": "s", "untrained": "o", "frozen": "^", "full": "o", "scratch": "X"}
+MARKERS: dict[str, str] = {"own": "s", "closed form": "s", "untrained": "o", "frozen": "^", "full": "o", "scratch": "x"}
 HOLLOW = ("closed form", "untrained")
 TUNED = ("untrained", "frozen", "full")  # in the order in which a candidate goes through them
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A network in the scatter plot; kind: the head of a zoo network, the protocol of a reassembled one; rank: its r."""
+    """A network in the scatter plot; kind: the head of a zoo network, the protocol of another; rank: its r."""
 
     name: str
     x: float
@@ -37,8 +37,10 @@ class Dot:
 def scatter(dots: Sequence[Dot], limit: float | None, what: str) -> str:
     """Accuracy in percent against a cost; `limit`: the budget, a dashed line; `what`: the cost's name with its unit.
 
-    The dots of one reassembled network are joined. A name that finds no free place is left out.
+    The dots of one reassembled network are joined; networks that cost the same are moved apart a little. A name that
+    finds no free place is left out.
     """
+    shifts = _shifts(dots)
 
     def paint(figure: "Figure") -> None:
         axes = figure.add_subplot()
@@ -46,23 +48,31 @@ def scatter(dots: Sequence[Dot], limit: float | None, what: str) -> str:
         xs = [dot.x for dot in dots] + ([limit] if limit else [])
         if max(xs) > 12 * min(xs):
             axes.set_xscale("log")
+        places = {rank: axes.transData + _moved(figure, shift) for rank, shift in shifts.items()}
         for rank in sorted({dot.rank for dot in dots if dot.rank is not None}):
             line = [dot for kind in TUNED for dot in dots if dot.rank == rank and dot.kind == kind]
-            axes.plot([d.x for d in line], [d.accuracy for d in line], color=line[0].colour, linewidth=1, alpha=0.5)
+            x, y = [dot.x for dot in line], [dot.accuracy for dot in line]
+            axes.plot(x, y, color=line[0].colour, linewidth=1, alpha=0.5, transform=places[rank])
         for dot in dots:
             face = "none" if dot.kind in HOLLOW else dot.colour
-            style = {"marker": MARKERS[dot.kind], "markersize": 6.5, "markeredgewidth": 1.2, "linestyle": "none"}
-            axes.plot(dot.x, dot.accuracy, color=dot.colour, markerfacecolor=face, alpha=0.9, **style)
+            style = {"marker": MARKERS[dot.kind], "markersize": 6.5, "markeredgewidth": 1.4, "linestyle": "none"}
+            place = places.get(dot.rank, axes.transData)
+            axes.plot(dot.x, dot.accuracy, color=dot.colour, markerfacecolor=face, alpha=0.9, transform=place, **style)
         if limit:
             axes.axvline(limit, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+        axes.update_datalim([(x, dot.accuracy) for x in xs for dot in dots])
         axes.margins(0.1, 0.12)
+        axes.autoscale_view()
         axes.set_xlabel(what)
         axes.set_ylabel("accuracy, %")
         axes.spines[["top", "right"]].set_visible(False)
         if limit:
-            axes.text(limit, 1.01, "budget", transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=8)
+            axes.text(
+                limit, 1.01, "budget", transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=8.5
+            )
         last = {dot.rank: dot for kind in TUNED for dot in dots if dot.kind == kind}
-        _label(figure, axes, dots, [dot for dot in dots if dot.rank is None or last[dot.rank] == dot])
+        named = [dot for dot in dots if dot.rank is None or last[dot.rank] == dot]
+        _label(figure, axes, dots, named, shifts, limit)
 
     return draw(paint, 4.7, 3.5)
 
@@ -73,10 +83,12 @@ def curves(rows: Sequence[Mapping[str, Any]], name: str, bottom: float) -> str:
     rows: {protocol, epoch, validation_accuracy}; bottom: where the accuracy axis begins, for panels to be compared.
     """
 
+    from matplotlib.ticker import MaxNLocator
+
     def paint(figure: "Figure") -> None:
         axes = figure.add_subplot()
         axes.grid(True)
-        styles = {"frozen": ("^", "-", PALETTE[1]), "full": ("o", "-", PALETTE[0]), "scratch": ("X", "--", MUTED)}
+        styles = {"frozen": ("^", "-", PALETTE[1]), "full": ("o", "-", PALETTE[0]), "scratch": ("x", "--", MUTED)}
         done = 0
         for protocol, (marker, line, colour) in styles.items():
             own = [row for row in rows if row["protocol"] == protocol]
@@ -88,12 +100,12 @@ def curves(rows: Sequence[Mapping[str, Any]], name: str, bottom: float) -> str:
                 y = [row["validation_accuracy"] for row in own]
                 axes.plot(x, y, linestyle=line, color=colour, label=_PROTOCOLS[protocol], **shape)
         axes.set_ylim(bottom, 100 + 0.03 * (100 - bottom))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch")
         axes.set_ylabel("validation accuracy, %")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_title(name, fontsize=10, fontweight="bold", loc="left")
-        axes.legend(loc="lower right", fontsize=8)
+        axes.set_title(name, fontsize=11, fontweight="bold", loc="left")
+        axes.legend(loc="lower right", fontsize=8.5)
 
     return draw(paint, 4.4, 3.0)
 
@@ -127,12 +139,12 @@ def profile(kept: Profile, name: str) -> str:
             axes.plot(x, _percent(shares), color=colour, marker="s", markersize=3.5, label=label if i <= 4 else None)
         step = ceil(len(kept.layers) / 12)
         axes.set_xticks(list(x)[::step], kept.layers[::step], rotation=45, ha="right", rotation_mode="anchor")
-        axes.tick_params(axis="x", labelsize=7.5)
+        axes.tick_params(axis="x", labelsize=8)
         axes.set_ylim(0, 104)
         axes.set_ylabel("channels kept, %")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_title(name, fontsize=10, fontweight="bold", loc="left")
-        axes.legend(loc="lower left", fontsize=8)
+        axes.set_title(name, fontsize=11, fontweight="bold", loc="left")
+        axes.legend(loc="best", fontsize=8.5)
 
     return draw(paint, 4.4, 3.0)
 
@@ -141,32 +153,68 @@ def _percent(shares: Sequence[float]) -> list[float]:
     return [100 * share for share in shares]
 
 
-def _label(figure: "Figure", axes: "Axes", dots: Sequence[Dot], named: Sequence[Dot]) -> None:
-    """Writes names beside their dots, each in the first of eight places where it covers nothing."""
+def _shifts(dots: Sequence[Dot]) -> dict[int | None, float]:
+    """Points by which the dots of each rank are moved to the side, where several ranks cost the same."""
+    shared: dict[float, list[int]] = {}
+    for dot in dots:
+        if dot.rank is not None and dot.rank not in shared.setdefault(dot.x, []):
+            shared[dot.x].append(dot.rank)
+    gap = 9
+    return {rank: gap * (i - (len(ranks) - 1) / 2) for ranks in shared.values() for i, rank in enumerate(sorted(ranks))}
+
+
+def _moved(figure: "Figure", points: float) -> "Transform":
+    from matplotlib.transforms import ScaledTranslation
+
+    return ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
+
+
+def _label(
+    figure: "Figure",
+    axes: "Axes",
+    dots: Sequence[Dot],
+    named: Sequence[Dot],
+    shifts: Mapping[int | None, float],
+    limit: float | None,
+) -> None:
+    """Writes names beside their dots, or further off with a line to them, where they cover no dot, name or line."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
-    pixels = [axes.transData.transform((dot.x, dot.accuracy)) for dot in dots]
-    taken: list[Bbox] = [Bbox.from_bounds(x - 4.5, y - 4.5, 9, 9) for x, y in pixels]
-    frame = axes.get_window_extent(renderer).padded(10)
-    places = [(7, 0), (-7, 0), (0, 7), (0, -7), (6, 6), (-6, 6), (6, -6), (-6, -6)]
+    frame: Bbox = axes.get_window_extent(renderer)
+    scale = figure.dpi / 72
+    pixels = {dot: axes.transData.transform((dot.x, dot.accuracy)) for dot in dots}
+    for dot in dots:
+        pixels[dot][0] += scale * shifts.get(dot.rank, 0)
+    taken = [Bbox.from_bounds(x - 4 * scale, y - 4 * scale, 8 * scale, 8 * scale) for x, y in pixels.values()]
+    for rank in {dot.rank for dot in dots if dot.rank is not None}:
+        line = [pixels[dot] for dot in dots if dot.rank == rank]
+        taken.append(Bbox([[line[0][0] - 1, min(y for _, y in line)], [line[0][0] + 1, max(y for _, y in line)]]))
+    if limit:
+        at = axes.transData.transform((limit, 0))[0]
+        taken.append(Bbox([[at - 2, frame.y0], [at + 2, frame.y1]]))
+    places = [(7, 0), (-7, 0), (0, 6), (0, -6), (6, 5), (-6, 5), (6, -5), (-6, -5)]
+    places += [(far * x, far * y) for far in (16, 28, 40) for x in (1, -1) for y in (-0.7, 0.7, 0)]
     for dot in sorted(named, key=lambda d: d.rank is None):  # the reassembled first
         for dx, dy in places:
             text = axes.annotate(
                 dot.name,
                 (dot.x, dot.accuracy),
-                (dx, dy),
+                (dx + shifts.get(dot.rank, 0), dy),
                 textcoords="offset points",
                 ha="left" if dx > 0 else "right" if dx < 0 else "center",
                 va="bottom" if dy > 0 else "top" if dy < 0 else "center",
                 color=dot.colour if dot.rank is not None else INK,
                 fontweight="bold" if dot.rank is not None else "normal",
-                fontsize=8,
+                fontsize=8.5,
+                arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkB": 4} if abs(dx) > 7 else None,
             )
-            box: Bbox = text.get_window_extent(renderer)
-            if box.count_overlaps(taken) == 0 and _inside(frame, box):
+            text.update_positions(renderer)
+            box = Text.get_window_extent(text, renderer)  # without the line
+            if box.count_overlaps(taken) == 0 and _inside(frame.padded(8), box):
                 taken.append(box)
                 break
             text.remove()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from html import escape
 
-WIDTH, HEIGHT = 112, 50  # of a stage's box
+WIDTH, HEIGHT = 118, 50  # of a stage's box
 COMMON, DERY, MDA = "common", "dery", "mda"
 STAGES = {  # wing, (column, row) in the wide form, (column, row) in the tall form
     "dataset": (COMMON, (0, 0), (0.5, 0)),
@@ -19,17 +19,26 @@ STAGES = {  # wing, (column, row) in the wide form, (column, row) in the tall fo
     "report": (COMMON, (7, 0), (0.5, 7)),
 }
 ARROWS = (
-    "dataset zoo,zoo activations,activations similarity,similarity partition,partition assembly,assembly finetune,"
-    "finetune report,zoo contributions,contributions components,components lego,lego report"
+    ("dataset", "zoo"),
+    ("zoo", "activations"),
+    ("activations", "similarity"),
+    ("similarity", "partition"),
+    ("partition", "assembly"),
+    ("assembly", "finetune"),
+    ("finetune", "report"),
+    ("zoo", "contributions"),
+    ("contributions", "components"),
+    ("components", "lego"),
+    ("lego", "report"),
 )
 
 
 def pipeline(notes: Mapping[str, str], tall: bool) -> str:
     """SVG of the stages; `notes`: a few words under each stage's name."""
-    centres = {name: _centre(*(spots[1] if tall else spots[0]), tall) for name, (_, *spots) in STAGES.items()}
+    centres = {name: _centre(at_tall if tall else at_wide, tall) for name, (_, at_wide, at_tall) in STAGES.items()}
     form = "tall" if tall else "wide"
-    arrows = [_arrow(*(centres[name] for name in pair.split()), tall, form) for pair in ARROWS.split(",")]
-    boxes = [_box(name, wing, notes.get(name, ""), *centres[name]) for name, (wing, *_) in STAGES.items()]
+    arrows = [_arrow(centres[start], centres[stop], tall, form) for start, stop in ARROWS]
+    boxes = [_box(name, wing, notes.get(name, ""), centres[name]) for name, (wing, *_) in STAGES.items()]
     width = max(x for x, _ in centres.values()) + WIDTH / 2 + 4
     height = max(y for _, y in centres.values()) + HEIGHT / 2 + 4
     head = (
@@ -42,9 +51,9 @@ def pipeline(notes: Mapping[str, str], tall: bool) -> str:
     )
 
 
-def _centre(column: float, row: float, tall: bool) -> tuple[float, float]:
-    x, y = (WIDTH + 40, HEIGHT + 26) if tall else (WIDTH + 22, HEIGHT + 44)
-    return 4 + WIDTH / 2 + column * x, 4 + HEIGHT / 2 + row * y
+def _centre(cell: tuple[float, float], tall: bool) -> tuple[float, float]:
+    x, y = (WIDTH + 40, HEIGHT + 26) if tall else (WIDTH + 20, HEIGHT + 44)
+    return 4 + WIDTH / 2 + cell[0] * x, 4 + HEIGHT / 2 + cell[1] * y
 
 
 def _arrow(start: tuple[float, float], stop: tuple[float, float], tall: bool, form: str) -> str:
@@ -65,7 +74,8 @@ def _arrow(start: tuple[float, float], stop: tuple[float, float], tall: bool, fo
     return f'<path class="arrow" d="{path}" marker-end="url(#arrow-{form})"/>'
 
 
-def _box(name: str, wing: str, note: str, x: float, y: float) -> str:
+def _box(name: str, wing: str, note: str, centre: tuple[float, float]) -> str:
+    x, y = centre
     return (
         f'<g class="stage {wing}"><rect x="{x - WIDTH / 2:g}" y="{y - HEIGHT / 2:g}" width="{WIDTH}" height="{HEIGHT}" '
         f'rx="7"/><text class="name" x="{x:g}" y="{y - 4:g}">{escape(name)}</text>'

@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 INK, MUTED, LINE = "#1d2733", "#66717e", "#d9dee4"
 PALETTE = ("#2f6db3", "#c2571a", "#2e8560", "#8457a6", "#937012", "#b03f67", "#1f8494", "#6f665c")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "brickyard",
     "svg.fonttype": "none",
     "text.parse_math": False,  # a name may hold a dollar sign
-    "font.size": 9,
+    "font.size": 10,
     "axes.linewidth": 0.7,
     "axes.axisbelow": True,
     "axes.prop_cycle": f"cycler('color', {list(PALETTE)})",
@@ -46,7 +46,7 @@ def heat_map(matrix: np.ndarray, groups: Sequence[str]) -> str:
         for end in ends[:-1]:
             axes.axhline(end - 0.5, color="#fefefe", linewidth=0.6)
             axes.axvline(end - 0.5, color="#fefefe", linewidth=0.6)
-        middles, size = (starts + ends - 1) / 2, 9 if len(names) <= 16 else 7
+        middles, size = (starts + ends - 1) / 2, 9 if len(names) <= 16 else 6.5
         axes.set_xticks(middles, names, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
         axes.set_yticks(middles, names, fontsize=size)
         axes.tick_params(length=0)
@@ -54,7 +54,7 @@ def heat_map(matrix: np.ndarray, groups: Sequence[str]) -> str:
         bar = figure.colorbar(image, ax=axes, shrink=0.8, label="CKA")
         bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
 
-    return draw(paint, 6.0, 5.2)
+    return draw(paint, 5.0, 4.4)
 
 
 def draw(paint: Callable[["Figure"], None], width: float, height: float) -> str:
@@ -66,7 +66,8 @@ def draw(paint: Callable[["Figure"], None], width: float, height: float) -> str:
     with rc_context(STYLE):
         figure = Figure(figsize=(width, height))
         paint(figure)
-        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+        plain = {"Date": None, "Creator": None}
+        figure.savefig(text, format="svg", bbox_inches="tight", pad_inches=0.04, metadata=plain)
     return text.getvalue()
 
 

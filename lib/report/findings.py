@@ -57,7 +57,7 @@ def gather(
     components: Path,
 ) -> Findings:
     """Reads what the page needs. Raises BrickyardError naming a file that is missing."""
-    items = {stage: [stage] for stage in "dataset similarity partition assembly components lego".split()}
+    items = {stage: [stage] for stage in ("dataset", "similarity", "partition", "assembly", "components", "lego")}
     items |= {"zoo": sorted(zoo), "activations": sorted(zoo), "contributions": sorted(taken_apart)}
     items["finetune"] = [f"r{rank}" for rank in sorted(ranks)]
     found = {

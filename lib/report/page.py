@@ -25,7 +25,8 @@ def render(findings: Findings) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": tables.percent, "count": tables.count, "amount": tables.amount}
+    formats = (tables.percent, tables.count, tables.amount, tables.signed)
+    environment.filters |= {form.__name__: form for form in formats}
     shown, folded = tables.pool(findings)
     head = tables.headline(findings)
     images = findings.single("dataset")["images"]["test"]
@@ -39,7 +40,8 @@ def render(findings: Findings) -> str:
         zoo=tables.zoo(findings),
         heat_map=_picture(findings.similarity, "cka", "CKA between all pairs of nodes"),
         bars=tables.bars(findings),
-        candidates=[(row, tables.drawn(findings, row["rank"]), tables.head(findings, row["rank"])) for row in tables.tuned(findings)],
+        drawn={rank: tables.drawn(findings, rank) for rank in findings.ranks},
+        ending={rank: tables.head(findings, rank) for rank in findings.ranks},
         pool=shown,
         folded=folded,
         tuned=tables.tuned(findings),
@@ -101,7 +103,7 @@ def kept_channels(findings: Findings, network: str) -> Profile:
 def _scatter(findings: Findings) -> list[Markup]:
     budget = findings.assembly["budget"]
     pictures = []
-    for cost, unit, size in (("params", "parameters", 1), ("macs", "MACs an image", 1)):
+    for cost, unit in (("params", "parameters"), ("macs", "MACs an image")):
         found = dots(findings, cost)
         largest = max(dot.x for dot in found)
         size, letter = next(((s, c) for s, c in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if largest >= s), (1, ""))
@@ -114,8 +116,9 @@ def _scatter(findings: Findings) -> list[Markup]:
 
 def _curves(findings: Findings) -> list[Markup]:
     ranks = [rank for rank in findings.ranks if findings.curves[rank]][:PANELS]
-    lowest = min((row["validation_accuracy"] for rank in ranks for row in findings.curves[rank]), default=0)
-    bottom = max(0, 5 * floor(lowest / 5) - 5)
+    rows = [row for rank in ranks for row in findings.curves[rank] if row["protocol"] != "scratch"]
+    lowest = min((row["validation_accuracy"] for row in rows), default=0)
+    bottom = max(0, 5 * floor(lowest / 5) - 10)
     svgs = {rank: charts.curves(findings.curves[rank], f"r{rank}", bottom) for rank in ranks}
     return [_picture(svg, f"curve-{rank}", f"Learning curves of r{rank}") for rank, svg in svgs.items()]
 

@@ -26,10 +26,15 @@ def amount(value: float | None) -> str:
     if value is None:
         return MISSING
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= 0.9995 * size:
-            digits = max(0, 2 - len(f"{abs(value) / size:.0f}") + 1)
+        if value >= 0.9995 * size:
+            digits = 2 if value < 9.995 * size else 1 if value < 99.95 * size else 0
             return f"{value / size:.{digits}f}\u202f{unit}"
     return f"{value:.0f}"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """With a minus sign that is as wide as a digit."""
+    return f"{value:.{digits}f}".replace("-", "\u2212")
 
 
 def shortened(names: Sequence[str], most: int = 8) -> str:
@@ -48,7 +53,7 @@ def tuned(findings: Findings) -> list[Json]:
         rows.append(
             {
                 "rank": rank,
-                "blocks": findings.metrics["finetune"][f"r{rank}"]["blocks"].split(" > "),
+                "blocks": [_nodes(block) for block in scores["blocks"].split(" > ")],
                 "params": scores["params"],
                 "macs": scores["macs"],
                 "scores": {key: scores["test"].get(key) for key in (*PROTOCOLS, "scratch")},
@@ -91,20 +96,21 @@ def pool(findings: Findings) -> tuple[list[Json], list[Json]]:
 
 
 def bars(findings: Findings) -> list[Json]:
-    """One row a network: its blocks {set, first, last (nodes, from 1), nodes, similarity, anchor}."""
+    """One row a network: its blocks {set, nodes, start, stop, span (in words), similarity_to_anchor, anchor}."""
     rows = []
     for name, model in findings.partition["models"].items():
         blocks = []
         for block, start, stop in zip(model["blocks"], model["cuts"][:-1], model["cuts"][1:], strict=True):
             anchor = findings.partition["anchors"][block["set"]] == name
-            blocks.append({**block, "first": start + 1, "last": stop, "anchor": anchor})
+            blocks.append({**block, "start": start, "stop": stop, "span": _span(start, stop), "anchor": anchor})
         rows.append({"name": name, "blocks": blocks, "nodes": model["cuts"][-1]})
     return rows
 
 
 def drawn(findings: Findings, rank: int) -> list[Json]:
-    """A reassembled network from the image to its head: blocks {source, set, first, last, nodes, joined} and stitches
-    {source, target: in words}. A run of nodes that spans several sets is shown as one block a set, `joined`.
+    """A reassembled network from the image to its head: blocks {source, set, span, nodes} and stitches
+    {source, target: in words}. A run of nodes that spans several sets is one block a set; `joined` to the one before,
+    `joins` the one after.
     """
     parts: list[Json] = []
     for part in findings.candidates[rank]["parts"]:
@@ -116,11 +122,11 @@ def drawn(findings: Findings, rank: int) -> list[Json]:
             for row in bars(findings)
             if row["name"] == part["source"]
             for block in row["blocks"]
-            if part["start"] < block["first"] and block["last"] <= part["stop"]
+            if part["start"] <= block["start"] and block["stop"] <= part["stop"]
         ]
-        parts += [
-            {"kind": "block", "source": part["source"], "joined": i > 0, **block} for i, block in enumerate(inside)
-        ]
+        for i, block in enumerate(inside, start=1):
+            ends = {"joined": i > 1, "joins": i < len(inside)}
+            parts.append({"kind": "block", "source": part["source"], **ends, **block})
     return parts
 
 
@@ -135,14 +141,16 @@ def components(findings: Findings) -> list[Json]:
     rows = []
     for task, scores in findings.single("components").items():
         recipe = findings.components[task]
-        measured: dict[str, float | None] = scores.get("accuracy") or scores["auroc"]
-        form = (lambda v: percent(v)) if "accuracy" in scores else (lambda v: f"AUROC {v:.3f}" if v else MISSING)
+        if "accuracy" in scores:
+            measured = {key: percent(value) for key, value in scores["accuracy"].items()}
+        else:
+            measured = {key: _auroc(value) for key, value in scores["auroc"].items()}
         rows.append(
             {
                 "task": task,
                 "source": recipe["source"]["name"],
                 "classes": shortened(recipe["classes"]),
-                "scores": {key: form(value) for key, value in measured.items()},
+                "scores": measured,
                 **{key: scores[key] for key in ("params", "macs", "share")},
             }
         )
@@ -152,6 +160,21 @@ def components(findings: Findings) -> list[Json]:
 def standard_error(accuracy: float, images: int) -> float | None:
     """Of an accuracy in percent, binomial; None where it says nothing (0 or 100 %)."""
     return sqrt(accuracy * (100 - accuracy) / images) if 0 < accuracy < 100 else None
+
+
+def _auroc(value: float | None) -> str:
+    return MISSING if value is None else f"AUROC {value:.3f}"
+
+
+def _nodes(block: str) -> str:
+    """`resnet 0:3` of a recipe in words, the first node being 1: resnet, nodes 1–3."""
+    name, span = block.rsplit(" ", 1)
+    start, stop = span.split(":")
+    return f"{name}, {_span(int(start), int(stop))}"
+
+
+def _span(start: int, stop: int) -> str:
+    return f"node {stop}" if stop == start + 1 else f"nodes {start + 1}–{stop}"
 
 
 def _layout(layout: dict[str, Any]) -> str:

@@ -46,7 +46,9 @@ def test_kernels_between_parts_are_zero(parts: Parts) -> None:
     network, _ = lego.build(*parts)
     weight = pico.weight(network, "1")
     assert tuple(weight.shape) == (7, 9, 3, 3)
-    assert not weight[:4, 3:].any() and not weight[4:5, :3].any() and not weight[4:5, 5:].any()
+    assert not weight[:4, 3:].any()
+    assert not weight[4:5, :3].any()
+    assert not weight[4:5, 5:].any()
     assert torch.equal(weight[4:5, 3:5], pico.weight(parts[0]["mid"], "1"))
 
 
@@ -67,9 +69,12 @@ def test_scaled_round_trip(parts: Parts, tmp_path: Path) -> None:
     lego.save(tmp_path, scaled, scaled_recipe)
     again, read = lego.load(tmp_path)
     assert torch.equal(again(x), scaled(x))
-    assert read.classes == recipe.classes and read.factors == tuple(factors) and read.input == recipe.input
+    assert read.classes == recipe.classes
+    assert read.factors == tuple(factors)
+    assert read.input == recipe.input
     stored = artifacts.read_json(tmp_path / "recipe.json")
-    assert stored["kind"] == "lego" and list(stored["parts"]) == ["low", "mid", "high"]
+    assert stored["kind"] == "lego"
+    assert list(stored["parts"]) == ["low", "mid", "high"]
 
 
 def test_parts_are_not_changed(parts: Parts) -> None:

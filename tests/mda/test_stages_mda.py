@@ -45,16 +45,19 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         out = Path("contributions", model)
         contributions.main(Path("dataset"), Path("zoo", model), model, out, Path(f"{model}.json"))
     masks = artifacts.read_tensors(Path("contributions/low/masks.safetensors"))
-    assert masks["0.0"].shape == (5, 12) and masks["0.0"].any(1).all()
+    assert masks["0.0"].shape == (5, 12)
+    assert masks["0.0"].any(1).all()
     table = pandas.read_csv("contributions/low/kept.csv")
-    assert list(table.columns) == ["class", "layer", "channels", "kept"] and len(table) == 10
+    assert list(table.columns) == ["class", "layer", "channels", "kept"]
+    assert len(table) == 10
     assert 0 < artifacts.read_json(Path("low.json"))["overall"] < 1
 
     Path("zoo/removed").mkdir()
     components.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("components.json"))
     assert not Path("zoo/removed").exists()
     found = artifacts.read_json(Path("components.json"))
-    assert found["few"]["accuracy"]["source_restricted"] > 80 and found["few"]["share"] < 1
+    assert found["few"]["accuracy"]["source_restricted"] > 80
+    assert found["few"]["share"] < 1
     assert set(found["one"]["auroc"]) == {"source_all", "source_restricted", "component"}
 
     lego.main(Path("dataset"), Path("zoo"), Path("components"), Path("lego"), Path("lego.json"))
@@ -62,12 +65,14 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert recipe.classes == ("5", "6", "7", "8", "9", "1", "3")
     assert recipe.factors != (1.0,) * 7
     result = artifacts.read_json(Path("lego.json"))
-    assert result["accuracy"]["sources"] > 50 and result["params"] > result["parts_params"]
+    assert result["accuracy"]["sources"] > 50
+    assert result["params"] > result["parts_params"]
     assert result["accuracy"]["mean_component"] == pytest.approx(
         (found["few"]["accuracy"]["component"] + found["upper"]["accuracy"]["component"]) / 2
     )
     _, few = lib_components.load(Path("components/few"))
-    assert few.classes == ("1", "3") and few.source.name == "low"
+    assert few.classes == ("1", "3")
+    assert few.source.name == "low"
 
     Path("params.yaml").write_text(params.replace('"1,3"', '"1,7"'))
     with pytest.raises(BrickyardError, match=r"components\.tasks\.few: low does not know class '7'"):

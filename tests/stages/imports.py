@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[2]
 def imported_files(script: Path) -> set[str]:
     """The files of `lib` and `stages` that `script` imports, directly or not, itself included, relative to the root.
 
-    Imports inside functions count, those under `if TYPE_CHECKING` do not, nor do empty `__init__.py` files.
+    Imports inside functions count, those under `if TYPE_CHECKING` do not, nor do empty `__init__.py` files. Files of
+    other kinds in the sub-folders of an imported module's folder (templates) belong to it.
     """
     found: set[Path] = set()
     waiting = [script]
@@ -19,7 +20,12 @@ def imported_files(script: Path) -> set[str]:
         if file not in found:
             found.add(file)
             waiting += [target for name in _imports(ast.parse(file.read_text())) for target in _files(name)]
-    return {str(file.relative_to(ROOT)) for file in found if file.stat().st_size}
+    others = {file for folder in {file.parent for file in found} for file in folder.glob("*/*") if _is_data(file)}
+    return {str(file.relative_to(ROOT)) for file in found | others if file.stat().st_size}
+
+
+def _is_data(file: Path) -> bool:
+    return file.is_file() and file.suffix not in (".py", ".pyc")
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:

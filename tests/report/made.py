@@ -1,0 +1,170 @@
+"""Findings of any size without a run: what the stages would have written, with numbers that can be told apart."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lib.report.figures import heat_map
+from lib.report.findings import Entry, Findings, Json
+
+NODES, LAYERS = 6, ("0.0", "0.3", "0.7")
+
+
+def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 2, pool: int = 4) -> Findings:
+    """`networks` of NODES nodes in `blocks` blocks; the first two are taken apart, one component each."""
+    names = [f"net_{i:02d}" for i in range(networks)]
+    labels = [f"class {c}" for c in range(classes)]
+    budget = {"params": 250_000.0, "macs": 20e6}
+    used = {
+        name: {
+            "params": 123_456 + 7_891 * i,
+            "macs": 9_876_543 + 1_234_567 * i,
+            "head": "closed form" if i < 2 else "own",
+            "within_budget": i < 9,
+            "validation": 91.11 + i % 7,
+            "test": 90.17 + i % 8 + i / 100,
+        }
+        for i, name in enumerate(names)
+    }
+    zoo = {
+        name: {"params": u["params"] - 5, "macs": u["macs"], "accuracy": {"validation": 99.04, "test": 98.76}}
+        for name, u in used.items()
+    }
+    tuned = {f"r{r}": _tuned(r, names) for r in range(1, ranks + 1)}
+    metrics: dict[str, dict[str, Json]] = {
+        "dataset": {
+            "dataset": {"images": {"train": 700, "validation": 100, "test": 400, "probe": 64}, "classes": classes}
+        },
+        "zoo": zoo,
+        "activations": {name: {"nodes": NODES, "images": 64} for name in names},
+        "similarity": {"similarity": {"nodes": NODES * networks, "cka_between_networks_mean": 0.4321}},
+        "partition": {"partition": {}},
+        "assembly": {
+            "assembly": {
+                "untrained": {},
+                "controls": {
+                    "random_assembly": {"count": 8, "mean": 54.32, "max": 87.65},
+                    "zoo": {"best_within_budget": {"model": names[0], **used[names[0]]}, "models": used},
+                },
+            }
+        },
+        "finetune": tuned,
+        "contributions": {name: {"kept": {}, "overall": 0.4567} for name in names[:2]},
+        "components": {
+            "components": {
+                "task one": {"params": 98_765, "macs": 8_765_432, "share": 0.6543}
+                | {"accuracy": {"source_all": 93.21, "source_restricted": 95.43, "component": 94.32}},
+                "single": {"params": 45_678, "macs": 7_654_321, "share": 0.3456}
+                | {"auroc": {"source_all": 0.9876, "source_restricted": 0.9765, "component": 0.0}},
+            }
+        },
+        "lego": {
+            "lego": {
+                "params": 345_678,
+                "macs": 34_567_890,
+                "parts_params": 144_443,
+                "accuracy": {
+                    "padded": 71.23,
+                    "scaled": 83.45,
+                    "sources": 88.12,
+                    "sources_scaled": 89.34,
+                    "mean_component": 92.56,
+                    "mean_source_restricted": 94.67,
+                },
+            }
+        },
+    }
+    nodes = np.linspace(0, 1, NODES * networks)
+    return Findings(
+        title="Brickyard",
+        zoo={name: Entry(f"timm_arch_{i}", "train", "all" if i else "0-1") for i, name in enumerate(names)},
+        ranks=list(range(1, ranks + 1)),
+        metrics=metrics,
+        curves={rank: _curve() for rank in range(1, ranks + 1)},
+        similarity=heat_map(1 - np.abs(nodes[:, None] - nodes), [name for name in names for _ in range(NODES)]),
+        partition=_partition(names, blocks),
+        assembly={
+            "status": "optimal",
+            "bound": -0.1234,
+            "budget": budget,
+            "candidates": [
+                {"path": [names[(i + k) % networks] for k in range(blocks)], "score": -1.5 - i / 8}
+                | {"params": 200_001 + i, "macs": 15_000_000 + 10_000 * i, "rank_accuracy": 89.9 - i}
+                for i in range(pool)
+            ],
+            "pareto": [],
+        },
+        candidates={rank: _recipe(names, blocks) for rank in range(1, ranks + 1)},
+        kept={
+            name: [
+                {"class": label, "layer": layer, "channels": 20, "kept": 4 + (c + at) % 13}
+                for c, label in enumerate(labels)
+                for at, layer in enumerate(LAYERS)
+            ]
+            for name in names[:2]
+        },
+        components={
+            "task one": _component(names[0], labels, 15),
+            "single": _component(names[1], labels[:1], 5),
+        },
+    )
+
+
+def with_metrics(findings: Findings, stage: str, item: str, value: Any) -> Findings:
+    """The same with another content of one metrics file."""
+    return replace(findings, metrics={**findings.metrics, stage: {**findings.metrics[stage], item: value}})
+
+
+def _tuned(rank: int, names: list[str]) -> Json:
+    scores = {"untrained": 80.13 + rank, "frozen": 85.24 + rank, "full": 95.68 - rank, "scratch": 92.46 - rank}
+    blocks = f"{names[0]} 0:4 > {names[1]} 4:6"
+    validation = {**scores, "full": 95 - rank}
+    return {"blocks": blocks, "params": 200_001, "macs": 15_432_100, "test": scores, "validation": validation}
+
+
+def _curve() -> list[Json]:
+    lengths = {"frozen": 2, "full": 3, "scratch": 5}
+    return [
+        {"protocol": protocol, "epoch": epoch, "loss": 1.0, "validation_accuracy": 70.0 + 4 * epoch}
+        for protocol, epochs in lengths.items()
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+def _partition(names: list[str], blocks: int) -> Json:
+    cuts = [round(k * NODES / blocks) for k in range(blocks + 1)]
+    model = {
+        "cuts": cuts,
+        "limit": 4,
+        "blocks": [
+            {"set": k, "nodes": [f"layer.{n}" for n in range(i, j)], "similarity_to_anchor": 1.25 + k / 100}
+            for k, (i, j) in enumerate(zip(cuts[:-1], cuts[1:], strict=True))
+        ],
+    }
+    return {
+        "num_blocks": blocks,
+        "objective": 12.3456,
+        "random": 10.9876,
+        "bound": None,
+        "status": "local optimum, best of 5 starts",
+        "anchors": [names[k % len(names)] for k in range(blocks)],
+        "models": dict.fromkeys(names, model),
+    }
+
+
+def _recipe(names: list[str], blocks: int) -> Json:
+    stop = round((blocks - 1) * NODES / blocks)
+    side = {"kind": "nchw", "channels": 64, "height": 4, "width": 4, "prefix": 0}
+    return {
+        "parts": [
+            {"kind": "block", "source": names[0], "start": 0, "stop": stop},
+            {"kind": "stitch", "source": side, "target": {**side, "kind": "pooled", "channels": 48}},
+            {"kind": "block", "source": names[1], "start": stop, "stop": NODES},
+        ],
+        "head": {"kind": "pooled"},
+    }
+
+
+def _component(source: str, classes: list[str], kept: int) -> Json:
+    return {"source": {"name": source}, "classes": classes, "kept": {layer: list(range(kept)) for layer in LAYERS}}

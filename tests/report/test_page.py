@@ -1,0 +1,162 @@
+"""The page: complete, self-contained, escaped, the same bytes every time."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from lib.report import page
+from lib.report.findings import Entry, Findings
+from lib.report.tables import amount, count, percent, signed
+from tests.report.made import findings, with_metrics
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+
+
+class Reader(HTMLParser):
+    """Collects attributes, ids and text; checks that every tag is closed in its turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.ids: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.references += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read(html: str) -> Reader:
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return page.render(findings())
+
+
+def test_same_bytes_twice(html: str) -> None:
+    assert page.render(findings()) == html
+
+
+def test_self_contained(html: str) -> None:
+    reader = read(html)
+    assert reader.references
+    assert all(reference.startswith(("#", "data:")) for reference in reader.references)
+    assert {r[1:] for r in reader.references if r.startswith("#")} <= set(reader.ids)
+    assert not re.search(r"https?:|@import|<script|<link", html)
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
+
+
+def test_ids_are_unique(html: str) -> None:
+    ids = read(html).ids
+    assert len(ids) == len(set(ids))
+
+
+def test_every_number_is_the_metrics(html: str) -> None:
+    found, text = findings(), " ".join(read(html).text.split())
+    lego, control = found.single("lego"), found.single("assembly")["controls"]
+    numbers = [percent(value) for value in lego["accuracy"].values()]
+    numbers += [count(lego["params"]), amount(lego["macs"]), count(lego["parts_params"])]
+    for scores in found.metrics["finetune"].values():
+        numbers += [percent(value) for value in scores["test"].values()]
+        numbers += [count(scores["params"]), amount(scores["macs"])]
+    for name in found.zoo:
+        own, used = found.metrics["zoo"][name], control["zoo"]["models"][name]
+        numbers += [count(own["params"]), amount(own["macs"]), percent(own["accuracy"]["test"])]
+        numbers += [percent(used["validation"]), percent(used["test"])]
+    numbers += [percent(control["random_assembly"]["mean"]), percent(control["random_assembly"]["max"])]
+    for row in found.assembly["candidates"]:
+        numbers += [signed(row["score"]), count(row["params"]), amount(row["macs"]), percent(row["rank_accuracy"])]
+    for scores in found.single("components").values():
+        numbers += [count(scores["params"]), amount(scores["macs"]), percent(100 * scores["share"])]
+    numbers += ["12.346", "10.988", "0.43", "94.3\u202f%", "AUROC 0.988"]
+    plain = text.replace("\u202f", " ")
+    assert [number for number in numbers if number.replace("\u202f", " ") not in plain] == []
+
+
+def test_headline(html: str) -> None:
+    text = " ".join(read(html).text.replace("\u202f", " ").split())
+    assert "r1 recognises 94.7 % of 400 test images with 200,001 parameters and 15.4 M MACs" in text
+    assert "best zoo network within the same budget, net_00: 90.2 %, 123,456 parameters, 9.88 M MACs" in text
+    assert "recognises 83.5 % (before its outputs are scaled: 71.2 %; the whole networks side by side: 88.1 %)" in text
+
+
+def renamed(found: Findings, old: str, new: str) -> Findings:
+    """`old` replaced wherever it is a key or part of a text."""
+
+    def change(value):  # type: ignore[no-untyped-def]
+        if isinstance(value, dict):
+            return {change(k): change(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [change(v) for v in value]
+        return value.replace(old, new) if isinstance(value, str) else value
+
+    names = ("zoo", "metrics", "partition", "assembly", "candidates", "kept", "components", "title")
+    return replace(found, **{name: change(getattr(found, name)) for name in names})
+
+
+@pytest.mark.parametrize("old", ["net_00", "task one", "class 0", "Brickyard", "layer.0"])
+def test_names_are_escaped(old: str) -> None:
+    html = page.render(renamed(findings(), old, "<i x='\"'>&$n$"))
+    assert "<i x=" not in html
+    assert "&lt;i x=" in html
+    read(html)
+
+
+def test_long_lists() -> None:
+    found = findings(networks=20, classes=1000, blocks=6, ranks=12, pool=60)
+    found = replace(found, zoo={**found.zoo, "net_03": Entry("a", "b", ", ".join(map(str, range(1000))))})
+    html = page.render(found)
+    reader = read(html)
+    assert len(html) < 2_000_000
+    assert len(reader.ids) == len(set(reader.ids))
+    assert "44 more candidates" in reader.text
+    assert "The first 8 of 12 tuned networks" in reader.text
+
+
+def test_without_what_is_optional() -> None:
+    found = findings(ranks=1)
+    controls = found.single("assembly")["controls"]
+    none = {"random_assembly": {"count": 0}, "zoo": {**controls["zoo"], "best_within_budget": None}}
+    found = with_metrics(found, "assembly", "assembly", {"untrained": {}, "controls": none})
+    untrained = {**found.metrics["finetune"]["r1"], "test": {"untrained": 80.0}, "validation": {"untrained": 81.0}}
+    found = with_metrics(found, "finetune", "r1", untrained)
+    lego = found.single("lego")
+    accuracy = {**lego["accuracy"], "mean_component": None, "mean_source_restricted": None}
+    found = with_metrics(found, "lego", "lego", {**lego, "accuracy": accuracy})
+    budget = {"params": None, "macs": None}
+    found = replace(found, assembly={**found.assembly, "budget": budget, "bound": None}, curves={1: []})
+    text = " ".join(read(page.render(found)).text.split())
+    assert "no zoo network is within the same budget" in text
+    assert "there is none" in text
+    assert "no limit" in text
+    assert "none found" in text
+    assert "Learning curves" not in text
+
+
+def test_bound_shows_how_much_of_the_gap_is_closed() -> None:
+    found = findings()
+    assert "of the gap closed" not in page.render(found)
+    text = read(page.render(replace(found, partition={**found.partition, "bound": 13.0}))).text
+    assert "67.5\u202f%of the gap closed" in text.replace("\n", "")
