@@ -41,9 +41,13 @@ def main(dataset: Path, zoo: Path, partition: Path, out: Path, metrics: Path) ->
         "random_assembly": ranking.random_control(bricks, paths, test),
         "zoo": ranking.zoo_control(bricks, problem, params.budget, validation, test),
     }
+    rival = controls["zoo"]["best_within_budget"]
     scores = {}
     for place, best in enumerate(ranked[:wanted], start=1):
-        recipe = network.save(out / "candidates" / f"r{place}", best.network, best.recipe)
+        folder = out / "candidates" / f"r{place}"
+        recipe = network.save(folder, best.network, best.recipe)
+        if rival is not None:  # goes along, to be tuned in the same way
+            network.save(folder / "zoo", *reassembly.reassemble(bricks, bricks.whole(names.index(rival["model"]))))
         scores[f"r{place}"] = {
             "blocks": " > ".join(recipe.blocks()),
             **asdict(recipe.cost),

@@ -1,4 +1,4 @@
-"""Stage `finetune`: tunes one candidate, first its stitches and head, then all of it, beside the same from scratch."""
+"""Stage `finetune`: tunes one candidate, first its stitches and head, then all of it, beside its controls."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,12 @@ def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) 
     model, recipe = network.load(candidate)
     tuned = tuning.tune(model.to(device), recipe, images, protocols, run_params.seed)
     scratch = network.build(recipe).to(device)
-    control = tuning.tune(scratch, recipe, images, {"scratch": tuning.from_scratch(protocols)}, run_params.seed)
+    controls = {
+        "scratch": tuning.tune(scratch, recipe, images, {"scratch": tuning.from_scratch(protocols)}, run_params.seed)
+    }
+    if (candidate / "zoo").is_dir():  # the best zoo network within the budget
+        rival, rival_recipe = network.load(candidate / "zoo")
+        controls["zoo"] = tuning.tune(rival.to(device), rival_recipe, images, protocols, run_params.seed)
     saved = network.save(out, model.cpu(), replace(recipe, tuning=tuple(protocols)))
     artifacts.write_json(
         metrics,
@@ -29,11 +34,11 @@ def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) 
             "blocks": " > ".join(recipe.blocks()),
             "params": saved.cost.params,
             "macs": saved.cost.macs,
-            "test": {**tuned.test, "scratch": control.test["scratch"]},
-            "validation": {**tuned.validation, "scratch": control.validation["scratch"]},
+            "test": {**tuned.test, **{name: control.final_test for name, control in controls.items()}},
+            "validation": {**tuned.validation, **{name: c.final_validation for name, c in controls.items()}},
         },
     )
-    artifacts.write_json(curve, tuned.curve + control.curve)
+    artifacts.write_json(curve, tuned.curve + controls["scratch"].curve)
 
 
 if __name__ == "__main__":

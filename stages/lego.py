@@ -56,7 +56,8 @@ def main(dataset: Path, zoo: Path, components: Path, out: Path, metrics: Path) -
     lego.save(out / "network", network, recipe)
     parts = sum(part.cost.params for part in recipe.parts.values())
     size = {"params": recipe.cost.params, "macs": recipe.cost.macs, "parts_params": parts}
-    artifacts.write_json(metrics, {**size, "accuracy": report})
+    chosen = {"components": params.components, "scaling": params.scaling}
+    artifacts.write_json(metrics, {**chosen, **size, "accuracy": report})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """Networks of a few hundred parameters, one for each shape of graph that a chain must survive."""
 
+from typing import TypeVar
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 IMAGE = (3, 16, 16)
+M = TypeVar("M", bound=nn.Module)
 
 
 class Residual(nn.Module):
@@ -123,7 +126,7 @@ def plain(num_classes: int = 4, widths: tuple[int, ...] = (6, 8, 8)) -> nn.Seque
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes))
 
 
-def alive(model: nn.Module) -> nn.Module:
+def alive(model: M) -> M:
     """BatchNorm statistics and affine parameters away from their neutral start."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):

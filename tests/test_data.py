@@ -149,9 +149,7 @@ def test_a_loader_keeps_order_and_renumbers_labels(
     assert len(loader) == -(-len(index) // 32)
     assert torch.equal(x[10], _to_tensor(digits.images.image(int(index[10]))))
     assert y.tolist() == [0 if label == 5 else 1 for label in digits.images.labels[index]]
-    first, second, other = (
-        torch.cat([labels for _, labels in loader.shuffled(0, epoch)]) for epoch in (0, 0, 1)
-    )
+    first, second, other = (torch.cat([labels for _, labels in loader.shuffled(0, epoch)]) for epoch in (0, 0, 1))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
     assert first.sum() == y.sum()

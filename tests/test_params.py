@@ -66,6 +66,13 @@ def test_a_zoo_entry_names_one_architecture() -> None:
             ZooModel.model_validate(entry)
 
 
+def test_a_name_that_dvc_would_not_take_is_refused(tmp_path: Path) -> None:
+    text = Path("params.yaml").read_text().replace("    resnet:\n", "    resnet.v2:\n")
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(BrickyardError, match=r"zoo\.models\.resnet\.v2.*should match pattern"):
+        read("zoo", Zoo, path=tmp_path / "params.yaml")
+
+
 def test_an_entrys_training_overrides_the_default() -> None:
     zoo = read("zoo", Zoo)
     entry = ZooModel.model_validate({"timm": "resnet18", "weights": "train", "training": {"epochs": 99}})

@@ -69,9 +69,14 @@ def test_mistakes_name_the_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     torch.save({"a": _Exploding()}, tmp_path / "code.pth")
     torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "other.pth")
     (tmp_path / "damaged.safetensors").write_bytes(b"nothing")
-    (tmp_path / "factory.py").write_text("def broken(num_classes): raise RuntimeError('no luck')\ndef odd(num_classes): 3")
+    (tmp_path / "factory.py").write_text(
+        "def broken(num_classes): raise RuntimeError('no luck')\ndef odd(num_classes): 3"
+    )
     for fields, message in [
-        ({"factory": None, "timm": "resnet_18", "kwargs": {}}, "timm has no architecture 'resnet_18'; did you mean .*resnet18"),
+        (
+            {"factory": None, "timm": "resnet_18", "kwargs": {}},
+            "timm has no architecture 'resnet_18'; did you mean .*resnet18",
+        ),
         ({"factory": None, "timm": "resnet18", "kwargs": {"colour": 1}}, "timm resnet18 with {'colour': 1}: TypeError"),
         ({"weights": "nowhere.pth"}, "no file nowhere.pth; use train, pretrained or the path"),
         ({"weights": str(tmp_path / "code.pth")}, r"code\.pth cannot be read"),

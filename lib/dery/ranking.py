@@ -64,11 +64,12 @@ def zoo_control(
     bricks: Bricks, problem: AssemblyProblem, budget: Budget, validation: Measure, test: Measure
 ) -> dict[str, Any]:
     """Every zoo network as it would be used for the task, and the best within the budget, chosen by validation, ties
-    by fewer parameters.
+    by fewer parameters; None where the budget admits none.
     """
     models: dict[str, dict[str, Any]] = {}
     for m, card in enumerate(bricks.cards):
-        network, price = bricks.whole(m), problem.cost((m,) * len(problem.blocks))
+        network, _ = reassemble(bricks, bricks.whole(m))
+        price = problem.cost(bricks.whole(m))
         models[card.name] = {
             "params": price.params,
             "macs": price.macs,

@@ -47,16 +47,9 @@ class Bricks:
         """Whether network m already answers with the task's classes, so that its own head serves."""
         return self.cards[m].classes == self.classes
 
-    def whole(self, m: int) -> nn.Module:
-        """Network m as it would be used for the task: itself, or with a closed-form head."""
-        chain = self.chains[m]
-        body = chain[0 : len(chain)]
-        return ReassembledNetwork([body], chain.head if self.keeps_head(m) else self.head(m, m, body)).eval()
-
-    def head(self, first: int, last: int, features: nn.Module) -> LinearHead:
-        """A linear head by ridge regression on what `features` makes of images under the first source's transform."""
-        layout = self.chains[last].layout(len(self.chains[last]))
-        return fit_head(layout, _mapped(features, self.labelled[first]), len(self.classes), self.ridge)
+    def whole(self, m: int) -> Path:
+        """The path of the unmodified network m, as it would be used for the task."""
+        return (m,) * (len(self.cuts[m]) - 1)
 
 
 def open_bricks(
@@ -158,8 +151,10 @@ def reassemble(bricks: Bricks, path: Path) -> tuple[ReassembledNetwork, Recipe]:
         head: nn.Module = deepcopy(bricks.chains[last].head)
         head_recipe: str | dict[str, Any] = bricks.cards[last].name
     else:
-        head = bricks.head(first, last, nn.Sequential(*parts))
-        head_recipe = bricks.chains[last].layout(len(bricks.chains[last])).to_dict()
+        layout = bricks.chains[last].layout(len(bricks.chains[last]))
+        labelled = _mapped(nn.Sequential(*parts), bricks.labelled[first])
+        head = fit_head(layout, labelled, len(bricks.classes), bricks.ridge)
+        head_recipe = layout.to_dict()
     sources = {bricks.cards[m].name: Source.of(bricks.cards[m]) for m in sorted(set(path))}
     recipe = Recipe(sources, tuple(described), head_recipe, bricks.cards[first].input, bricks.classes)
     return ReassembledNetwork(parts, head).eval(), recipe

@@ -20,6 +20,16 @@ class Tuned:
     test: dict[str, float]
     curve: list[dict[str, Any]]
 
+    @property
+    def final_test(self) -> float:
+        """Test accuracy after the last protocol."""
+        return list(self.test.values())[-1]
+
+    @property
+    def final_validation(self) -> float:
+        """Validation accuracy after the last protocol."""
+        return list(self.validation.values())[-1]
+
 
 def tune(
     network: ReassembledNetwork, recipe: Recipe, data: DataSet, protocols: Mapping[str, Training], seed: int

@@ -17,6 +17,7 @@ SECTIONS = (
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]  # of an item; DVC takes neither dots nor @
 
 
 class Section(BaseModel):

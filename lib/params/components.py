@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from lib.params.base import Section
+from lib.params.base import Name, Section
 
 
 class Task(Section):
@@ -15,4 +15,4 @@ class Task(Section):
 class Components(Section):
     """Tasks by name."""
 
-    tasks: dict[str, Task] = Field(min_length=1)
+    tasks: dict[Name, Task] = Field(min_length=1)

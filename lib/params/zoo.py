@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from lib.params.base import Count, Section
+from lib.params.base import Count, Name, Section
 from lib.params.training import Training
 
 
@@ -49,4 +49,4 @@ class Zoo(Section):
     """All entries by name, and the training defaults that an entry's own `training` overrides."""
 
     training: Training
-    models: dict[str, ZooModel] = Field(min_length=2)
+    models: dict[Name, ZooModel] = Field(min_length=2)

@@ -56,7 +56,7 @@ def tuned(findings: Findings) -> list[Json]:
                 "blocks": [_nodes(block) for block in scores["blocks"].split(" > ")],
                 "params": scores["params"],
                 "macs": scores["macs"],
-                "scores": {key: scores["test"].get(key) for key in (*PROTOCOLS, "scratch")},
+                "scores": {key: scores["test"].get(key) for key in (*PROTOCOLS, "scratch", "zoo")},
                 "last": last,
                 "validation": scores["validation"][last],
                 "test": scores["test"][last],
@@ -74,6 +74,7 @@ def headline(findings: Findings) -> Json:
         "in_budget": controls["zoo"]["best_within_budget"],
         "random": controls["random_assembly"],
         "lego": findings.single("lego"),
+        "lego_saved": "padded" if findings.single("lego")["scaling"] == "none" else "scaled",
     }
 
 

@@ -17,7 +17,7 @@ def _masked(model: nn.Module, kept: dict[str, tuple[int, ...]], x: torch.Tensor)
     """The network with everything zeroed, before the next layer, that belongs to a dropped channel."""
     before = {"1": ("0.0", 1), "6": ("1", 4), "9": ("6", 1)}
 
-    def zero(name: str):  # type: ignore[no-untyped-def]
+    def zero(name: str):
         layer, positions = before[name]
 
         def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

@@ -64,6 +64,8 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
                 "params": 345_678,
                 "macs": 34_567_890,
                 "parts_params": 144_443,
+                "components": ["task one", "single"],
+                "scaling": "winning_score",
                 "accuracy": {
                     "padded": 71.23,
                     "scaled": 83.45,
@@ -118,6 +120,7 @@ def with_metrics(findings: Findings, stage: str, item: str, value: Any) -> Findi
 
 def _tuned(rank: int, names: list[str]) -> Json:
     scores = {"untrained": 80.13 + rank, "frozen": 85.24 + rank, "full": 95.68 - rank, "scratch": 92.46 - rank}
+    scores["zoo"] = 93.57 - rank
     blocks = f"{names[0]} 0:4 > {names[1]} 4:6"
     validation = {**scores, "full": 95 - rank}
     return {"blocks": blocks, "params": 200_001, "macs": 15_432_100, "test": scores, "validation": validation}

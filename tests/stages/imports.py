@@ -11,7 +11,7 @@ def imported_files(script: Path) -> set[str]:
     """The files of `lib` and `stages` that `script` imports, directly or not, itself included, relative to the root.
 
     Imports inside functions count, those under `if TYPE_CHECKING` do not, nor do empty `__init__.py` files. Files of
-    other kinds in the sub-folders of an imported module's folder (templates) belong to it.
+    other kinds (templates) belong to the module that names their folder beside it.
     """
     found: set[Path] = set()
     waiting = [script]
@@ -20,12 +20,13 @@ def imported_files(script: Path) -> set[str]:
         if file not in found:
             found.add(file)
             waiting += [target for name in _imports(ast.parse(file.read_text())) for target in _files(name)]
-    others = {file for folder in {file.parent for file in found} for file in folder.glob("*/*") if _is_data(file)}
+    others = {data for module in found for data in module.parent.glob("*/*") if _belongs(data, module)}
     return {str(file.relative_to(ROOT)) for file in found | others if file.stat().st_size}
 
 
-def _is_data(file: Path) -> bool:
-    return file.is_file() and file.suffix not in (".py", ".pyc")
+def _belongs(data: Path, module: Path) -> bool:
+    named = f'"{data.parent.name}"' in module.read_text()
+    return named and data.is_file() and data.suffix not in (".py", ".pyc")
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:

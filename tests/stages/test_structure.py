@@ -1,4 +1,4 @@
-"""The house holds: stage = script = section = folder, deps name the code, params name what is read, the lock is true."""
+"""The house holds: stage = script = section = folder, deps and params name what is used, the lock is true."""
 
 import ast
 import hashlib
