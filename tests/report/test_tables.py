@@ -52,7 +52,7 @@ def test_tuned_ends_with_the_last_protocol_that_ran() -> None:
     scores = {**found.metrics["finetune"]["r1"], "test": {"untrained": 81.0, "frozen": 86.0, "scratch": 70.0}}
     row = tables.tuned(with_metrics(found, "finetune", "r1", scores))[0]
     assert (row["last"], row["test"]) == ("frozen", 86.0)
-    assert row["scores"] == {"untrained": 81.0, "frozen": 86.0, "full": None, "scratch": 70.0}
+    assert row["scores"] == {"untrained": 81.0, "frozen": 86.0, "full": None, "scratch": 70.0, "zoo": None}
     assert row["blocks"] == ["net_00, nodes 1–4", "net_01, nodes 5–6"]
 
 
