@@ -1,52 +1,105 @@
-"""How a network is traced: its operations as a torch.fx graph, the places where one tensor is alive, and sub-graphs."""
+"""How a network is traced: its operations as a torch.fx graph, the places where one tensor is alive, and its parts.
 
+Content is what depends on the pixels. Sizes (numbers and shapes that an operation reads off a tensor) and what is made
+from them alone are not content: every part of a network makes them anew, from the batch size and constants.
+"""
+
+import copy
 import inspect
-import sys
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx.node import map_aggregate
+from torch.utils.flop_counter import FlopCounterMode
 
+from lib.cost import BATCHES, macs_of_one, without_data
 from lib.errors import BrickyardError
+from lib.tracer import Tracer, on_meta, tensors
 
 
-class _Tracer(fx.Tracer):
-    """torch.fx's tracer with timm's leaf modules and functions, if timm is loaded."""
+@dataclass
+class Trace:
+    """The operations of `model` in one mode, with the value of each at both BATCHES, shapes only.
 
-    def __init__(self) -> None:
-        leaves, functions = _timm_leaves()
-        super().__init__(autowrap_functions=functions)
-        self._leaves = leaves
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, self._leaves) or super().is_leaf_module(m, module_qualified_name)
-
-
-def _timm_leaves() -> tuple[tuple[type[nn.Module], ...], tuple[Any, ...]]:
-    if "timm" not in sys.modules:
-        return (), ()
-    from timm.layers import get_notrace_functions, get_notrace_modules
-
-    return tuple(get_notrace_modules()), tuple(get_notrace_functions())
-
-
-def trace(model: nn.Module, name: str) -> fx.Graph:
-    """The operations of `model` in eval mode, in order; `node.meta["path"]` is the module an operation belongs to.
-
-    Raises BrickyardError naming the model when torch.fx cannot trace it (data-dependent control flow).
+    values[node]: one value a batch size; macs[node]: multiply-accumulates of an operation for one image; constants:
+    tensors that the network makes from nothing as it runs, by target; `node.meta["path"]`: the module that an
+    operation belongs to.
     """
-    training = model.training
+
+    model: nn.Module
+    graph: fx.Graph
+    values: dict[fx.Node, tuple[Any, Any]] = field(default_factory=dict)
+    macs: dict[fx.Node, int] = field(default_factory=dict)
+    constants: dict[str, torch.Tensor] = field(default_factory=dict)
+    content: set[fx.Node] = field(default_factory=set)
+
+    def tensor(self, node: fx.Node) -> torch.Tensor:
+        """The value of an operation for the smaller batch, on the meta device."""
+        return self.values[node][0]
+
+    @property
+    def input(self) -> fx.Node:
+        """The images."""
+        return next(node for node in self.graph.nodes if node.op == "placeholder")
+
+    @property
+    def output(self) -> fx.Node:
+        """The logits; the first tensor where a network returns several (auxiliary outputs are left out)."""
+        returned = next(node for node in self.graph.nodes if node.op == "output")
+        first: list[fx.Node] = []
+        fx.map_arg(returned.args[0], lambda node: first.append(node) or node)
+        return first[0]
+
+
+def trace(
+    model: nn.Module, name: str, shape: tuple[int, ...], leaves: Collection[str] = (), train: bool = False
+) -> Trace:
+    """The operations of `model` for images of `shape` [3, h, w]; modules at the paths `leaves` are one operation each.
+
+    Weights and images are replaced by their shapes, nothing is computed, unless a leaf's control flow depends on the
+    pixels: then a copy of the model runs on random images. The model is left as it was. Raises BrickyardError naming
+    the model when torch.fx cannot trace it or it does not take one batch of images.
+    """
+    modes = {module: module.training for module in model.modules()}
+    attributes = set(vars(model))
     try:
-        graph = _Tracer().trace(model.eval(), concrete_args=_defaults(model))
-    except Exception as error:  # whatever a model's own forward raises on a proxy
-        reason = str(error).strip().split("\n")[0]
+        graph = Tracer(leaves, shape).trace(model.train(train), concrete_args=_defaults(model))
+        found = Trace(model, _only_input(graph, model, name))
+        _take_constants(found, set(vars(model)) - attributes, "train" if train else "eval")
+        try:
+            _record(found, shape, computing=False)
+        except RuntimeError:  # a number was asked of a shape
+            if any(parameter.is_meta for parameter in model.parameters()):
+                raise
+            _record(found, shape, computing=True)
+    except BrickyardError:
+        raise
+    except Exception as error:  # whatever a model's own forward raises on a proxy or on shapes
+        reason = " ".join(str(error).split())[:200]
         raise BrickyardError(f"{name}: cannot be traced ({type(error).__name__}: {reason})") from error
     finally:
-        model.train(training)
+        for module, mode in modes.items():
+            module.training = mode
+        for left in set(vars(model)) - attributes:
+            delattr(model, left)
+    return found
+
+
+def _defaults(model: nn.Module) -> dict[str, Any]:
+    """The optional arguments of `model.forward`."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def _only_input(graph: fx.Graph, model: nn.Module, name: str) -> fx.Graph:
+    """Without optional arguments, which stay at their defaults, and without operations that nothing needs."""
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     if len(inputs) - len(_defaults(model)) != 1:
         raise BrickyardError(f"{name}: takes {len(inputs)} inputs; a network must take one batch of images")
-    for node in inputs[1:]:  # fixed at their defaults; only checks of that are left
+    for node in inputs[1:]:
         _erase(graph, node)
     for node in graph.nodes:
         stack = node.meta.get("nn_module_stack") or {"": ("", None)}
@@ -60,70 +113,178 @@ def _erase(graph: fx.Graph, node: fx.Node) -> None:
     graph.erase_node(node)
 
 
-def _defaults(model: nn.Module) -> dict[str, Any]:
-    """The optional arguments of `model.forward`."""
-    parameters = inspect.signature(model.forward).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
+def _take_constants(found: Trace, names: set[str], mode: str) -> None:
+    """torch.fx leaves tensors that it met on the way on the model: they move to the trace, under names of their own."""
+    for node in found.graph.nodes:
+        if node.op == "get_attr" and node.target in names:
+            target = f"constant_{mode}{str(node.target).lstrip('_')}"
+            found.constants[target] = getattr(found.model, str(node.target)).detach()
+            node.target = target
 
 
-def run(model: nn.Module, graph: fx.Graph, x: torch.Tensor) -> dict[fx.Node, Any]:
-    """Runs every operation on `x` and returns each one's value, tensors as `meta` tensors (shape and type only)."""
+def _record(found: Trace, shape: tuple[int, ...], computing: bool) -> None:
+    runs = [_run(found, (batch, *shape), computing) for batch in BATCHES]
+    (first, flops), (second, more_flops) = runs
+    for node in found.graph.nodes:
+        found.values[node] = (first.get(node), second.get(node))
+        found.macs[node] = macs_of_one(flops.get(node, 0), more_flops.get(node, 0))
+        dependent = node.op == "placeholder" or any(source in found.content for source in node.all_input_nodes)
+        if dependent and node.op != "output" and tensors(first[node]):
+            found.content.add(node)
+
+
+def _run(found: Trace, shape: tuple[int, ...], computing: bool) -> tuple[dict[fx.Node, Any], dict[fx.Node, int]]:
+    """Values (without their numbers) and FLOPs of all operations for images of `shape`."""
     values: dict[fx.Node, Any] = {}
+    flops: dict[fx.Node, int] = {}
+    counter = FlopCounterMode(display=False)
 
     class Recorder(fx.Interpreter):
+        def fetch_attr(self, target: str) -> Any:
+            constant = found.constants.get(target)
+            return super().fetch_attr(target) if constant is None else constant
+
+        def fetch_args_kwargs_from_env(self, n: fx.Node) -> Any:
+            """Devices that the network names itself are replaced, too."""
+            found_here = super().fetch_args_kwargs_from_env(n)
+            return found_here if computing else map_aggregate(found_here, on_meta)
+
         def run_node(self, n: fx.Node) -> Any:
+            before = counter.get_total_flops()
             value = super().run_node(n)
-            values[n] = value.to("meta") if isinstance(value, torch.Tensor) else value
-            return value
+            flops[n] = counter.get_total_flops() - before
+            values[n] = map_aggregate(value, on_meta)
+            return value if computing else values[n]
 
-    with torch.no_grad():
-        Recorder(model, graph=graph).run(x)
-    return values
+    def run(model: nn.Module, images: torch.Tensor) -> None:
+        with counter:
+            Recorder(model, garbage_collect_values=False, graph=found.graph).run(images)
+
+    if computing:
+        copied = copy.deepcopy(found.model).eval()
+        device = next(copied.parameters()).device
+        with torch.no_grad():
+            run(copied, torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device))
+    else:
+        with without_data(found.model):
+            run(found.model, torch.zeros(shape, device="meta"))
+    return values, flops
 
 
-def boundaries(graph: fx.Graph) -> list[fx.Node]:
-    """The values that are, at some place in the order, the only live one that depends on the input; the input first.
+def boundaries(found: Trace) -> list[fx.Node]:
+    """The values that are, at some place in the order, the only live content; the input first, the output left out.
 
-    A value lives from its operation to its last use; values that do not depend on the input are made anew on each
-    side of a cut. The output is left out.
+    A value lives from its operation to its last use. Only tensors whose first dimension is the batch can be cut.
     """
-    order = {node: position for position, node in enumerate(graph.nodes)}
-    dependent: set[fx.Node] = set()
-    last_use: dict[fx.Node, int] = {}
-    for node in graph.nodes:
-        if node.op == "placeholder" or any(source in dependent for source in node.all_input_nodes):
-            dependent.add(node)
-            last_use[node] = max((order[user] for user in node.users), default=order[node])
-    found: list[fx.Node] = []
+    order = {node: position for position, node in enumerate(found.graph.nodes)}
+    output = found.output
+    needed = _needed(output, found.input)
+    last_use = {
+        node: max((order[user] for user in node.users if user in needed), default=order[node])
+        for node in found.content
+        if node in needed
+    }
+    cuts: list[fx.Node] = []
     alive: set[fx.Node] = set()
-    for node in graph.nodes:
-        if node.op == "output":
+    for node in found.graph.nodes:
+        if node is output:
             break
-        if node in dependent:
+        if node in last_use:
             alive.add(node)
         alive = {value for value in alive if last_use[value] > order[node]}
-        if len(alive) == 1 and (only := next(iter(alive))) not in found:
-            found.append(only)
-    return found
+        if len(alive) == 1 and (only := next(iter(alive))) not in cuts and _cuttable(found, only):
+            cuts.append(only)
+    return cuts
 
 
-def between(graph: fx.Graph, start: fx.Node, end: fx.Node) -> list[fx.Node]:
-    """The operations that compute `end` from `start`, in order, `start` left out."""
+def _cuttable(found: Trace, node: fx.Node) -> bool:
+    values = found.values[node]
+    if not all(isinstance(value, torch.Tensor) for value in values):
+        return False
+    sizes = tuple(value.shape[0] if value.ndim else 0 for value in values)
+    return sizes == BATCHES and 2 <= values[0].ndim <= 4 and values[0].is_floating_point()
+
+
+def _needed(end: fx.Node, start: fx.Node) -> set[fx.Node]:
+    """Operations that `end` depends on, itself included, not going beyond `start`."""
+    needed: set[fx.Node] = set()
+    stack = [end]
+    while stack:
+        node = stack.pop()
+        if node not in needed:
+            needed.add(node)
+            if node is not start:
+                stack.extend(node.all_input_nodes)
+    return needed
+
+
+def between(found: Trace, start: fx.Node, end: fx.Node) -> list[fx.Node]:
+    """The operations that make the content `end` from `start`, in order, `start` left out."""
     needed: set[fx.Node] = set()
     stack = [end]
     while stack:
         node = stack.pop()
         if node is not start and node not in needed:
             needed.add(node)
-            stack.extend(node.all_input_nodes)
-    return [node for node in graph.nodes if node in needed]
+            stack.extend(source for source in node.all_input_nodes if not _is_size(found, source))
+    return [node for node in found.graph.nodes if node in needed]
 
 
-def extract(model: nn.Module, graph: fx.Graph, start: fx.Node, end: fx.Node) -> fx.GraphModule:
-    """The part of `model` that computes `end` from `start`, with the source's own modules and parameter names."""
-    part = fx.Graph()
-    copies = {start: part.placeholder("x")}
-    for node in between(graph, start, end):
-        copies[node] = part.node_copy(node, lambda source: copies[source])
-    part.output(copies[end])
-    return fx.GraphModule(model, part)
+def part(found: Trace, start: fx.Node, end: fx.Node) -> fx.Graph:
+    """The operations that compute `end` from `start`, as a graph of their own.
+
+    Sizes are written as constants or multiples of the batch: a part belongs to the image size that was traced.
+    """
+    graph = fx.Graph()
+    x = graph.placeholder("x")
+    copies: dict[fx.Node, Any] = {start: x}
+    for node in between(found, start, end):
+        for source in node.all_input_nodes:
+            if source not in copies:
+                copies[source] = _written(graph, x, found.values[source])
+        copies[node] = _copy(graph, x, node, copies)
+    graph.output(copies[end])
+    return graph
+
+
+def _copy(graph: fx.Graph, x: fx.Node, node: fx.Node, copies: dict[fx.Node, Any]) -> fx.Node:
+    """`node` in another graph, its inputs replaced by nodes or plain values, devices by that of the part's input."""
+
+    def replaced(value: Any) -> Any:
+        if isinstance(value, fx.Node):
+            return copies[value]
+        return _written(graph, x, (value, value)) if isinstance(value, torch.device) else value
+
+    arguments, keywords = map_aggregate((node.args, node.kwargs), replaced)
+    return graph.create_node(node.op, node.target, arguments, keywords, node.name)
+
+
+def _is_size(found: Trace, node: fx.Node) -> bool:
+    """Whether an operation gives no tensor but something that is read off one."""
+    return node.op != "get_attr" and not tensors(found.values[node][0])
+
+
+def _written(graph: fx.Graph, x: fx.Node, values: tuple[Any, Any]) -> Any:
+    """A size as an expression of the part's own input: a constant, or a multiple of the batch plus a constant."""
+    first, second = values
+    if isinstance(first, (tuple, list)):
+        return tuple(_written(graph, x, pair) for pair in zip(first, second, strict=True))
+    if isinstance(first, torch.device):
+        return graph.call_function(getattr, (x, "device"))
+    if isinstance(first, torch.dtype):
+        return graph.call_function(getattr, (x, "dtype"))
+    if isinstance(first, bool) or not isinstance(first, int) or first == second:
+        return first
+    step = second - first
+    batch: Any = graph.call_method("size", (x, 0))
+    product = batch if step == 1 else graph.call_function(_times, (batch, step))
+    rest = first - step * BATCHES[0]
+    return product if rest == 0 else graph.call_function(_plus, (product, rest))
+
+
+def _times(a: int, b: int) -> int:
+    return a * b
+
+
+def _plus(a: int, b: int) -> int:
+    return a + b

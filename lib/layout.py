@@ -1,10 +1,14 @@
 """How a tensor that crosses a boundary is laid out, and the map form in which all layouts can be compared."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import isqrt
 from typing import Any, Literal
 
 import torch
+from torch import fx, nn
+
+from lib.graph import Trace
 
 Kind = Literal["nchw", "nhwc", "tokens", "pooled"]
 
@@ -20,8 +24,8 @@ class Layout:
     prefix: int = 0
 
     @classmethod
-    def of(cls, tensor: torch.Tensor, channels_last: bool = False) -> "Layout":
-        """The layout of a batch; tokens beyond the largest square grid are prefix tokens.
+    def of(cls, tensor: torch.Tensor, channels_last: bool = False, prefix: int | None = None) -> "Layout":
+        """The layout of a batch. Tokens: `prefix` of them precede the grid; None: those beyond the largest square.
 
         Raises ValueError for other ranks than 2, 3 and 4.
         """
@@ -29,8 +33,9 @@ class Layout:
         if len(shape) == 2:
             return cls("pooled", shape[1])
         if len(shape) == 3:
-            side = isqrt(shape[1])
-            return cls("tokens", shape[2], side, side, shape[1] - side * side)
+            prefix = shape[1] - isqrt(shape[1]) ** 2 if prefix is None else prefix
+            height, width = _grid(shape[1] - prefix)
+            return cls("tokens", shape[2], height, width, prefix)
         if len(shape) == 4 and channels_last:
             return cls("nhwc", shape[3], shape[1], shape[2])
         if len(shape) == 4:
@@ -79,3 +84,63 @@ class Layout:
     def to_dict(self) -> dict[str, Any]:
         """For a recipe; `Layout(**d)` is the inverse."""
         return asdict(self)
+
+
+def layouts(found: Trace, ends: Sequence[fx.Node]) -> list[Layout]:
+    """The layouts of some values of a traced network."""
+    declared = getattr(found.model, "num_prefix_tokens", None)
+    last = _takes_channels_last(found, ends)
+    result = []
+    for end in ends:
+        tensor = found.tensor(end)
+        known = isinstance(declared, int) and tensor.ndim == 3 and _is_square(tensor.shape[1] - declared)
+        result.append(Layout.of(tensor, end in last, declared if known else None))
+    return result
+
+
+def _grid(tokens: int) -> tuple[int, int]:
+    """The most square h x w with h w = tokens."""
+    height = next(h for h in range(isqrt(tokens), 0, -1) if tokens % h == 0)
+    return height, tokens // height
+
+
+def _is_square(tokens: int) -> bool:
+    return tokens > 0 and isqrt(tokens) ** 2 == tokens
+
+
+def _takes_channels_last(found: Trace, ends: Sequence[fx.Node]) -> set[fx.Node]:
+    """Those 4-D values that are [b, h, w, c].
+
+    The layers nearest to a value tell: the first layer behind it that has a width of its own, else the last one
+    before it, works on the second dimension (convolutions, BatchNorm) or on the last (linear, LayerNorm).
+    """
+    votes: dict[fx.Node, bool] = {}
+    order = [node for node in found.graph.nodes if node in found.content]
+    hints = [_hint(found, node) for node in order]
+    for end in ends:
+        shape = found.tensor(end).shape
+        if len(shape) != 4:
+            continue
+        at = order.index(end)
+        nearest = [*hints[at + 1 :], *hints[at::-1]]
+        known = (v for v in nearest if v is not None and shape[-1 if v[0] else 1] == v[1])
+        votes[end] = next(known, (False, 0))[0]
+    return {end for end, last in votes.items() if last}
+
+
+def _hint(found: Trace, node: fx.Node) -> tuple[bool, int] | None:
+    """(whether the last dimension holds the channels, how many) by the first layer inside an operation."""
+    if node.op != "call_module":
+        if node.op == "call_function" and getattr(node.target, "__name__", "") in ("layer_norm", "linear"):
+            return True, found.tensor(node).shape[-1]
+        return None
+    for layer in found.model.get_submodule(str(node.target)).modules():
+        if isinstance(layer, nn.Conv2d):
+            return False, layer.in_channels
+        if isinstance(layer, nn.BatchNorm2d | nn.GroupNorm):
+            return False, getattr(layer, "num_features", getattr(layer, "num_channels", 0))
+        if isinstance(layer, nn.LayerNorm):
+            return "2d" not in type(layer).__name__, layer.normalized_shape[-1]
+        if isinstance(layer, nn.Linear):
+            return True, layer.in_features
+    return None

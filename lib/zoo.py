@@ -1,16 +1,17 @@
 """Trained networks: how one is built from its entry, filled with weights, saved with a card and opened again."""
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from lib import artifacts
+from lib import artifacts, checkpoint
 from lib.cost import Cost
 from lib.errors import BrickyardError
 from lib.params.zoo import ZooModel
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 class Architecture:
     """Everything that is needed to build a network without its weights.
 
-    timm: an architecture of timm; factory: `file.py:function` or `package.module:function`, `sha256` that of the
-    file; kwargs: what it is called with; num_classes: length of its logits, None for what it has by itself.
+    timm, torchvision: an architecture of theirs; factory: `file.py:function` or `package.module:function`, `sha256`
+    that of the file; kwargs: what it is called with; num_classes: length of its logits, None for what it has by itself.
     """
 
     timm: str | None
+    torchvision: str | None
     factory: str | None
     sha256: str | None
     kwargs: dict[str, Any]
@@ -40,6 +42,8 @@ class Architecture:
         """
         if self.timm is not None:
             return _build_timm(self.timm, self.num_classes, self.kwargs, pretrained=False).eval()
+        if self.torchvision is not None:
+            return _build_torchvision(self.torchvision, self.num_classes, self.kwargs, pretrained=False).eval()
         function, sha256 = _factory(str(self.factory))
         if self.sha256 not in (None, sha256):
             raise BrickyardError(f"{self.factory} has changed since the network was made; dvc repro the zoo first")
@@ -83,12 +87,15 @@ class Input:
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a zoo network; accuracy: validation and test, over its own classes, in percent or None."""
+    """What is known of a zoo network; nodes: module paths that the user declared, none where they are to be found;
+    accuracy: validation and test, over its own classes, in percent or None.
+    """
 
     name: str
     architecture: Architecture
     input: Input
     classes: tuple[str, ...]
+    nodes: tuple[str, ...]
     weights: str
     licence: str
     cost: Cost
@@ -102,7 +109,8 @@ class Card:
     def from_dict(cls, card: dict[str, Any]) -> "Card":
         """The inverse of `to_dict`."""
         parts = {"architecture": Architecture(**card["architecture"]), "input": input_from_dict(card["input"])}
-        return cls(**{**card, **parts, "classes": tuple(card["classes"]), "cost": Cost(**card["cost"])})
+        lists = {key: tuple(card[key]) for key in ("classes", "nodes")}
+        return cls(**{**card, **parts, **lists, "cost": Cost(**card["cost"])})
 
 
 def input_from_dict(stored: dict[str, Any]) -> Input:
@@ -116,18 +124,26 @@ def create(name: str, entry: ZooModel, num_classes: int | None) -> tuple[nn.Modu
     Raises BrickyardError naming the entry.
     """
     try:
-        if entry.timm is not None:
-            model = _build_timm(entry.timm, num_classes, entry.kwargs, entry.weights == "pretrained")
-            architecture = Architecture(entry.timm, None, None, entry.kwargs, num_classes)
+        sha256 = _factory(entry.factory)[1] if entry.factory is not None else None
+        architecture = Architecture(entry.timm, entry.torchvision, entry.factory, sha256, entry.kwargs, num_classes)
+        if entry.weights == "pretrained" and entry.timm is not None:
+            model = _build_timm(entry.timm, num_classes, entry.kwargs, pretrained=True)
+        elif entry.weights == "pretrained":
+            model = _build_torchvision(str(entry.torchvision), num_classes, entry.kwargs, pretrained=True)
         else:
-            _, sha256 = _factory(str(entry.factory))
-            architecture = Architecture(None, entry.factory, sha256, entry.kwargs, num_classes)
             model = architecture.build()
         if entry.weights not in ("train", "pretrained"):
-            _fill(model, Path(entry.weights))
+            path = Path(entry.weights)
+            tensors = checkpoint.read(path)
+            if num_classes is None and (count := checkpoint.classes(model, tensors)) is not None:
+                architecture = replace(architecture, num_classes=count)
+                model = architecture.build()
+            checkpoint.fill(model, tensors, path)
+        expected = _input(model, entry)
+        _check_output(model, expected, num_classes)
     except BrickyardError as error:
         raise BrickyardError(f"zoo.models.{name}: {error}") from error
-    return model.eval(), architecture, _input(model, entry)
+    return model.eval(), architecture, expected
 
 
 def own_classes(model: nn.Module, expected: Input) -> tuple[str, ...]:
@@ -159,15 +175,52 @@ def _build_timm(name: str, num_classes: int | None, kwargs: dict[str, Any], pret
     import timm
 
     if not timm.is_model(name):
-        import difflib
-
-        close = difflib.get_close_matches(name, timm.list_models(), n=3)
-        hint = f"; did you mean {', '.join(close)}?" if close else ""
-        raise BrickyardError(f"timm has no architecture {name!r}{hint}")
+        raise BrickyardError(f"timm has no architecture {name!r}{_similar(name, timm.list_models())}")
     try:
         return timm.create_model(name, pretrained=pretrained, **_with_classes(num_classes, kwargs))
     except Exception as error:  # whatever an architecture raises on arguments it does not take
         raise BrickyardError(f"timm {name} with {kwargs}: {type(error).__name__}: {error}") from error
+
+
+def _build_torchvision(name: str, num_classes: int | None, kwargs: dict[str, Any], pretrained: bool) -> nn.Module:
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise BrickyardError(f"torchvision has no classifier {name!r}{_similar(name, known)}")
+    try:
+        if not pretrained:
+            return models.get_model(name, weights=None, **_with_classes(num_classes, kwargs))
+        model = models.get_model(name, weights="DEFAULT", **_with_classes(None, kwargs))
+    except Exception as error:  # whatever an architecture raises on arguments it does not take
+        raise BrickyardError(f"torchvision {name} with {kwargs}: {type(error).__name__}: {error}") from error
+    if num_classes is not None:
+        raise BrickyardError(f"torchvision {name}: pretrained weights have labels of their own; write `classes: own`")
+    return model
+
+
+def _similar(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3)
+    return f"; did you mean {', '.join(close)}?" if close else ""
+
+
+def _check_output(model: nn.Module, expected: Input, num_classes: int | None) -> None:
+    """Raises BrickyardError unless an image of the expected size gives one row of logits."""
+    try:
+        with torch.no_grad():
+            logits = model.eval()(torch.zeros(1, *expected.shape))
+    except Exception as error:  # whatever a network does with an image it does not take
+        reason = " ".join(str(error).split())[:200]
+        size = f"{expected.size} x {expected.size}"
+        raise BrickyardError(
+            f"fails on an image of {size} pixels ({reason}); set input_size to what it takes"
+        ) from error
+    if not isinstance(logits, torch.Tensor):
+        raise BrickyardError(f"returns a {type(logits).__name__}; a network must return logits, one tensor")
+    if logits.ndim != 2 or num_classes not in (None, logits.shape[1]):
+        raise BrickyardError(
+            f"returns {list(logits.shape)} for one image; expected logits [1, {num_classes or 'classes'}]"
+        )
 
 
 def _with_classes(num_classes: int | None, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -199,34 +252,20 @@ def _factory(reference: str) -> tuple[Any, str | None]:
     return getattr(module, function), sha256
 
 
-def _fill(model: nn.Module, checkpoint: Path) -> None:
-    """Loads a checkpoint (safetensors, or .pth without code); every weight must be filled."""
-    if not checkpoint.is_file():
-        raise BrickyardError(f"weights: no file {checkpoint}; use train, pretrained or the path of a checkpoint")
-    try:
-        if checkpoint.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: dict[str, Any] = load_file(checkpoint)
-        else:
-            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files and refused pickles come in many kinds
-        raise BrickyardError(f"{checkpoint} cannot be read: {str(error).splitlines()[0]}") from error
-    for key in ("state_dict", "model"):
-        state = state[key] if isinstance(state.get(key), dict) else state
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise BrickyardError(f"{checkpoint} does not fit: {' '.join(str(error).split())[:300]}") from None
-
-
 def _input(model: nn.Module, entry: ZooModel) -> Input:
     from timm.data import resolve_data_config
 
     wanted: dict[str, Any] = {}
     if entry.input_size is not None:
         wanted = {"input_size": (3, entry.input_size, entry.input_size), "crop_pct": 1.0}
+    if entry.torchvision is not None:
+        from torchvision.models import get_model_weights
+
+        weights: Any = get_model_weights(entry.torchvision)
+        preset = weights.DEFAULT.transforms()
+        size = preset.crop_size[0]
+        known = {"mean": preset.mean, "std": preset.std, "interpolation": preset.interpolation.value}
+        wanted = {**known, "input_size": (3, size, size), "crop_pct": size / preset.resize_size[0], **wanted}
     config = resolve_data_config(wanted, model=model)
     return Input(
         size=config["input_size"][-1],

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from lib import artifacts, data
 from lib import zoo as lib_zoo
 from lib.chain import Chain
@@ -21,7 +19,8 @@ def main(dataset: Path, zoo: Path, out: Path, metrics: Path) -> None:
     images = data.load(dataset)
     model, card = lib_zoo.load(zoo)
     probe = data.Loader(images.images, images.probe, card.input.transform(), params.batch_size)
-    chain = Chain(card.name, model, torch.zeros(2, *card.input.shape))
+    chain = Chain(card.name, model, card.input.shape, declared=card.nodes)
+    chain.verify(next(iter(probe))[0])
     matrices = activations.pooled(chain, probe)
     activations.save(out, chain, matrices, images.probe)
     artifacts.write_json(metrics, {"nodes": len(chain), "images": len(images.probe)})

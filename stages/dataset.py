@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lib import artifacts, data
+from lib import artifacts, data, sources
 from lib.params.base import read
 from lib.params.dataset import Dataset
 from lib.params.run import Run
@@ -12,7 +12,7 @@ from stages import run
 def main(out: Path, metrics: Path) -> None:
     """Writes splits and card to `out`, counts to `metrics`."""
     params = read("dataset", Dataset)
-    split = data.split(data.open_images(params), params, read("run", Run).seed)
+    split = data.split(sources.open_images(params), params, read("run", Run).seed)
     data.save(out, split, params)
     counts = {name: len(getattr(split, name)) for name in ("train", "validation", "test", "probe")}
     artifacts.write_json(metrics, {"images": counts, "classes": len(split.images.classes)})

@@ -41,7 +41,7 @@ def main(
 
 def entry(model: ZooModel) -> findings.Entry:
     """What the page says of a zoo entry."""
-    architecture = model.timm or f"{str(model.factory).rpartition(':')[2]} (factory)"
+    architecture = model.timm or model.torchvision or f"{str(model.factory).rpartition(':')[2]} (factory)"
     return findings.Entry(architecture, model.weights, model.classes)
 
 

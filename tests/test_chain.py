@@ -21,7 +21,7 @@ NODES = {
 
 def chain_of(name: str) -> tuple[nn.Module, Chain]:
     model = pico.alive(NODES[name][0]())
-    return model, Chain(name, model, IMAGES)
+    return model, Chain(name, model, pico.IMAGE)
 
 
 @pytest.mark.parametrize("name", NODES)
@@ -57,7 +57,7 @@ def test_a_vit_has_a_prefix_token_on_a_square_grid() -> None:
 @torch.no_grad()
 def test_no_cut_where_two_tensors_are_alive() -> None:
     model = pico.TwoStreams().eval()
-    chain = Chain("two", model, IMAGES)
+    chain = Chain("two", model, pico.IMAGE)
     assert len(chain) == 2  # the first convolution, and everything until the streams meet again
     assert chain.nodes[1].cost.params == cost.params(model.left) + cost.params(model.right)
     *_, last = chain.walk(IMAGES)
@@ -87,7 +87,7 @@ def test_data_dependent_control_flow_is_one_line() -> None:
             return x if x.sum() > 0 else -x
 
     with pytest.raises(BrickyardError, match=r"^choosy: cannot be traced") as caught:
-        Chain("choosy", Choosy(), IMAGES)
+        Chain("choosy", Choosy(), pico.IMAGE)
     assert "\n" not in str(caught.value)
 
 
@@ -97,4 +97,4 @@ def test_two_inputs_are_refused() -> None:
             return x + y
 
     with pytest.raises(BrickyardError, match="takes 2 inputs"):
-        Chain("two", Two(), IMAGES)
+        Chain("two", Two(), pico.IMAGE)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lib import data
+from lib import data, sources
 from lib.errors import BrickyardError
 from lib.params.dataset import Dataset
 
@@ -29,7 +29,7 @@ def _digits(**changes: Any) -> Dataset:
 
 @pytest.fixture(scope="module")
 def digits() -> data.DataSet:
-    return data.split(data.open_images(_digits()), _digits(), seed=0)
+    return data.split(sources.open_images(_digits()), _digits(), seed=0)
 
 
 def _write_folder(root: Path, counts: dict[str, int], seed: int = 0) -> Path:
@@ -80,7 +80,7 @@ def test_an_image_folder_keeps_its_own_test_images(tmp_path: Path) -> None:
     _write_folder(tmp_path / "train", {"a": 6, "b": 8})
     _write_folder(tmp_path / "test", {"a": 2, "b": 3}, seed=1)
     source = _digits(source="folder", path=str(tmp_path), image_size=8, validation=0.3, probe_images=4)
-    split = data.split(data.open_images(source), source, seed=0)
+    split = data.split(sources.open_images(source), source, seed=0)
     assert split.images.classes == ("a", "b")
     assert split.test.tolist() == list(range(14, 19))
     assert len(split.validation) == 5
@@ -93,13 +93,13 @@ def test_an_image_folder_keeps_its_own_test_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
 def test_an_archive_is_the_folder_inside(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "SCRATCH", tmp_path / "scratch")
+    monkeypatch.setattr(sources, "SCRATCH", tmp_path / "scratch")
     folder = _write_folder(tmp_path / "pictures", {"a": 4, "b": 5})
     archive = tmp_path / f"pictures{suffix}"
     with tarfile.open(archive, "w:gz" if suffix.endswith("gz") else "w") as tar:
         tar.add(folder, "pictures")
     direct, unpacked = (
-        data.open_images(_digits(source="folder", path=str(path), image_size=10)) for path in (folder, archive)
+        sources.open_images(_digits(source="folder", path=str(path), image_size=10)) for path in (folder, archive)
     )
     assert unpacked.checksum == direct.checksum
     assert unpacked.labels.tolist() == [0] * 4 + [1] * 5
@@ -107,8 +107,8 @@ def test_an_archive_is_the_folder_inside(tmp_path: Path, suffix: str, monkeypatc
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
-    def opened(path: Path) -> data.Images:
-        return data.open_images(_digits(source="folder", path=str(path)))
+    def opened(path: Path) -> sources.Images:
+        return sources.open_images(_digits(source="folder", path=str(path)))
 
     with pytest.raises(BrickyardError, match="there is no such folder or archive"):
         opened(tmp_path / "nowhere")
@@ -126,7 +126,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(BrickyardError, match="its class folders are not those of"):
         opened(tmp_path / "one")
     with pytest.raises(BrickyardError, match=r"no data set of torchvision\.datasets has this name"):
-        data.open_images(_digits(source="torchvision", name="CIFAR11"))
+        sources.open_images(_digits(source="torchvision", name="CIFAR11"))
 
 
 def test_too_many_probe_images(digits: data.DataSet) -> None:

@@ -55,10 +55,10 @@ def test_the_committed_file_is_valid(section: str) -> None:
 
 def test_a_zoo_entry_names_one_architecture() -> None:
     for entry, message in [
-        ({"weights": "train"}, "exactly one of timm and factory"),
-        ({"timm": "a", "factory": "b:c", "weights": "train"}, "exactly one of timm and factory"),
+        ({"weights": "train"}, "exactly one of timm, torchvision and factory"),
+        ({"timm": "a", "factory": "b:c", "weights": "train"}, "exactly one of timm, torchvision and factory"),
         ({"factory": "b", "weights": "train"}, "must read path/to/file.py:function"),
-        ({"factory": "b:c", "weights": "pretrained"}, "pretrained is for timm"),
+        ({"factory": "b:c", "weights": "pretrained"}, "pretrained is for timm and torchvision"),
         ({"timm": "a", "weights": "train", "classes": "own"}, "needs classes of the data set"),
         ({"timm": "a", "weights": "train", "training": {"epoch": 3}}, r"training\.epoch: unknown key"),
     ]:

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.data import Images, Loader
+from lib.data import Loader
 from lib.errors import BrickyardError
 from lib.params.training import Training
+from lib.sources import Images
 from lib.training import accuracy, fit
 from tests import pico
 

@@ -23,7 +23,7 @@ def test_a_saved_network_comes_back_with_its_card(tmp_path: Path) -> None:
     model, architecture, expected = zoo.create("plain", _entry(), 3)
     pico.alive(model)
     card = zoo.Card(
-        "plain", architecture, expected, ("a", "b", "c"), "train", "MIT", cost.count(model, expected.shape), None
+        "plain", architecture, expected, ("a", "b", "c"), (), "train", "MIT", cost.count(model, expected.shape), None
     )
     zoo.save(tmp_path, model, card)
     again, read = zoo.load(tmp_path)
@@ -78,9 +78,12 @@ def test_mistakes_name_the_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             "timm has no architecture 'resnet_18'; did you mean .*resnet18",
         ),
         ({"factory": None, "timm": "resnet18", "kwargs": {"colour": 1}}, "timm resnet18 with {'colour': 1}: TypeError"),
-        ({"weights": "nowhere.pth"}, "no file nowhere.pth; use train, pretrained or the path"),
+        ({"weights": "nowhere.pth"}, r"no file nowhere\.pth; use train, pretrained or the path"),
         ({"weights": str(tmp_path / "code.pth")}, r"code\.pth cannot be read"),
-        ({"weights": str(tmp_path / "other.pth")}, r"other\.pth does not fit"),
+        (
+            {"weights": str(tmp_path / "other.pth")},
+            r"other\.pth leaves 0\.0\.weight, .* and \d+ more unfilled",
+        ),
         ({"weights": str(tmp_path / "damaged.safetensors")}, r"damaged\.safetensors cannot be read"),
         ({"factory": f"{tmp_path}/factory.py:broken", "kwargs": {}}, "RuntimeError: no luck"),
         ({"factory": f"{tmp_path}/factory.py:odd", "kwargs": {}}, "returned a NoneType, not an nn.Module"),
@@ -97,7 +100,8 @@ def test_mistakes_name_the_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_an_edited_factory_is_noticed(tmp_path: Path) -> None:
     file = tmp_path / "factory.py"
-    file.write_text("from torch import nn\ndef make(num_classes): return nn.Linear(3, num_classes)\n")
+    made = "nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, num_classes))"
+    file.write_text(f"from torch import nn\ndef make(num_classes): return {made}\n")
     _, architecture, _ = zoo.create("mine", _entry(factory=f"{file}:make", kwargs={}), 3)
     file.write_text(file.read_text() + "# edited\n")
     with pytest.raises(BrickyardError, match="has changed since the network was made"):

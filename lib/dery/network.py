@@ -22,17 +22,24 @@ class Source:
 
     architecture: Architecture
     input: Input
+    nodes: tuple[str, ...]
     weights: str
     licence: str
 
     @classmethod
     def of(cls, card: Card) -> "Source":
         """What a recipe needs of a zoo card."""
-        return cls(card.architecture, card.input, card.weights, card.licence)
+        return cls(card.architecture, card.input, card.nodes, card.weights, card.licence)
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "Source":
+        """A source from its JSON form."""
+        parts = {"architecture": Architecture(**stored["architecture"]), "input": input_from_dict(stored["input"])}
+        return cls(**{**stored, **parts, "nodes": tuple(stored["nodes"])})
 
     def chain(self, name: str) -> Chain:
         """The source's chain with random weights."""
-        return Chain(name, self.architecture.build(), torch.zeros(2, *self.input.shape))
+        return Chain(name, self.architecture.build(), self.input.shape, declared=self.nodes)
 
 
 @dataclass(frozen=True)
@@ -54,10 +61,7 @@ class Recipe:
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Recipe":
         """A recipe from its JSON form."""
-        sources = {
-            name: Source(Architecture(**s["architecture"]), input_from_dict(s["input"]), s["weights"], s["licence"])
-            for name, s in stored["sources"].items()
-        }
+        sources = {name: Source.from_dict(source) for name, source in stored["sources"].items()}
         return cls(
             sources,
             tuple(stored["parts"]),

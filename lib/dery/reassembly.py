@@ -61,7 +61,7 @@ def open_bricks(
     transforms = [card.input.transform() for _, card in opened]
     return Bricks(
         cards=tuple(card for _, card in opened),
-        chains=tuple(Chain(card.name, model, torch.zeros(2, *card.input.shape)) for model, card in opened),
+        chains=tuple(Chain(card.name, model, card.input.shape, declared=card.nodes) for model, card in opened),
         cuts=tuple(tuple(partition["models"][name]["cuts"]) for name in names),
         fit=tuple(Loader(data.images, data.probe, t, params.batch_size) for t in transforms),
         labelled=tuple(Loader(data.images, labelled, t, params.batch_size) for t in transforms),

@@ -169,7 +169,7 @@ def load(folder: Path) -> tuple[nn.Module, Recipe]:
 
 def _kind(architecture: zoo.Architecture) -> tuple[Any, ...]:
     """An architecture without the number of its classes."""
-    return architecture.timm, architecture.factory, architecture.sha256, architecture.kwargs
+    return architecture.timm, architecture.torchvision, architecture.factory, architecture.sha256, architecture.kwargs
 
 
 def _join_layer(layer: Any, parts: Sequence[Any], shared_input: bool) -> None:

@@ -45,16 +45,14 @@ def walk(model: nn.Module, name: str, shape: tuple[int, ...]) -> tuple[Layer, ..
 
     Raises BrickyardError naming the network and the module where the walk fails.
     """
-    traced = graph.trace(model, name)
-    parameter = next(model.parameters(), None)
-    images = torch.zeros(2, *shape, device=None if parameter is None else parameter.device)
-    values = graph.run(model, traced, images)
+    found = graph.trace(model, name, shape)
+    values = {node: value for node, (value, _) in found.values.items()}
     modules = dict(model.named_modules())
     layers: list[Layer] = []
     current: fx.Node | None = None
     channels = shape[0]
     weighted: set[str] = set()
-    for node in traced.nodes:
+    for node in found.graph.nodes:
         if node.op == "placeholder":
             current = node
         if node.op == "placeholder" or (node.op != "output" and not isinstance(values[node], torch.Tensor)):

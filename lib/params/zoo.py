@@ -9,30 +9,34 @@ from lib.params.training import Training
 
 
 class ZooModel(Section):
-    """An architecture (`timm` or `factory`), the classes it knows, and where its weights come from.
+    """An architecture (`timm`, `torchvision` or `factory`), the classes it knows, and where its weights come from.
 
-    `weights`: `train` (here, on the data set), `pretrained` (timm's own) or the path of a local checkpoint.
+    `weights`: `train` (here, on the data set), `pretrained` (timm's or
+    torchvision's own) or the path of a local checkpoint.
     `classes`: class numbers, ranges such as `0-4`, or names, separated by commas; `all`; for weights from
-    elsewhere with labels of their own, `own`.
+    elsewhere with labels of their own, `own`. `nodes`: module paths that are to be the nodes, for a network that
+    cannot be cut without.
     """
 
     timm: str | None = None
+    torchvision: str | None = None
     factory: str | None = None
     kwargs: dict[str, Any] = Field(default_factory=dict)
     weights: str
     classes: str = "all"
     input_size: Count | None = None
+    nodes: list[str] = Field(default_factory=list)
     licence: str = "unknown"
     training: dict[str, int | float] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> "ZooModel":
-        if (self.timm is None) == (self.factory is None):
-            raise ValueError("name the architecture by exactly one of timm and factory")
+        if sum(source is not None for source in (self.timm, self.torchvision, self.factory)) != 1:
+            raise ValueError("name the architecture by exactly one of timm, torchvision and factory")
         if self.factory is not None and ":" not in self.factory:
             raise ValueError("factory must read path/to/file.py:function or package.module:function")
-        if self.weights == "pretrained" and self.timm is None:
-            raise ValueError("weights pretrained is for timm architectures; name a checkpoint instead")
+        if self.weights == "pretrained" and self.factory is not None:
+            raise ValueError("weights pretrained is for timm and torchvision; name a checkpoint instead")
         unknown = set(self.training) - set(Training.model_fields)
         if unknown:
             raise ValueError(f"training.{min(unknown)}: unknown key; allowed: {', '.join(Training.model_fields)}")

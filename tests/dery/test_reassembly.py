@@ -10,12 +10,13 @@ from PIL import Image
 
 from lib import artifacts, cost
 from lib.chain import Chain
-from lib.data import Images, Loader
+from lib.data import Loader
 from lib.dery import network
 from lib.dery.assembly import AssemblyProblem
 from lib.dery.reassembly import Bricks, problem, reassemble, stitch_r2
 from lib.errors import BrickyardError
 from lib.params.assembly import Budget
+from lib.sources import Images
 from lib.zoo import Architecture, Card, Input
 from tests import pico
 
@@ -31,11 +32,11 @@ def bricks() -> Bricks:
     expected = Input(16, (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0)
     cards, chains = [], []
     for name, factory in FACTORIES.items():
-        architecture = Architecture(None, factory, None, {}, 4)
+        architecture = Architecture(None, None, factory, None, {}, 4)
         model = pico.alive(architecture.build())
         classes = CLASSES if name != "plain" else ("w", "x", "y", "z")
-        cards.append(Card(name, architecture, expected, classes, "train", "none", cost.Cost(), None))
-        chains.append(Chain(name, model, torch.zeros(2, 3, 16, 16)))
+        cards.append(Card(name, architecture, expected, classes, (), "train", "none", cost.Cost(), None))
+        chains.append(Chain(name, model, pico.IMAGE))
     loaders = tuple(Loader(images, np.arange(48), expected.transform(), 16) for _ in cards)
     cuts = ((0, 1, 3, 4), (0, 1, 2, 3), (0, 1, 2, 3))
     return Bricks(tuple(cards), tuple(chains), cuts, loaders, loaders, CLASSES, 1e-4)

@@ -65,6 +65,6 @@ def naive_linear(x: torch.Tensor, layer: Any, positions: int = 1) -> torch.Tenso
 
 def card(name: str, model: nn.Module, classes: tuple[str, ...], kwargs: dict[str, int]) -> zoo.Card:
     """A card that says the network comes from `plain` of this file."""
-    architecture = zoo.Architecture(None, "tests.mda.pico:plain", None, kwargs, len(classes))
+    architecture = zoo.Architecture(None, None, "tests.mda.pico:plain", None, kwargs, len(classes))
     expected = zoo.Input(12, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", 1.0)
-    return zoo.Card(name, architecture, expected, classes, "train", "Apache-2.0", cost.count(model, SHAPE), None)
+    return zoo.Card(name, architecture, expected, classes, (), "train", "Apache-2.0", cost.count(model, SHAPE), None)

@@ -1,0 +1,194 @@
+"""torch.fx's symbolic tracing, made to follow control flow that depends on sizes."""
+
+import sys
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.fx.node import map_aggregate
+from torch.fx.proxy import Attribute, TraceError
+
+from lib.cost import BATCHES, without_data
+
+_FACTORIES = ("arange", "empty", "eye", "full", "linspace", "ones", "zeros")
+
+
+class Tracer(fx.Tracer):
+    """torch.fx's tracer with leaves by path, timm's leaf modules and functions, and control flow on sizes.
+
+    Where the network's own code asks for a number, a truth or a length, the operations so far are run on shapes.
+    """
+
+    proxy_buffer_attributes = True
+
+    def __init__(self, leaves: Collection[str], shape: tuple[int, ...]) -> None:
+        types, functions = _timm_leaves()
+        super().__init__(autowrap_functions=functions)
+        self._paths, self._types = frozenset(leaves), types
+        self._runs = [_Shapes(batch, shape) for batch in BATCHES]
+        self._asking = False
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        """The operations of `root`; tensors made from nothing are operations where they must be, else constants."""
+        try:
+            with self._traced_factories(always=False):
+                return super().trace(root, concrete_args)
+        except TypeError:  # a constant met a size that is not known
+            self._runs = [run.again() for run in self._runs]
+            with self._traced_factories(always=True):
+                return super().trace(root, concrete_args)
+
+    def known(self, node: fx.Node) -> Any:
+        """What `node` gives, if it is no tensor and the same for every batch; raises TraceError otherwise."""
+        first, second = self._both(node)
+        if tensors(first) or first != second:
+            raise TraceError("control flow depends on the pixels or on the number of images")
+        return first
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """The truth of a size or of a comparison of sizes."""
+        return bool(self.known(obj.node))
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """The elements of a tuple, or of a tensor along its first dimension."""
+        proxy: Any = obj
+        return iter([proxy[i] for i in range(self.length(obj.node))])
+
+    def length(self, node: fx.Node) -> int:
+        """Of a tuple, or of a tensor's first dimension; raises TraceError where that is the number of images."""
+        first, second = (len(value) for value in self._both(node))
+        if first != second:
+            raise TraceError("control flow depends on the number of images")
+        return first
+
+    def _both(self, node: fx.Node) -> list[Any]:
+        asking, self._asking = self._asking, True
+        try:
+            return [run.of(self.root, node) for run in self._runs]
+        finally:
+            self._asking = asking
+
+    @contextmanager
+    def _traced_factories(self, always: bool) -> Iterator[None]:
+        """Inside, functions of torch that make tensors are traced: `always`, or where a size is a proxy."""
+        originals = {name: getattr(torch, name) for name in _FACTORIES}
+
+        def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
+            def make(*args: Any, **kwargs: Any) -> Any:
+                proxies: list[fx.Proxy] = []
+                map_aggregate((args, kwargs), lambda v: proxies.append(v) if isinstance(v, fx.Proxy) else None)
+                if self._asking or not (proxies or always):
+                    return original(*args, **kwargs)
+                return self.create_proxy("call_function", original, args, kwargs)
+
+            return make
+
+        with torch.device("meta"):
+            torch.empty(0)  # torch remembers at its first use which functions follow a device: let it be the real ones
+        for name, original in originals.items():
+            setattr(torch, name, wrapped(original))
+        try:
+            yield
+        finally:
+            for name, original in originals.items():
+                setattr(torch, name, original)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Proxies that know their number."""
+        return _Proxy(node, self)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Modules run as they are while shapes are asked for."""
+        return forward(*args, **kwargs) if self._asking else super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """So do their attributes."""
+        return attr_val if self._asking else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module is one operation."""
+        if module_qualified_name in self._paths or isinstance(m, self._types):
+            return True
+        return super().is_leaf_module(m, module_qualified_name)
+
+
+class _Sized:
+    """What a proxy answers where its value is a size."""
+
+    def __index__(self: Any) -> int:
+        return int(self.tracer.known(self.node))
+
+    __int__ = __index__
+
+    def __float__(self: Any) -> float:
+        return float(self.tracer.known(self.node))
+
+    def __len__(self: Any) -> int:
+        return self.tracer.length(self.node)
+
+
+class _Proxy(_Sized, fx.Proxy):
+    """A proxy that can be counted with."""
+
+    def __getattr__(self, k: str) -> Any:
+        return _Attribute(self, k)
+
+
+class _Attribute(_Sized, Attribute):
+    """Its attributes, such as `shape`, can be, too."""
+
+
+class _Shapes(fx.Interpreter):
+    """Values of the operations of a graph that is being traced, for one batch, without data, when asked for."""
+
+    def __init__(self, batch: int, shape: tuple[int, ...]):
+        self._images, self.env = torch.zeros(batch, *shape, device="meta"), {}
+
+    def again(self) -> "_Shapes":
+        """For a new graph."""
+        return _Shapes(self._images.shape[0], tuple(self._images.shape[1:]))
+
+    def of(self, model: nn.Module, node: fx.Node) -> Any:
+        """The value of `node`; what it needs is computed first."""
+        self.module = self.submodules = model
+        with without_data(model):
+            stack = [node]
+            while stack:
+                waiting = [source for source in stack[-1].all_input_nodes if source not in self.env]
+                if stack[-1] in self.env or not waiting:
+                    self._compute(stack.pop())
+                stack.extend(waiting)
+        return self.env[node]
+
+    def _compute(self, node: fx.Node) -> None:
+        if node not in self.env:
+            value = self._images if node.op == "placeholder" else super().run_node(node)
+            self.env[node] = map_aggregate(value, on_meta)
+
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> Any:
+        """Devices that the network names itself are replaced, too."""
+        return map_aggregate(super().fetch_args_kwargs_from_env(n), on_meta)
+
+
+def _timm_leaves() -> tuple[tuple[type[nn.Module], ...], tuple[Any, ...]]:
+    if "timm" not in sys.modules:
+        return (), ()
+    from timm.layers import get_notrace_functions, get_notrace_modules
+
+    return tuple(get_notrace_modules()), tuple(get_notrace_functions())
+
+
+def on_meta(value: Any) -> Any:
+    """Tensors without their numbers, devices replaced by the meta device, anything else as it is."""
+    if isinstance(value, torch.Tensor):
+        return value.to("meta")
+    return torch.device("meta") if isinstance(value, torch.device) else value
+
+
+def tensors(value: Any) -> list[torch.Tensor]:
+    """All tensors inside a value."""
+    found: list[torch.Tensor] = []
+    map_aggregate(value, lambda v: found.append(v) if isinstance(v, torch.Tensor) else None)
+    return found
