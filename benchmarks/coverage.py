@@ -8,6 +8,7 @@ gradients in train mode without dropout. Results are kept in .scratch/coverage.j
 """
 
 import argparse
+import copy
 import gc
 import hashlib
 import json
@@ -177,7 +178,7 @@ def exact(name: str, model: nn.Module, shape: tuple[int, ...]) -> Result:
 
 def _gradients(model: nn.Module, forward: Callable[[], torch.Tensor]) -> list[torch.Tensor]:
     """Gradients of the mean square of the logits, BatchNorm's running statistics as they were."""
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = copy.deepcopy(model.state_dict())
     model.zero_grad(set_to_none=True)
     torch.manual_seed(0)
     forward().square().mean().backward()

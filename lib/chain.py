@@ -1,5 +1,6 @@
 """A network as a chain of atomic nodes with one tensor crossing each boundary (DeRy, section 3.1)."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -141,10 +142,9 @@ class Chain:
 
     def _part(self, start: fx.Node, end: fx.Node) -> Part:
         evaluating, training = self._trace(False), self._trace(True)
-        at = {_key(node): node for node in training.graph.nodes}
-        first, last = at.get(_key(start)), at.get(_key(end))
-        if end is evaluating.output:
-            last = training.output
+        names, there = _names(evaluating), {name: node for node, name in _names(training).items()}
+        first = there.get(names[start])
+        last = training.output if end is evaluating.output else there.get(names[end])
         if first is None or last is None:
             raise BrickyardError(f"{self.name}: {start.name} to {end.name} is not one path in train mode")
         return Part(evaluating, graph.part(evaluating, start, end), training, graph.part(training, first, last))
@@ -168,8 +168,15 @@ class Chain:
         return costs
 
 
-def _key(node: fx.Node) -> tuple[str, str]:
-    return node.op, node.name
+def _names(found: Trace) -> dict[fx.Node, tuple[str, str, int]]:
+    """Names of operations that are the same in both modes: module, what is called, and which such call it is."""
+    seen: Counter[tuple[str, str]] = Counter()
+    names = {}
+    for node in found.graph.nodes:
+        called = (node.meta["path"], node.target if isinstance(node.target, str) else node.target.__name__)
+        names[node] = (*called, seen[called])
+        seen[called] += 1
+    return names
 
 
 def _parameters(found: Trace, node: fx.Node) -> list[nn.Parameter]:

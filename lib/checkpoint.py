@@ -1,5 +1,6 @@
 """Filling a network from a file: safetensors, or .pth without code; every weight, or a line that says which is not."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,14 @@ def fill(model: nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> N
         raise BrickyardError(f"{path} does not fit: {first} ({len(shapes)} such); is it of another architecture?")
     if unknown:
         raise BrickyardError(f"{path} has {_some(unknown)} that the network has not; is it of another architecture?")
-    model.load_state_dict(dict(tensors), strict=False)
+    assign(model, {**own, **tensors})
+
+
+def assign(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Loads what `model.state_dict()` gave once; the versions that some modules ask for are the model's own."""
+    state: Any = OrderedDict(tensors)
+    state._metadata = getattr(model.state_dict(), "_metadata", {})
+    model.load_state_dict(state)
 
 
 def _some(names: list[str]) -> str:

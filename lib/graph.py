@@ -51,7 +51,10 @@ class Trace:
         returned = next(node for node in self.graph.nodes if node.op == "output")
         first: list[fx.Node] = []
         fx.map_arg(returned.args[0], lambda node: first.append(node) or node)
-        return first[0]
+        node = first[0]
+        while not isinstance(self.tensor(node), torch.Tensor):  # a tuple with a name is an operation of its own
+            node = node.all_input_nodes[0]
+        return node
 
 
 def trace(

@@ -162,7 +162,7 @@ def load(folder: Path) -> tuple[nn.Module, Card]:
     """The network that `save` left, in eval mode, and its card."""
     card = Card.from_dict(artifacts.read_json(folder / "card.json"))
     model = card.architecture.build()
-    model.load_state_dict(artifacts.read_tensors(folder / "model.safetensors"))
+    checkpoint.assign(model, artifacts.read_tensors(folder / "model.safetensors"))
     return model.eval(), card
 
 

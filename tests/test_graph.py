@@ -92,7 +92,8 @@ def test_parts_drop_out_in_train_mode_as_the_source_does() -> None:
     torch.manual_seed(3)
     found = chain.head(part(IMAGES))
     assert torch.equal(found, expected)
-    part.eval(), chain.head.eval(), model.eval()
+    for module in (part, chain.head, model):
+        module.eval()
     assert torch.equal(chain.head(part(IMAGES)), model(IMAGES))
     assert not torch.equal(expected, model(IMAGES))
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from lib import artifacts
 from lib.chain import Chain
+from lib.checkpoint import assign
 from lib.cost import Cost, count
 from lib.dery.stitching import LinearHead, Stitch
 from lib.errors import BrickyardError
@@ -134,5 +135,5 @@ def load(folder: Path) -> tuple[ReassembledNetwork, Recipe]:
     if artifacts.tensor_checksum(tensors) != recipe.checksum:
         raise BrickyardError(f"{folder}: model.safetensors is not the file that recipe.json describes")
     network = build(recipe)
-    network.load_state_dict(tensors)
+    assign(network, tensors)
     return network, recipe

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lib import artifacts, cost, zoo
+from lib.checkpoint import assign
 from lib.cost import Cost
 from lib.errors import BrickyardError
 
@@ -145,4 +146,4 @@ def fill(module: nn.Module, folder: Path, sha256: str) -> None:
     state = artifacts.read_tensors(folder / "model.safetensors")
     if artifacts.tensor_checksum(state) != sha256:
         raise BrickyardError(f"{folder}: model.safetensors does not belong to recipe.json; dvc repro the stage again")
-    module.load_state_dict(state)
+    assign(module, state)

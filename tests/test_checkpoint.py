@@ -1,0 +1,130 @@
+"""Checkpoints: taken out of what training scripts wrap around them; what does not fit is named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from lib import checkpoint, zoo
+from lib.chain import Chain
+from lib.errors import BrickyardError
+from lib.params.zoo import ZooModel
+from tests import pico
+
+WRAPPINGS: list[Any] = [
+    lambda state: state,
+    lambda state: {"state_dict": state, "epoch": 3, "best_prec1": 91.0},
+    lambda state: {"model": {f"module.{name}": tensor for name, tensor in state.items()}},
+    lambda state: {"net": {f"_orig_mod.{name}": tensor for name, tensor in state.items()}},
+]
+
+
+@pytest.mark.parametrize("wrapped", WRAPPINGS)
+def test_wrappings_are_taken_off(tmp_path: Path, wrapped: Any) -> None:
+    source, target = pico.alive(pico.PicoResNet()), pico.PicoResNet()
+    torch.save(wrapped(source.state_dict()), tmp_path / "x.pth")
+    checkpoint.fill(target, checkpoint.read(tmp_path / "x.pth"), tmp_path / "x.pth")
+    assert all(torch.equal(tensor, target.state_dict()[name]) for name, tensor in source.state_dict().items())
+
+
+class _Exploding:
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path("exploded"),))
+
+
+def test_what_cannot_be_read_is_named_and_runs_no_code(tmp_path: Path) -> None:
+    good = pico.PicoResNet().state_dict()
+    torch.save({"a": _Exploding()}, tmp_path / "code.pth")
+    save_file(good, tmp_path / "whole.safetensors")
+    (tmp_path / "short.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:-100])
+    torch.save({"epoch": 3}, tmp_path / "empty.pth")
+    torch.save({**good, "fc.weight": good["fc.weight"] * float("nan")}, tmp_path / "nan.pth")
+    for name, message in [
+        ("code.pth", "cannot be read without running code"),
+        ("short.safetensors", "is damaged"),
+        ("empty.pth", "holds no tensors by name"),
+        ("nan.pth", r"fc\.weight holds NaN"),
+        ("nowhere.pth", "no file"),
+    ]:
+        with pytest.raises(BrickyardError, match=message) as caught:
+            checkpoint.read(tmp_path / name)
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not Path("exploded").exists()
+
+
+def test_what_does_not_fit_is_named() -> None:
+    model, path = pico.PicoResNet(), Path("x.pth")
+    state = dict(model.state_dict())
+    less = {name: tensor for name, tensor in state.items() if not name.startswith("stages.1.1")}
+    for tensors, message in [
+        (less, r"x\.pth leaves stages\.1\.1\.conv1\.weight, .* and \d+ more unfilled"),
+        ({**state, "other": torch.zeros(1)}, "has other that the network has not"),
+        (pico.PicoResNet(width=8).state_dict(), r"conv\.weight is \[8, 3, 3, 3\] there and \[6, 3, 3, 3\] here"),
+        (pico.PicoResNet(num_classes=7).state_dict(), "has 7 classes; write `classes: own`"),
+    ]:
+        with pytest.raises(BrickyardError, match=message):
+            checkpoint.fill(model, tensors, path)
+
+
+def test_own_classes_are_those_of_the_checkpoint(tmp_path: Path) -> None:
+    torch.save(pico.PicoResNet(num_classes=7).state_dict(), tmp_path / "seven.pth")
+    fields = {"factory": "tests.pico:PicoResNet", "weights": str(tmp_path / "seven.pth"), "input_size": 16}
+    entry = ZooModel.model_validate({**fields, "classes": "own"})
+    model, architecture, expected = zoo.create("mine", entry, None)
+    assert architecture.num_classes == 7
+    assert zoo.own_classes(model, expected) == tuple("0123456")
+    with pytest.raises(BrickyardError, match=r"zoo\.models\.mine: .*has 7 classes; write `classes: own`"):
+        zoo.create("mine", ZooModel.model_validate(fields), 4)
+
+
+def test_modules_that_ask_for_a_version_are_filled() -> None:
+    class Versioned(nn.Linear):
+        _version = 2
+
+        def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, *rest: Any) -> None:
+            assert local_metadata["version"] == 2
+            super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
+    source, target = Versioned(2, 2), Versioned(2, 2)
+    checkpoint.assign(target, dict(source.state_dict()))
+    assert torch.equal(source.weight, target.weight)
+
+
+def test_torchvision_by_name_with_its_own_input() -> None:
+    entry = ZooModel.model_validate({"torchvision": "shufflenet_v2_x0_5", "weights": "train"})
+    model, _, expected = zoo.create("shuffle", entry, 5)
+    assert (expected.size, round(expected.crop_pct, 3), expected.interpolation) == (224, 0.875, "bilinear")
+    assert model(torch.rand(1, *expected.shape)).shape == (1, 5)
+    wrong = ZooModel.model_validate({"torchvision": "resnet_18", "weights": "train"})
+    with pytest.raises(BrickyardError, match="torchvision has no classifier 'resnet_18'; did you mean resnet18"):
+        zoo.create("shuffle", wrong, 5)
+
+
+def test_what_a_network_must_return() -> None:
+    for network, message in [
+        (lambda **_: nn.Flatten(), r"returns \[1, 768\] for one image; expected logits \[1, 4\]"),
+        (lambda **_: nn.Linear(3, 4), "fails on an image of 16 x 16 pixels .*; set input_size"),
+        (lambda **_: _Pair(), "returns a tuple; a network must return logits"),
+    ]:
+        made = zoo.Input(16, (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0)
+        with pytest.raises(BrickyardError, match=message):
+            zoo._check_output(network(), made, 4)
+
+
+class _Pair(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, x
+
+
+@pytest.mark.parametrize(("depth", "parameters"), [(20, 269_722), (32, 464_154), (56, 853_018)])
+def test_the_cifar_resnets_have_their_published_size(depth: int, parameters: int) -> None:
+    fields = {"factory": "data/models/cifar_resnet.py:cifar_resnet", "kwargs": {"depth": depth}, "input_size": 32}
+    model, _, expected = zoo.create("r", ZooModel.model_validate({**fields, "weights": "train"}), 10)
+    chain = Chain("r", model, expected.shape)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert len(chain) == (depth - 2) // 2  # one node a residual block
+    chain.verify(torch.rand(2, *expected.shape))
