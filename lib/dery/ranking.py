@@ -54,7 +54,7 @@ def rank(bricks: Bricks, pool: Sequence[Candidate], measure: Measure) -> list[Ra
 def random_control(bricks: Bricks, paths: Iterable[Path], test: Measure) -> dict[str, Any]:
     """Test accuracies of randomly drawn candidates within the budget, put together in the same way."""
     found = []
-    for path in paths:
+    for path in track(list(paths), "random assemblies"):
         network, recipe = reassemble(bricks, path)
         found.append(test(network, recipe.input))
     return {"count": len(found), "mean": mean(found), "max": max(found)} if found else {"count": 0}
@@ -67,7 +67,7 @@ def zoo_control(
     by fewer parameters; None where the budget admits none.
     """
     models: dict[str, dict[str, Any]] = {}
-    for m, card in enumerate(bricks.cards):
+    for m, card in track(list(enumerate(bricks.cards)), "zoo networks"):
         network, _ = reassemble(bricks, bricks.whole(m))
         price = problem.cost(bricks.whole(m))
         models[card.name] = {
