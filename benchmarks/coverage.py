@@ -32,7 +32,9 @@ from lib.progress import track
 
 ROOT = Path(__file__).parents[1]
 STORE = Path(".scratch/coverage.json")
-CODE = [ROOT / "lib" / f"{name}.py" for name in ("chain", "nodes", "graph", "tracer", "part", "layout", "cost")]
+CODE = [
+    ROOT / "lib" / f"{name}.py" for name in ("chain", "nodes", "graph", "tracer", "part", "layout", "cost", "record")
+]
 Result = dict[str, Any]
 
 

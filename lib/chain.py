@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -111,12 +111,8 @@ class Chain:
 
     def to_dict(self) -> dict[str, Any]:
         """Names, layouts and costs of the nodes, for JSON."""
-        nodes = [
-            {"name": n.name, "params": n.cost.params, "macs": n.cost.macs, "output": n.output.to_dict()}
-            for n in self.nodes
-        ]
-        head = {"params": self.head_cost.params, "macs": self.head_cost.macs}
-        return {"model": self.name, "input": self.input.to_dict(), "nodes": nodes, "head": head}
+        nodes = [{"name": n.name, **asdict(n.cost), "output": n.output.to_dict()} for n in self.nodes]
+        return {"model": self.name, "input": self.input.to_dict(), "nodes": nodes, "head": asdict(self.head_cost)}
 
     def _find(self, granularity: Granularity, declared: Sequence[str]) -> tuple[list[str], Trace]:
         """The leaves and the trace with them; units become leaves, so that they run the source's own code."""
@@ -124,21 +120,29 @@ class Chain:
         if missing:
             raise BrickyardError(f"{self.name}: nodes: the network has no module {missing[0]!r}")
         if declared:
-            return list(declared), graph.trace(self._model, self.name, self._shape, declared)
+            return list(declared), self._traced(declared)
         try:
-            found = graph.trace(self._model, self.name, self._shape)
+            found = self._traced([])
         except BrickyardError as error:
             if granularity == "fine":
                 raise
-            units, otherwise = guess_units(self._model), error
-        else:
-            units, otherwise = ([] if granularity == "fine" else Nodes(found).units()), found
-        try:
-            return units, graph.trace(self._model, self.name, self._shape, units)
-        except BrickyardError:
-            if isinstance(otherwise, Trace):
-                return [], otherwise
-            raise BrickyardError(f"{otherwise}; declare the module paths of its nodes (nodes: [...])") from otherwise
+            units = guess_units(self._model)
+            try:
+                return units, self._traced(units)
+            except BrickyardError:
+                raise BrickyardError(f"{error}; declare the module paths of its nodes (nodes: [...])") from error
+        if granularity == "fine":
+            return [], found
+        units = Nodes(found).units()
+        found = self._traced(units)
+        opened = {node.target for node in found.graph.nodes if node.target in units and not _gives_tensor(found, node)}
+        if opened:
+            units = [path for path in units if path not in opened]
+            found = self._traced(units)
+        return units, found
+
+    def _traced(self, leaves: Sequence[str]) -> Trace:
+        return graph.trace(self._model, self.name, self._shape, leaves)
 
     def _part(self, start: fx.Node, end: fx.Node) -> Part:
         evaluating, training = self._trace(False), self._trace(True)
@@ -164,7 +168,8 @@ class Chain:
             done |= set(operations)
             new = {id(p): p.numel() for node in operations for p in _parameters(found, node) if id(p) not in seen}
             seen |= set(new)
-            costs.append(Cost(sum(new.values()), sum(found.macs[node] for node in operations)))
+            memory = max((found.memory[node] for node in operations), default=0)
+            costs.append(Cost(sum(new.values()), sum(found.macs[node] for node in operations), memory))
         return costs
 
 
@@ -187,6 +192,10 @@ def _parameters(found: Trace, node: fx.Node) -> list[nn.Parameter]:
         value = getattr(found.model.get_submodule(owner), name)
         return [value] if isinstance(value, nn.Parameter) else []
     return []
+
+
+def _gives_tensor(found: Trace, node: fx.Node) -> bool:
+    return isinstance(found.values[node][0], torch.Tensor)
 
 
 def _first(output: Any) -> torch.Tensor:

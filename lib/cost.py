@@ -1,4 +1,4 @@
-"""What a network costs: parameters and MACs (one MAC = two FLOPs), counted, never estimated."""
+"""What a network costs: parameters, MACs (one MAC = two FLOPs) and activation memory, counted, never estimated."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 BATCHES = (2, 3)  # two sizes tell what grows with the batch
@@ -14,17 +17,28 @@ BATCHES = (2, 3)  # two sizes tell what grows with the batch
 
 @dataclass(frozen=True)
 class Cost:
-    """params: number of parameters; macs: multiply-accumulates for one image."""
+    """params: number of parameters; macs: multiply-accumulates for one image; memory: most bytes of activations alive
+    at once for one image, weights left out, input and output counted.
+
+    Of parts that run one after another params and macs add up; memory is that of the part that needs most.
+    """
 
     params: int = 0
     macs: int = 0
+    memory: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.params + other.params, self.macs + other.macs)
+        return Cost(self.params + other.params, self.macs + other.macs, max(self.memory, other.memory))
 
-    def within(self, params: float | None, macs: float | None) -> bool:
-        """Whether both limits hold; None is no limit."""
-        return (params is None or self.params <= params) and (macs is None or self.macs <= macs)
+    @property
+    def flops(self) -> int:
+        """Floating-point operations for one image, two a MAC."""
+        return 2 * self.macs
+
+    def within(self, params: float | None = None, macs: float | None = None, memory: float | None = None) -> bool:
+        """Whether all limits hold; None is no limit."""
+        limits = ((self.params, params), (self.macs, macs), (self.memory, memory))
+        return all(limit is None or value <= limit for value, limit in limits)
 
 
 def count(module: nn.Module, shape: tuple[int, ...] | torch.Size) -> Cost:
@@ -36,9 +50,42 @@ def count(module: nn.Module, shape: tuple[int, ...] | torch.Size) -> Cost:
             with FlopCounterMode(display=False) as counter:
                 module(torch.zeros(batch, *shape, device="meta"))
             flops.append(counter.get_total_flops())
+        with PeakMemory(module) as memory:
+            module(torch.zeros(1, *shape, device="meta"))
     for part, mode in modes.items():
         part.training = mode
-    return Cost(params(module), macs_of_one(flops[0], flops[1]))
+    return Cost(params(module), macs_of_one(flops[0], flops[1]), memory.peak)
+
+
+class PeakMemory(TorchDispatchMode):
+    """Inside, `peak` is the largest number of bytes alive at once in tensors that operations have made.
+
+    Views and in-place operations take nothing; the weights of `module` do not count; `start` begins a new peak.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.peak = 0
+        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._weights = {t.untyped_storage()._cdata for t in (*module.parameters(), *module.buffers())}
+
+    def start(self) -> None:
+        """From here on."""
+        self.peak = self._bytes()
+
+    def _bytes(self) -> int:
+        self._alive = {key: (ref, size) for key, (ref, size) in self._alive.items() if not ref.expired()}
+        return sum(size for _, size in self._alive.values())
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self._weights:
+                    self._alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        self.peak = max(self.peak, self._bytes())
+        return made
 
 
 def macs_of_one(flops_of_two: int, flops_of_three: int) -> int:

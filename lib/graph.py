@@ -4,7 +4,6 @@ Content is what depends on the pixels. Sizes (numbers and shapes that an operati
 from them alone are not content: every part of a network makes them anew, from the batch size and constants.
 """
 
-import copy
 import inspect
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -13,26 +12,27 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.fx.node import map_aggregate
-from torch.utils.flop_counter import FlopCounterMode
 
-from lib.cost import BATCHES, macs_of_one, without_data
+from lib.cost import BATCHES
 from lib.errors import BrickyardError
-from lib.tracer import Tracer, on_meta, tensors
+from lib.record import record
+from lib.tracer import Tracer, tensors
 
 
 @dataclass
 class Trace:
     """The operations of `model` in one mode, with the value of each at both BATCHES, shapes only.
 
-    values[node]: one value a batch size; macs[node]: multiply-accumulates of an operation for one image; constants:
-    tensors that the network makes from nothing as it runs, by target; `node.meta["path"]`: the module that an
-    operation belongs to.
+    values[node], macs[node], memory[node]: as in `lib.record.Step`; constants: tensors that the network makes from
+    nothing as it runs, by target; content: operations whose value depends on the pixels; `node.meta["path"]`: the
+    module that an operation belongs to.
     """
 
     model: nn.Module
     graph: fx.Graph
     values: dict[fx.Node, tuple[Any, Any]] = field(default_factory=dict)
     macs: dict[fx.Node, int] = field(default_factory=dict)
+    memory: dict[fx.Node, int] = field(default_factory=dict)
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
     content: set[fx.Node] = field(default_factory=set)
 
@@ -72,12 +72,11 @@ def trace(
         graph = Tracer(leaves, shape).trace(model.train(train), concrete_args=_defaults(model))
         found = Trace(model, _only_input(graph, model, name))
         _take_constants(found, set(vars(model)) - attributes, "train" if train else "eval")
-        try:
-            _record(found, shape, computing=False)
-        except RuntimeError:  # a number was asked of a shape
-            if any(parameter.is_meta for parameter in model.parameters()):
-                raise
-            _record(found, shape, computing=True)
+        steps = record(model, found.graph, found.constants, shape)
+        found.values = {node: step.values for node, step in steps.items()}
+        found.macs = {node: step.macs for node, step in steps.items()}
+        found.memory = {node: step.memory for node, step in steps.items()}
+        found.content = _content(found)
     except BrickyardError:
         raise
     except Exception as error:  # whatever a model's own forward raises on a proxy or on shapes
@@ -125,53 +124,13 @@ def _take_constants(found: Trace, names: set[str], mode: str) -> None:
             node.target = target
 
 
-def _record(found: Trace, shape: tuple[int, ...], computing: bool) -> None:
-    runs = [_run(found, (batch, *shape), computing) for batch in BATCHES]
-    (first, flops), (second, more_flops) = runs
+def _content(found: Trace) -> set[fx.Node]:
+    content: set[fx.Node] = set()
     for node in found.graph.nodes:
-        found.values[node] = (first.get(node), second.get(node))
-        found.macs[node] = macs_of_one(flops.get(node, 0), more_flops.get(node, 0))
-        dependent = node.op == "placeholder" or any(source in found.content for source in node.all_input_nodes)
-        if dependent and node.op != "output" and tensors(first[node]):
-            found.content.add(node)
-
-
-def _run(found: Trace, shape: tuple[int, ...], computing: bool) -> tuple[dict[fx.Node, Any], dict[fx.Node, int]]:
-    """Values (without their numbers) and FLOPs of all operations for images of `shape`."""
-    values: dict[fx.Node, Any] = {}
-    flops: dict[fx.Node, int] = {}
-    counter = FlopCounterMode(display=False)
-
-    class Recorder(fx.Interpreter):
-        def fetch_attr(self, target: str) -> Any:
-            constant = found.constants.get(target)
-            return super().fetch_attr(target) if constant is None else constant
-
-        def fetch_args_kwargs_from_env(self, n: fx.Node) -> Any:
-            """Devices that the network names itself are replaced, too."""
-            found_here = super().fetch_args_kwargs_from_env(n)
-            return found_here if computing else map_aggregate(found_here, on_meta)
-
-        def run_node(self, n: fx.Node) -> Any:
-            before = counter.get_total_flops()
-            value = super().run_node(n)
-            flops[n] = counter.get_total_flops() - before
-            values[n] = map_aggregate(value, on_meta)
-            return value if computing else values[n]
-
-    def run(model: nn.Module, images: torch.Tensor) -> None:
-        with counter:
-            Recorder(model, garbage_collect_values=False, graph=found.graph).run(images)
-
-    if computing:
-        copied = copy.deepcopy(found.model).eval()
-        device = next(copied.parameters()).device
-        with torch.no_grad():
-            run(copied, torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device))
-    else:
-        with without_data(found.model):
-            run(found.model, torch.zeros(shape, device="meta"))
-    return values, flops
+        dependent = node.op == "placeholder" or any(source in content for source in node.all_input_nodes)
+        if dependent and node.op != "output" and tensors(found.values[node][0]):
+            content.add(node)
+    return content
 
 
 def boundaries(found: Trace) -> list[fx.Node]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import isqrt
+from math import gcd, isqrt, log
 from typing import Any, Literal
 
 import torch
@@ -10,32 +10,46 @@ from torch import fx, nn
 
 from lib.graph import Trace
 
-Kind = Literal["nchw", "nhwc", "tokens", "pooled"]
+Kind = Literal["nchw", "nhwc", "tokens", "windows", "pooled"]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Channels c on an h x w grid. `tokens` are [b, prefix + h w, c], the prefix tokens first; `pooled` is [b, c]."""
+    """Channels c on an h x w grid.
+
+    `tokens` are [b, prefix + h w, c], the prefix tokens first; `windows` are [b, (h w) / window^2, window^2, c], square
+    windows row by row and in each its positions row by row; `pooled` is [b, c].
+    """
 
     kind: Kind
     channels: int
     height: int = 1
     width: int = 1
     prefix: int = 0
+    window: int = 1
 
     @classmethod
-    def of(cls, tensor: torch.Tensor, channels_last: bool = False, prefix: int | None = None) -> "Layout":
-        """The layout of a batch. Tokens: `prefix` of them precede the grid; None: those beyond the largest square.
+    def of(
+        cls,
+        tensor: torch.Tensor,
+        channels_last: bool = False,
+        prefix: int | None = None,
+        image: tuple[int, int] = (1, 1),
+    ) -> "Layout":
+        """The layout of a batch that images of height and width `image` have become.
 
-        Raises ValueError for other ranks than 2, 3 and 4.
+        Tokens: `prefix` of them precede the grid if the rest is a grid of the image's proportions; else those beyond
+        the largest such grid do. Raises ValueError for other ranks than 2, 3 and 4.
         """
         shape = tuple(tensor.shape)
         if len(shape) == 2:
             return cls("pooled", shape[1])
         if len(shape) == 3:
-            prefix = shape[1] - isqrt(shape[1]) ** 2 if prefix is None else prefix
-            height, width = _grid(shape[1] - prefix)
-            return cls("tokens", shape[2], height, width, prefix)
+            prefix = _prefix(shape[1], prefix, image)
+            return cls("tokens", shape[2], *_grid(shape[1] - prefix, image), prefix)
+        if len(shape) == 4 and channels_last and _is_windows(shape[1], shape[2], image):
+            (height, width), window = _grid(shape[1], image), isqrt(shape[2])
+            return cls("windows", shape[3], height * window, width * window, window=window)
         if len(shape) == 4 and channels_last:
             return cls("nhwc", shape[3], shape[1], shape[2])
         if len(shape) == 4:
@@ -45,10 +59,12 @@ class Layout:
     @property
     def shape(self) -> tuple[int, ...]:
         """Without the batch dimension."""
+        positions, inside = self.height * self.width, self.window**2
         return {
             "nchw": (self.channels, self.height, self.width),
             "nhwc": (self.height, self.width, self.channels),
-            "tokens": (self.prefix + self.height * self.width, self.channels),
+            "tokens": (self.prefix + positions, self.channels),
+            "windows": (positions // inside, inside, self.channels),
             "pooled": (self.channels,),
         }[self.kind]
 
@@ -60,6 +76,9 @@ class Layout:
             return x.permute(0, 3, 1, 2)
         if self.kind == "pooled":
             return x[:, :, None, None]
+        if self.kind == "windows":
+            windows = x.unflatten(2, (self.window, self.window)).unflatten(1, (-1, self.width // self.window))
+            return windows.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
         return x[:, self.prefix :].transpose(1, 2).unflatten(2, (self.height, self.width))
 
     def from_map(self, x: torch.Tensor, prefix: torch.Tensor | None = None) -> torch.Tensor:
@@ -70,6 +89,9 @@ class Layout:
             return x.permute(0, 2, 3, 1)
         if self.kind == "pooled":
             return x.flatten(1)
+        if self.kind == "windows":
+            split = x.unflatten(3, (-1, self.window)).unflatten(2, (-1, self.window))
+            return split.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
         tokens = x.flatten(2).transpose(1, 2)
         return tokens if prefix is None else torch.cat([prefix, tokens], dim=1)
 
@@ -90,22 +112,35 @@ def layouts(found: Trace, ends: Sequence[fx.Node]) -> list[Layout]:
     """The layouts of some values of a traced network."""
     declared = getattr(found.model, "num_prefix_tokens", None)
     last = _takes_channels_last(found, ends)
-    result = []
-    for end in ends:
-        tensor = found.tensor(end)
-        known = isinstance(declared, int) and tensor.ndim == 3 and _is_square(tensor.shape[1] - declared)
-        result.append(Layout.of(tensor, end in last, declared if known else None))
-    return result
+    height, width = found.tensor(found.input).shape[2:]
+    return [Layout.of(found.tensor(end), end in last, declared, (height, width)) for end in ends]
 
 
-def _grid(tokens: int) -> tuple[int, int]:
-    """The most square h x w with h w = tokens."""
-    height = next(h for h in range(isqrt(tokens), 0, -1) if tokens % h == 0)
-    return height, tokens // height
+def _grid(positions: int, image: tuple[int, int]) -> tuple[int, int]:
+    """The h x w with h w = positions whose proportions are closest to the image's."""
+    sides = [(h, positions // h) for h in range(1, positions + 1) if positions % h == 0]
+    return min(sides, key=lambda side: abs(log(side[0] / side[1]) - log(image[0] / image[1])))
 
 
-def _is_square(tokens: int) -> bool:
-    return tokens > 0 and isqrt(tokens) ** 2 == tokens
+def _is_proportional(grid: tuple[int, int], image: tuple[int, int]) -> bool:
+    return grid[0] * image[1] == grid[1] * image[0]
+
+
+def _prefix(tokens: int, declared: Any, image: tuple[int, int]) -> int:
+    """How many tokens precede the grid."""
+    known = declared if isinstance(declared, int) and declared < tokens else 0
+    for prefix in (known, 0):
+        if _is_proportional(_grid(tokens - prefix, image), image):
+            return prefix
+    smallest = image[0] * image[1] // gcd(*image) ** 2
+    side = isqrt(tokens // smallest)
+    return tokens - smallest * side**2 if side else known
+
+
+def _is_windows(outer: int, inner: int, image: tuple[int, int]) -> bool:
+    """Whether [outer, inner] cannot be rows and columns of a grid but can be square windows and positions in them."""
+    square = isqrt(inner) ** 2 == inner
+    return square and not _is_proportional((outer, inner), image) and _is_proportional(_grid(outer, image), image)
 
 
 def _takes_channels_last(found: Trace, ends: Sequence[fx.Node]) -> set[fx.Node]:

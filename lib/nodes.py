@@ -98,13 +98,15 @@ class Nodes:
         return self._boxes[path]
 
     def _looks_like_box(self, path: str) -> bool:
-        """Sequences of units or of several layers, and modules that hold such sequences or repeat a cuttable unit."""
+        """Sequences of units or of several layers, modules that hold such sequences or repeat a cuttable unit."""
         module = self._modules[path]
         children = [(f"{path}.{name}", child) for name, child in module.named_children()]
         composite = [(p, child) for p, child in children if list(child.children())]
         if isinstance(module, _BOXES):
             layers = [child for _, child in children if any(q.ndim > 1 for q in child.parameters())]
             return bool(composite) or len(layers) > 1
+        if len(children) == len(composite) == 1 and self._cuts_inside(composite[0][0]) > 0:
+            return True  # a stage of a single block
         if any(isinstance(child, _BOXES) and self._is_box(p) and self._cuts_inside(p) > 0 for p, child in composite):
             return True
         return any(

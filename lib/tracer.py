@@ -63,6 +63,12 @@ class Tracer(fx.Tracer):
             raise TraceError("control flow depends on the number of images")
         return first
 
+    def absent(self, node: fx.Node, index: Any) -> bool:
+        """Whether element `index` of what a unit returns is None: the network may ask for that."""
+        if node.op != "call_module" or node.target not in self._paths or not isinstance(index, int):
+            return False
+        return all(isinstance(value, tuple) and value[index] is None for value in self._both(node))
+
     def _both(self, node: fx.Node) -> list[Any]:
         asking, self._asking = self._asking, True
         try:
@@ -134,6 +140,10 @@ class _Proxy(_Sized, fx.Proxy):
 
     def __getattr__(self, k: str) -> Any:
         return _Attribute(self, k)
+
+    def __getitem__(self, index: Any) -> Any:
+        absent = not self.tracer._asking and self.tracer.absent(self.node, index)  # pyright: ignore
+        return None if absent else super().__getitem__(index)  # pyright: ignore
 
 
 class _Attribute(_Sized, Attribute):

@@ -1,5 +1,7 @@
 """Chains: exactness, the nodes that are found, costs that add up, layouts."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
@@ -38,7 +40,37 @@ def test_nodes_one_after_another_are_the_model_bit_for_bit(name: str) -> None:
 @pytest.mark.parametrize("name", NODES)
 def test_costs_of_nodes_and_head_add_up_to_the_model(name: str) -> None:
     model, chain = chain_of(name)
-    assert chain.cost(0, len(chain)) + chain.head_cost == cost.count(model, pico.IMAGE)
+    total, whole = chain.cost(0, len(chain)) + chain.head_cost, cost.count(model, pico.IMAGE)
+    assert (total.params, total.macs) == (whole.params, whole.macs)
+    assert 0 < total.memory <= whole.memory  # a network holds more of its intermediate values than a chain
+
+
+def test_activation_memory_is_what_is_alive_at_once() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(4, 2),
+    )  # fmt: skip
+    first, second = Chain("plain", model, (3, 10, 10)).nodes
+    assert first.cost.memory == 4 * 100 * (8 + 8)  # the convolution's output and its ReLU
+    assert second.cost.memory == 4 * 100 * (8 + 4)  # in place
+    assert cost.count(model, (3, 10, 10)).memory == 4 * 100 * (3 + 8 + 8)
+
+
+def test_a_stage_of_one_block_is_a_node_of_its_own() -> None:
+    class Stage(nn.Module):
+        def __init__(self, depth: int):
+            super().__init__()
+            for i in range(depth):
+                self.add_module(f"b{i}", pico.Residual(8, 8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for child in self.children():
+                x = child(x)
+            return x
+
+    layers = {"stem": nn.Conv2d(3, 8, 1), "s1": Stage(1), "s2": Stage(2), "pool": nn.AdaptiveAvgPool2d(1)}
+    model = nn.Sequential(OrderedDict([*layers.items(), ("flat", nn.Flatten()), ("fc", nn.Linear(8, 2))]))
+    assert [node.name for node in Chain("stages", model, pico.IMAGE).nodes] == ["s1.b0", "s2.b0", "s2.b1"]
 
 
 @pytest.mark.parametrize("name", NODES)
