@@ -14,7 +14,7 @@ from tests.stages.imports import ROOT, imported_files
 
 DVC: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 STAGES = {name: stage.get("do", stage) for name, stage in DVC.items()}
-COMMANDS = {"predict"}  # scripts that are not stages
+COMMANDS = {"latency", "predict"}  # scripts that are not stages
 
 
 def test_stage_is_script_is_section() -> None:

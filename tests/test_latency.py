@@ -1,0 +1,67 @@
+"""Latencies: every node measured, kept in a file, refused where they are missing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lib import artifacts, latency
+from lib.chain import Chain
+from lib.errors import BrickyardError
+from tests import pico
+
+
+class Clock:
+    """A clock that only `Timed` moves."""
+
+    now = 0.0
+
+
+class Timed(nn.Module):
+    """Takes 0.1 s the first two times, then 5 ms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.calls = nn.Conv2d(8, 8, 1), 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        Clock.now += 0.1 if self.calls <= 2 else 0.005
+        return self.conv(x)
+
+
+def _chain() -> Chain:
+    blocks = nn.Sequential(pico.Residual(3, 8), nn.Sequential(Timed(), nn.ReLU()), pico.Residual(8, 8))
+    model = nn.Sequential(blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    return Chain("uneven", model.eval(), pico.IMAGE, declared=["0.0", "0.1", "0.2"])
+
+
+def test_the_median_after_a_warm_up_comes_back_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: Clock.now)
+    chain = _chain()
+    found = latency.measure(chain, torch.rand(2, *pico.IMAGE), repeats=5)
+    assert found.nodes == pytest.approx((0.0, 5.0, 0.0))
+    assert found.head == 0.0
+    measured = {"uneven": (dict(zip(["0.0", "0.1", "0.2"], found.nodes, strict=True)), found.head)}
+    stored = latency.Latencies(measured, latency.StitchLatency(0.25, 2.0), {"device": "cpu"})
+    latency.save(tmp_path / "latency.json", stored)
+    again = latency.load(tmp_path / "latency.json")
+    assert again.made == {"unit": "ms a batch", "device": "cpu"}
+    assert again.of(chain).block(0, 2) == pytest.approx(5.0)
+    assert again.stitch.of(1_500_000_000) == pytest.approx(3.25)
+
+
+def test_a_stitch_takes_time_for_its_size() -> None:
+    found = latency.measure_stitch(1, torch.device("cpu"), repeats=1)
+    assert found.base >= 0
+    assert found.per_gmac >= 0
+
+
+def test_nodes_without_a_measurement_are_named(tmp_path: Path) -> None:
+    artifacts.write_json(tmp_path / "latency.json", {"networks": {}})
+    with pytest.raises(BrickyardError, match=r"nothing has been measured yet: \./run python -m stages\.latency"):
+        latency.load(tmp_path / "latency.json")
+    measured = latency.Latencies({"uneven": ({}, 0.0)}, latency.StitchLatency(0, 0), {})
+    with pytest.raises(BrickyardError, match=r"node 0\.0 of uneven has not been measured"):
+        measured.of(_chain())
