@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import inspect
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,6 +207,10 @@ def _similar(name: str, known: list[str]) -> str:
 
 def _check_output(model: nn.Module, expected: Input, num_classes: int | None) -> None:
     """Raises BrickyardError unless an image of the expected size gives one row of logits."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if len(needed) > 1:
+        raise BrickyardError(f"takes {len(needed)} inputs ({', '.join(needed)}); a network must take one, the images")
     try:
         with torch.no_grad():
             logits = model.eval()(torch.zeros(1, *expected.shape))
@@ -243,8 +248,8 @@ def _factory(reference: str) -> tuple[Any, str | None]:
             module = importlib.import_module(where)
     except FileNotFoundError:
         raise BrickyardError(f"factory {reference}: {where} not found") from None
-    except ImportError as error:
-        raise BrickyardError(f"factory {reference}: {error}") from error
+    except Exception as error:  # whatever the user's own file raises
+        raise BrickyardError(f"factory {reference}: {where}: {type(error).__name__}: {error}") from error
     if not callable(getattr(module, function, None)):
         raise BrickyardError(f"factory {reference}: {where} has no function {function!r}")
     file = getattr(module, "__file__", None)

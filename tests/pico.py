@@ -115,6 +115,19 @@ class TwoStreams(nn.Module):
         return self.fc((left + right).mean((2, 3)))
 
 
+class Inseparable(nn.Module):
+    """Two tensors are alive from the first operation to the head: it cannot be cut at all."""
+
+    def __init__(self, num_classes: int = 4):
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+        self.fc = nn.Linear(4, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = F.relu(self.left(x)), F.relu(self.right(x))
+        return self.fc(left.mean((2, 3)) + right.mean((2, 3)))
+
+
 def plain(num_classes: int = 4, widths: tuple[int, ...] = (6, 8, 8)) -> nn.Sequential:
     """conv-BN-ReLU groups in one sequence, in-place activations, pooling between."""
     layers: list[nn.Module] = []

@@ -103,6 +103,7 @@ def test_what_a_network_must_return() -> None:
     for network, message in [
         (lambda **_: nn.Flatten(), r"returns \[1, 768\] for one image; expected logits \[1, 4\]"),
         (lambda **_: nn.Linear(3, 4), "fails on an image of 16 x 16 pixels .*; set input_size"),
+        (lambda **_: nn.Bilinear(3, 3, 4), r"takes 2 inputs \(input1, input2\); a network must take one, the images"),
         (lambda **_: _Pair(), "returns a tuple; a network must return logits"),
     ]:
         made = zoo.Input(16, (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0)

@@ -69,6 +69,7 @@ def test_mistakes_name_the_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     torch.save({"a": _Exploding()}, tmp_path / "code.pth")
     torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "other.pth")
     (tmp_path / "damaged.safetensors").write_bytes(b"nothing")
+    (tmp_path / "typo.py").write_text("def net(:\n")
     (tmp_path / "factory.py").write_text(
         "def broken(num_classes): raise RuntimeError('no luck')\ndef odd(num_classes): 3"
     )
@@ -87,6 +88,11 @@ def test_mistakes_name_the_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"weights": str(tmp_path / "damaged.safetensors")}, r"damaged\.safetensors cannot be read"),
         ({"factory": f"{tmp_path}/factory.py:broken", "kwargs": {}}, "RuntimeError: no luck"),
         ({"factory": f"{tmp_path}/factory.py:odd", "kwargs": {}}, "returned a NoneType, not an nn.Module"),
+        ({"factory": f"{tmp_path}/typo.py:net"}, r"typo\.py: SyntaxError: "),
+        (
+            {"factory": None, "timm": "vit_tiny_patch16_224", "kwargs": {"img_size": 32, "patch_size": 4}},
+            "fails on an image of 16 x 16 pixels .*32.*; set input_size to what it takes",
+        ),
         ({"factory": f"{tmp_path}/factory.py:missing"}, "has no function 'missing'"),
         ({"factory": "nowhere.py:f"}, r"nowhere\.py not found"),
         ({"factory": "no_such_package.x:f"}, "No module named 'no_such_package'"),

@@ -150,6 +150,30 @@ def test_a_changed_zoo_entry_reruns_that_network_and_the_fan_ins(repo: Path) -> 
     assert "dataset" not in would
 
 
+def test_a_network_that_cannot_be_cut_stops_the_fan_ins_alone(repo: Path) -> None:
+    """With --keep-going the others' stages finish; the fan-ins wait until the entry is mended or removed."""
+    before, lock = (repo / "params.yaml").read_text(), (repo / "dvc.lock").read_text()
+    entry = "{{factory: tests.pico:{}, weights: train, input_size: 16, training: {{epochs: 1}}}}"
+    _edit(repo, "  models:\n", "  models:\n    added: " + entry.format("PicoResNet") + "\n")
+    _edit(repo, "  models:\n", "  models:\n    uncut: " + entry.format("Inseparable") + "\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "--keep-going", "similarity", "partition"],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "activations: uncut: cannot be cut" in done.stderr
+    assert "declare the module paths of its nodes" in done.stderr
+    assert {"activations@added", "zoo@uncut"} <= set(_ran(done.stdout))
+    assert (repo / "artifacts/activations/added/activations.safetensors").is_file()
+    assert not {"similarity", "partition"} & set(_ran(done.stdout))
+    (repo / "params.yaml").write_text(before)
+    _dvc(repo, "repro")
+    assert (repo / "dvc.lock").read_text() == lock
+
+
 def test_a_damaged_artifact_is_refused_by_name(repo: Path) -> None:
     file = repo / "artifacts/similarity/similarity.safetensors"
     tensors = artifacts.read_tensors(file)
