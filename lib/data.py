@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Transform = Callable[["Image"], torch.Tensor]
+ImageChange = Callable[["Image", int], "Image"]  # of an image and its index
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -147,6 +148,7 @@ class Loader:
     ):
         self.images, self.index, self.transform, self.batch_size = images, index, transform, batch_size
         labels = images.labels[index]
+        self.num_classes = len(images.classes if classes is None else classes)
         if classes is not None:
             order = np.argsort(classes)
             labels = order[np.searchsorted(np.asarray(classes), labels, sorter=order)]
@@ -159,9 +161,10 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         return self._batches(np.arange(len(self.index)))
 
-    def shuffled(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """The same images in an order that depends on seed and epoch alone."""
-        return self._batches(np.random.default_rng([seed, epoch]).permutation(len(self.index)))
+    def shuffled(self, seed: int, epoch: int, change: ImageChange | None = None) -> Iterator[Batch]:
+        """The same images in an order that depends on seed and epoch alone, each put through `change` first."""
+        order = np.random.default_rng([seed, epoch]).permutation(len(self.index))
+        return self._batches(order) if change is None else self._decoded(order, change)
 
     def all(self) -> Batch:
         """Everything as one batch, for few images."""
@@ -178,8 +181,8 @@ class Loader:
         for rows in torch.from_numpy(order).split(self.batch_size):
             yield self._kept[rows], labels[rows]
 
-    def _decoded(self, order: np.ndarray) -> Iterator[Batch]:
-        pairs: Any = _Pairs(self, order)
+    def _decoded(self, order: np.ndarray, change: ImageChange | None = None) -> Iterator[Batch]:
+        pairs: Any = _Pairs(self, order, change)
         workers = int(os.environ.get("BRICKYARD_WORKERS", "0"))
         yield from DataLoader(pairs, batch_size=self.batch_size, num_workers=workers)
 
@@ -192,12 +195,15 @@ class Loader:
 class _Pairs:
     """Map-style data set of (preprocessed image, label)."""
 
-    def __init__(self, loader: Loader, order: np.ndarray):
-        self.loader, self.order = loader, order
+    def __init__(self, loader: Loader, order: np.ndarray, change: ImageChange | None):
+        self.loader, self.order, self.change = loader, order, change
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
         loader, at = self.loader, int(self.order[i])
-        return loader.transform(loader.images.image(int(loader.index[at]))), int(loader.labels[at])
+        image = loader.images.image(int(loader.index[at]))
+        if self.change is not None:
+            image = self.change(image, int(loader.index[at]))
+        return loader.transform(image), int(loader.labels[at])

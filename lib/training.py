@@ -1,15 +1,25 @@
 """Gradient training: one loop for zoo networks, stitches and reassembled networks."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lib import augment, resume
+from lib.artifacts import tensor_checksum
+from lib.augment import Augment
 from lib.data import Batch, Loader
 from lib.errors import BrickyardError
 from lib.params.training import Training
 from lib.progress import track
+
+CODE = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (__file__, augment.__file__))).hexdigest()
 
 
 def fit(
@@ -17,53 +27,174 @@ def fit(
     train: Loader,
     settings: Training,
     seed: int,
+    *,
     parameters: Iterable[nn.Parameter] | None = None,
-    validate: Callable[[], float] | None = None,
+    validate: Callable[[nn.Module], float] | None = None,
+    teacher: nn.Module | None = None,
+    scratch: Path | None = None,
     what: str = "training",
 ) -> list[dict[str, float]]:
     """Trains `model` in place and returns the learning curve, one row an epoch.
 
     parameters: those that learn, all by default; modules that hold others too stay in eval mode (frozen BatchNorm, no
-    dropout). validate: accuracy in percent, measured after each epoch. Raises BrickyardError at the first loss that
-    is not finite.
+    dropout). validate: accuracy of a network in percent, measured after each epoch. teacher: answers the same batches,
+    for distillation. scratch: a folder for the state after each epoch; a run that was killed goes on from there to the
+    same result. Raises BrickyardError at the first loss that is not finite, and for distillation without a teacher.
     """
+    if settings.distillation > 0 and teacher is None:
+        raise BrickyardError(f"{what}: distillation = {settings.distillation:g}, but there is no teacher; set it to 0")
     learning = list(model.parameters() if parameters is None else parameters)
-    device = learning[0].device
-    learning_ids = {id(parameter) for parameter in learning}
+    ids = {id(parameter) for parameter in learning}
     for parameter in model.parameters():
-        parameter.requires_grad_(id(parameter) in learning_ids)
-    decayed = [p for p in learning if p.ndim > 1]
-    plain = [p for p in learning if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=settings.learning_rate,
-    )
-    total = settings.epochs * len(train)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _factor(step, total, settings.warmup))
-    loss_of = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
-    curve: list[dict[str, float]] = []
+        parameter.requires_grad_(id(parameter) in ids)
+    run = _Run(model, train, settings, seed, learning, ids, teacher, what)
+    key = _key(run) if scratch is not None else ""
+    if scratch is not None and (state := resume.load(scratch, key)) is not None:
+        run.load_state_dict(state)
     for epoch in track(range(settings.epochs), what):
-        _train_mode(model, learning_ids)
-        losses, images = 0.0, 0
-        for x, y in train.shuffled(seed, epoch):
-            if len(y) == 1:  # a left-over single image has no batch statistics
-                continue
-            loss = loss_of(model(x.to(device)), y.to(device))
-            if not torch.isfinite(loss):
-                raise BrickyardError(f"{what}: the loss is not finite in epoch {epoch + 1}; lower the learning_rate")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(learning, 1.0)
-            optimizer.step()
-            schedule.step()
-            losses, images = losses + loss.item() * len(y), images + len(y)
-        model.eval()
-        row = {"epoch": epoch + 1, "loss": losses / images}
-        curve.append(row if validate is None else {**row, "validation_accuracy": validate()})
+        if epoch < len(run.curve):
+            continue
+        row = {"epoch": epoch + 1, "loss": run.epoch(epoch)}
+        run.curve.append(row if validate is None else {**row, "validation_accuracy": validate(run.result)})
+        if scratch is not None:
+            resume.save(scratch, key, run.state_dict())
+    if run.averaged is not None:
+        model.load_state_dict(run.averaged.module.state_dict())
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     model.eval()
-    return curve
+    return run.curve
+
+
+class _Run:
+    """The state of a training run."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Loader,
+        settings: Training,
+        seed: int,
+        learning: list[nn.Parameter],
+        ids: set[int],
+        teacher: nn.Module | None,
+        what: str,
+    ):
+        self.model, self.train, self.settings, self.seed, self.what = model, train, settings, seed, what
+        self.learning, self.ids, self.teacher = learning, ids, teacher
+        self.device = learning[0].device
+        self.augment = Augment(settings.augmentation, train, settings.label_smoothing, seed)
+        decayed = [p for p in learning if p.ndim > 1]
+        plain = [p for p in learning if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=settings.learning_rate,
+        )
+        total = settings.epochs * len(train)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: _factor(step, total, settings.warmup)
+        )
+        self.averaged = None
+        if settings.ema is not None:
+            self.averaged = AveragedModel(
+                model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True
+            ).eval()
+        self.curve: list[dict[str, float]] = []
+
+    @property
+    def result(self) -> nn.Module:
+        """The network as it would be returned now."""
+        return self.model if self.averaged is None else self.averaged.module
+
+    def epoch(self, epoch: int) -> float:
+        """Trains one epoch; returns the mean loss."""
+        _train_mode(self.model, self.ids)
+        losses, images = 0.0, 0
+        batches = self.train.shuffled(self.seed, epoch, self.augment.image_change(epoch))
+        for step, (x, y) in enumerate(batches):
+            if len(y) == 1:  # a left-over single image has no batch statistics
+                continue
+            x, y = self.augment.batch(x.to(self.device), y.to(self.device), epoch, step)
+            loss = self._loss(x, y)
+            if not torch.isfinite(loss):
+                kept = f"; the state after epoch {epoch} is kept" if epoch else ""
+                raise BrickyardError(
+                    f"{self.what}: the loss is not finite at step {step + 1} of epoch {epoch + 1}; "
+                    f"lower the learning_rate{kept}"
+                )
+            self._step(loss)
+            losses, images = losses + loss.item() * len(y), images + len(y)
+        self.model.eval()
+        return losses / images
+
+    def _loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        settings = self.settings
+        on_gpu = self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16" and on_gpu):
+            logits = self.model(x)
+        logits = logits.float()
+        smoothing = settings.label_smoothing if y.ndim == 1 else 0.0  # mixed labels are smoothed already
+        loss = F.cross_entropy(logits, y, label_smoothing=smoothing)
+        if self.teacher is None or settings.distillation == 0:
+            return loss
+        with torch.no_grad():
+            taught = F.log_softmax(self.teacher(x).float() / settings.temperature, 1)
+        own = F.log_softmax(logits / settings.temperature, 1)
+        apart = F.kl_div(own, taught, reduction="batchmean", log_target=True) * settings.temperature**2
+        return (1 - settings.distillation) * loss + settings.distillation * apart
+
+    def _step(self, loss: torch.Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.learning, self.settings.clip_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.schedule.last_epoch,
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "curve": self.curve,
+            "generator": torch.get_rng_state(),
+            "cuda_generator": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes back to a state."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.last_epoch = state["steps"]
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.curve = state["curve"]
+        torch.set_rng_state(state["generator"])
+        if state["cuda_generator"] is not None:
+            torch.cuda.set_rng_state(state["cuda_generator"], self.device)
+
+
+def _key(run: _Run) -> str:
+    """What a run depends on, before its first step."""
+    parts = [run.model.state_dict(), {} if run.teacher is None else run.teacher.state_dict()]
+    images = {"index": torch.from_numpy(run.train.index), "labels": torch.from_numpy(run.train.labels)}
+    return resume.key_of(
+        {
+            "weights": [tensor_checksum(tensors) for tensors in (*parts, images)],
+            "learning": [i for i, p in enumerate(run.model.parameters()) if id(p) in run.ids],
+            "images": run.train.images.checksum,
+            "settings": run.settings.model_dump(),
+            "seed": run.seed,
+            "batch": run.train.batch_size,
+            "device": str(run.device),
+            "threads": torch.get_num_threads(),
+            "code": CODE,
+        }
+    )
 
 
 @torch.no_grad()

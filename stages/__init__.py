@@ -1,6 +1,7 @@
 """One script a stage of dvc.yaml: read, call lib, write. What all of them share stands here."""
 
 import argparse
+import errno
 import inspect
 import os
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib.errors import BrickyardError
+
+SCRATCH = Path(".scratch")  # what a killed run leaves for the next one; in no artifact, ignored by git
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +31,10 @@ def run(main: Callable[..., None]) -> None:
         main(**vars(parser.parse_args()))
     except BrickyardError as error:
         sys.exit(f"{Path(inspect.getfile(main)).stem}: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(f"{Path(inspect.getfile(main)).stem}: no space left on the disk; what was made before is kept")
     except KeyboardInterrupt:
         sys.exit(130)
 

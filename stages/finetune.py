@@ -1,15 +1,17 @@
 """Stage `finetune`: tunes one candidate, first its stitches and head, then all of it, beside its controls."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from lib import artifacts, data
+from lib import artifacts, data, resume
 from lib.dery import network, tuning
+from lib.dery.network import ReassembledNetwork, Recipe
 from lib.params.base import read
 from lib.params.finetune import Finetune
 from lib.params.run import Run
 from lib.params.training import Training
-from stages import prepare, run
+from stages import SCRATCH, prepare, run
 
 
 def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) -> None:
@@ -19,14 +21,18 @@ def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) 
     device = prepare(run_params)
     images = data.load(dataset)
     model, recipe = network.load(candidate)
-    tuned = tuning.tune(model.to(device), recipe, images, protocols, run_params.seed)
-    scratch = network.build(recipe).to(device)
-    controls = {
-        "scratch": tuning.tune(scratch, recipe, images, {"scratch": tuning.from_scratch(protocols)}, run_params.seed)
-    }
-    if (candidate / "zoo").is_dir():  # the best zoo network within the budget
-        rival, rival_recipe = network.load(candidate / "zoo")
-        controls["zoo"] = tuning.tune(rival.to(device), rival_recipe, images, protocols, run_params.seed)
+    has_rival = (candidate / "zoo").is_dir()  # the best zoo network within the budget
+    teacher = network.load(candidate / "zoo") if has_rival else None
+
+    with resume.scratch(SCRATCH / "finetune" / candidate.name) as scratch:
+
+        def tune(model: ReassembledNetwork, recipe: Recipe, how: Mapping[str, Training]) -> tuning.Tuned:
+            return tuning.tune(model.to(device), recipe, images, how, run_params.seed, scratch, teacher)
+
+        tuned = tune(model, recipe, protocols)
+        controls = {"scratch": tune(network.build(recipe), recipe, {"scratch": tuning.from_scratch(protocols)})}
+        if has_rival:
+            controls["zoo"] = tune(*network.load(candidate / "zoo"), protocols)
     saved = network.save(out, model.cpu(), replace(recipe, tuning=tuple(protocols)))
     artifacts.write_json(
         metrics,

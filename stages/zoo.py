@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import artifacts, cost, data, training, zoo
+from lib import artifacts, cost, data, resume, training, zoo
 from lib.params.base import read
 from lib.params.run import Run
 from lib.params.training import Training
 from lib.params.zoo import ZooModel
-from stages import prepare, run
+from stages import SCRATCH, prepare, run
 
 
 def main(dataset: Path, model: str, out: Path, metrics: Path, curve: Path) -> None:
@@ -30,14 +30,16 @@ def main(dataset: Path, model: str, out: Path, metrics: Path, curve: Path) -> No
 
         validation = loader(split.validation)
         if entry.weights == "train":
-            rows = training.fit(
-                network,
-                loader(split.train),
-                settings,
-                run_params.seed,
-                validate=lambda: training.accuracy(network, validation),
-                what=model,
-            )
+            with resume.scratch(SCRATCH / "zoo" / model) as scratch:
+                rows = training.fit(
+                    network,
+                    loader(split.train),
+                    settings,
+                    run_params.seed,
+                    validate=lambda result: training.accuracy(result, validation),
+                    scratch=scratch,
+                    what=model,
+                )
         scores = {
             "validation": training.accuracy(network, validation),
             "test": training.accuracy(network, loader(split.test)),

@@ -61,6 +61,14 @@ def test_a_zoo_entry_names_one_architecture() -> None:
         ({"factory": "b:c", "weights": "pretrained"}, "pretrained is for timm and torchvision"),
         ({"timm": "a", "weights": "train", "classes": "own"}, "needs classes of the data set"),
         ({"timm": "a", "weights": "train", "training": {"epoch": 3}}, r"training\.epoch: unknown key"),
+        (
+            {"timm": "a", "weights": "train", "training": {"learning_rate": -1.0}},
+            r"training\.learning_rate: should be greater than 0",
+        ),
+        (
+            {"timm": "a", "weights": "train", "training": {"augmentation": {"flop": True}}},
+            r"training\.augmentation\.flop: Extra inputs are not permitted",
+        ),
     ]:
         with pytest.raises(ValueError, match=message):
             ZooModel.model_validate(entry)

@@ -1,6 +1,7 @@
 """The training loop: it learns, repeats itself bit for bit, freezes what it must, and stops at a loss of NaN."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from PIL import Image
 
 from lib.data import Loader
 from lib.errors import BrickyardError
-from lib.params.training import Training
+from lib.params.training import Augmentation, Training
+from lib.resume import scratch
 from lib.sources import Images
 from lib.training import accuracy, fit
 from tests import pico
@@ -39,7 +41,7 @@ def test_learns_and_repeats_itself(bright_or_dark: Loader) -> None:
     for _ in range(2):
         torch.manual_seed(0)
         model = pico.plain(2)
-        curve = fit(model, bright_or_dark, SETTINGS, seed=0, validate=lambda m=model: accuracy(m, bright_or_dark))
+        curve = fit(model, bright_or_dark, SETTINGS, seed=0, validate=lambda m: accuracy(m, bright_or_dark))
         results.append((curve, list(_states(model))))
     (curve, first), (again, second) = results
     assert curve == again
@@ -62,5 +64,102 @@ def test_what_does_not_learn_stays_bit_for_bit(bright_or_dark: Loader) -> None:
 def test_a_loss_that_is_not_finite_stops(bright_or_dark: Loader) -> None:
     model = pico.plain(2)
     torch.nn.init.constant_(list(model.parameters())[-2], float("nan"))
-    with pytest.raises(BrickyardError, match="the loss is not finite in epoch 1; lower the learning_rate"):
+    with pytest.raises(BrickyardError, match=r"not finite at step 1 of epoch 1; lower the learning_rate$"):
         fit(model, bright_or_dark, SETTINGS, seed=0)
+
+
+class Killed(Exception):
+    pass
+
+
+def _killed_after(epoch: int) -> Callable[[torch.nn.Module], float]:
+    seen: list[int] = []
+
+    def validate(_: torch.nn.Module) -> float:
+        seen.append(1)
+        if len(seen) > epoch:
+            raise Killed
+        return 0.0
+
+    return validate
+
+
+EVERYTHING = SETTINGS.model_copy(
+    update={
+        "epochs": 4,
+        "ema": 0.9,
+        "augmentation": Augmentation(
+            crop_padding=2, flip=True, randaugment="rand-m9-mstd0.5-inc1", mixup=0.2, cutmix=1.0
+        ),
+    }
+)
+
+
+def _dropout() -> torch.nn.Module:
+    torch.manual_seed(0)
+    *layers, last = pico.plain(2)
+    return torch.nn.Sequential(*layers, torch.nn.Dropout(0.5), last)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS.model_copy(update={"epochs": 4}), EVERYTHING])
+def test_a_killed_run_goes_on_to_the_same_result(bright_or_dark: Loader, settings: Training, tmp_path: Path) -> None:
+    whole = _dropout()
+    curve = fit(whole, bright_or_dark, settings, 0, validate=lambda _: 0.0)
+    with pytest.raises(Killed), scratch(tmp_path / "state") as folder:
+        fit(_dropout(), bright_or_dark, settings, 0, validate=_killed_after(2), scratch=folder)
+    again, calls = _dropout(), []
+    with scratch(tmp_path / "state") as folder:
+        assert len(list(folder.iterdir())) == 1
+        resumed = fit(
+            again, bright_or_dark, settings, 0, validate=lambda _: float(calls.append(1) or 0), scratch=folder
+        )
+    assert len(calls) == 2  # the third and fourth epoch
+    assert resumed == curve
+    assert all(torch.equal(a, b) for a, b in zip(_states(whole), _states(again), strict=True))
+    assert not (tmp_path / "state").exists()
+
+
+def test_another_seed_or_a_damaged_state_begins_anew(bright_or_dark: Loader, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 2})
+    first = fit(_dropout(), bright_or_dark, settings, 0, scratch=tmp_path)
+    other = fit(_dropout(), bright_or_dark, settings, 1, scratch=tmp_path)
+    assert other != first
+    assert len(list(tmp_path.iterdir())) == 2
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_bytes()[:100])
+    assert fit(_dropout(), bright_or_dark, settings, 0, scratch=tmp_path) == first
+
+
+def test_a_moving_average_of_the_weights_is_the_result(bright_or_dark: Loader) -> None:
+    steps = len(bright_or_dark) - 1  # the last batch holds a single image
+    plain, averaged = pico.plain(2), pico.plain(2)
+    averaged.load_state_dict(plain.state_dict())
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    last, last_averaged = list(plain.parameters())[-2], list(averaged.parameters())[-2]
+    weights: list[torch.Tensor] = []  # before each step
+    plain.register_forward_pre_hook(lambda m, _: weights.append(last.detach().clone()) if m.training else None)
+    fit(plain, bright_or_dark, settings, 0)
+    fit(averaged, bright_or_dark, settings.model_copy(update={"ema": 0.8}), 0)
+    after = [*weights[1:], last.detach()]
+    assert len(after) == steps
+    expected = after[0]  # the first average is the first state
+    for weight in after[1:]:
+        expected = 0.8 * expected + 0.2 * weight
+    torch.testing.assert_close(last_averaged.detach(), expected)
+
+
+def test_distillation_follows_the_teacher_instead_of_the_labels(bright_or_dark: Loader) -> None:
+    class Contrary(torch.nn.Module):
+        """Dark images are bright."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            bright = x.mean((1, 2, 3)) * 20 - 10
+            return torch.stack([bright, -bright], 1)
+
+    torch.manual_seed(0)
+    student = pico.plain(2)
+    settings = SETTINGS.model_copy(update={"distillation": 0.95, "temperature": 2.0})
+    fit(student, bright_or_dark, settings, 0, teacher=Contrary())
+    assert accuracy(student, bright_or_dark) < 5
+    with pytest.raises(BrickyardError, match=r"distillation = 0\.95, but there is no teacher; set it to 0"):
+        fit(student, bright_or_dark, settings, 0)

@@ -2,10 +2,13 @@
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from lib.params.base import Count, Name, Section
 from lib.params.training import Training
+
+
+_ANY = Training(epochs=1, batch_size=1, learning_rate=1, weight_decay=0, warmup=0, label_smoothing=0)
 
 
 class ZooModel(Section):
@@ -27,7 +30,7 @@ class ZooModel(Section):
     input_size: Count | None = None
     nodes: list[str] = Field(default_factory=list)
     licence: str = "unknown"
-    training: dict[str, int | float] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> "ZooModel":
@@ -40,6 +43,12 @@ class ZooModel(Section):
         unknown = set(self.training) - set(Training.model_fields)
         if unknown:
             raise ValueError(f"training.{min(unknown)}: unknown key; allowed: {', '.join(Training.model_fields)}")
+        try:
+            self.override(_ANY)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            where = ".".join(str(part) for part in wrong["loc"])
+            raise ValueError(f"training.{where}: {wrong['msg'].replace('Input should', 'should')}") from None
         if self.classes == "own" and self.weights == "train":
             raise ValueError("classes own is for weights from elsewhere; training here needs classes of the data set")
         return self
