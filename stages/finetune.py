@@ -30,7 +30,8 @@ def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) 
             return tuning.tune(model.to(device), recipe, images, how, run_params.seed, scratch, teacher)
 
         tuned = tune(model, recipe, protocols)
-        controls = {"scratch": tune(network.build(recipe), recipe, {"scratch": tuning.from_scratch(protocols)})}
+        scratch_network = tuning.untrained(recipe, run_params.seed)
+        controls = {"scratch": tune(scratch_network, recipe, {"scratch": tuning.from_scratch(protocols)})}
         if has_rival:
             controls["zoo"] = tune(*network.load(candidate / "zoo"), protocols)
     saved = network.save(out, model.cpu(), replace(recipe, tuning=tuple(protocols)))

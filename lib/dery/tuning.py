@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lib.data import DataSet, Loader
-from lib.dery.network import ReassembledNetwork, Recipe
+from lib.dery.network import ReassembledNetwork, Recipe, build
 from lib.params.training import Training
 from lib.training import accuracy, fit
 from lib.zoo import Input
@@ -99,6 +99,13 @@ def tune(
         validation[protocol] = rows[-1]["validation_accuracy"]
         test[protocol] = accuracy(network, on_test)
     return Tuned(validation, test, curve)
+
+
+def untrained(recipe: Recipe, seed: int) -> ReassembledNetwork:
+    """The control's network: the recipe's, with random weights that depend on `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(recipe)
 
 
 def from_scratch(protocols: Mapping[str, Training]) -> Training:

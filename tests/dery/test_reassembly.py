@@ -14,6 +14,7 @@ from lib.data import Loader
 from lib.dery import network
 from lib.dery.assembly import AssemblyProblem
 from lib.dery.reassembly import Bricks, problem, reassemble, stitch_r2
+from lib.dery.tuning import untrained
 from lib.errors import BrickyardError
 from lib.params.assembly import Budget
 from lib.sources import Images
@@ -100,3 +101,15 @@ def test_edited_weights_are_refused(bricks: Bricks, tmp_path: Path) -> None:
     artifacts.write_tensors(tmp_path / "model.safetensors", state)
     with pytest.raises(BrickyardError, match="is not the file that recipe"):
         network.load(tmp_path)
+
+
+def test_the_control_from_scratch_depends_on_the_seed_alone(bricks: Bricks) -> None:
+    _, recipe = reassemble(bricks, (0, 1, 1))
+    first = untrained(recipe, 3).state_dict()
+    torch.rand(7)
+    state = torch.get_rng_state()
+    again = untrained(recipe, 3).state_dict()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    other = untrained(recipe, 4).state_dict()
+    assert any(not torch.equal(first[name], other[name]) for name in first)
