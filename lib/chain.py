@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -89,7 +89,9 @@ class Chain:
 
     def cost(self, start: int, stop: int) -> Cost:
         """The cost of `chain[start:stop]`."""
-        return sum((node.cost for node in self.nodes[start:stop]), Cost())
+        total = sum((node.cost for node in self.nodes[start:stop]), Cost())
+        memory = self._memory(self._traces[False], self._ends[start], self._ends[stop])
+        return replace(total, memory=max(memory, default=0))
 
     @cached_property
     def _parts(self) -> list[Part]:
@@ -158,6 +160,14 @@ class Chain:
             self._traces[train] = graph.trace(self._model, self.name, self._shape, self._leaves, train)
         return self._traces[train]
 
+    def _memory(self, found: Trace, start: fx.Node, end: fx.Node) -> list[int]:
+        """Bytes alive at each operation of a part whose caller keeps its input to the end, for one image."""
+        operations = graph.between(found, start, end)
+        used = [i for i, node in enumerate(operations) if start in node.all_input_nodes]
+        last = used[-1] if used else -1
+        given = found.tensor(start)[0].nbytes
+        return [found.memory[node] + given * (i > last) for i, node in enumerate(operations)]
+
     def _costs(self, found: Trace) -> list[Cost]:
         """Of every node and the head; parameters and operations that several of them need count at the first."""
         seen: set[int] = set()
@@ -168,7 +178,7 @@ class Chain:
             done |= set(operations)
             new = {id(p): p.numel() for node in operations for p in _parameters(found, node) if id(p) not in seen}
             seen |= set(new)
-            memory = max((found.memory[node] for node in operations), default=0)
+            memory = max(self._memory(found, start, end), default=0)
             costs.append(Cost(sum(new.values()), sum(found.macs[node] for node in operations), memory))
         return costs
 

@@ -51,9 +51,12 @@ def test_activation_memory_is_what_is_alive_at_once() -> None:
         nn.Flatten(), nn.Linear(4, 2),
     )  # fmt: skip
     first, second = Chain("plain", model, (3, 10, 10)).nodes
-    assert first.cost.memory == 4 * 100 * (8 + 8)  # the convolution's output and its ReLU
+    assert first.cost.memory == 4 * 100 * (3 + 8 + 8)  # the image, the convolution's output and its ReLU
     assert second.cost.memory == 4 * 100 * (8 + 4)  # in place
-    assert cost.count(model, (3, 10, 10)).memory == 4 * 100 * (3 + 8 + 8)
+    chain = Chain("plain", model, (3, 10, 10))
+    assert chain.cost(0, 2).memory == cost.count(model, (3, 10, 10)).memory == 4 * 100 * (3 + 8 + 8)
+    for i, j in ((0, 1), (1, 2), (0, 2)):
+        assert chain.cost(i, j).memory == cost.count(chain[i:j], chain.layout(i).shape).memory
 
 
 def test_a_stage_of_one_block_is_a_node_of_its_own() -> None:
