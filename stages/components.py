@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lib import artifacts, data
 from lib import zoo as networks
-from lib.mda import classes, components, measure
+from lib.mda import classes, components, measure, saved
 from lib.params.base import read
 from lib.params.components import Components
 from lib.params.run import Run
@@ -29,7 +29,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, out: Path, metrics: Path
         kept = components.union(artifacts.read_tensors(contributions / task.model / "masks.safetensors"), outputs)
         component = components.cut(network, kept, card.input.shape)
         recipe = components.describe(name, component, kept, outputs, network, card)
-        components.save(out / name, component, recipe)
+        saved.save(out / name, component, recipe)
         numbers = classes.numbers(card.classes, names, task.model)
         test = data.of_classes(images.images, images.test, numbers)
         loader = data.Loader(images.images, test, card.input.transform(), measure.BATCH_SIZE, numbers)

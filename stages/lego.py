@@ -8,8 +8,8 @@ from torch import nn
 
 from lib import artifacts, data
 from lib import zoo as networks
-from lib.mda import classes, lego, measure, scaling
-from lib.mda.components import load
+from lib.mda import classes, lego, measure, saved, scaling
+from lib.mda.components import Recipe
 from lib.params.base import read
 from lib.params.lego import Lego
 from lib.params.run import Run
@@ -24,7 +24,7 @@ def main(dataset: Path, zoo: Path, components: Path, out: Path, metrics: Path) -
     classes.check_chosen(params.components, sorted(child.name for child in components.glob("*/")))
     artifacts.keep_only(zoo, read("zoo", Zoo).models)
     device = prepare(run_params)
-    loaded = {name: load(components / name) for name in params.components}
+    loaded = {name: saved.load(components / name, Recipe) for name in params.components}
     network, recipe = lego.build({n: m for n, (m, _) in loaded.items()}, {n: r for n, (_, r) in loaded.items()})
     images = data.load(dataset)
     numbers = classes.numbers(recipe.classes, images.images.classes, "lego.components")
@@ -53,7 +53,7 @@ def main(dataset: Path, zoo: Path, components: Path, out: Path, metrics: Path) -
     report = measure.assembly(test_logits, side_by_side(test), test_labels, recipe.spans, factors, source_factors)
     if params.scaling == "winning_score":
         network, recipe = lego.scaled(network, recipe, factors)
-    lego.save(out / "network", network, recipe)
+    saved.save(out / "network", network, recipe)
     parts = sum(part.cost.params for part in recipe.parts.values())
     size = {"params": recipe.cost.params, "macs": recipe.cost.macs, "parts_params": parts}
     chosen = {"components": params.components, "scaling": params.scaling}

@@ -7,6 +7,7 @@ Prints one line an image: file, class, probability in percent.
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -15,7 +16,7 @@ from torch import nn
 from lib import artifacts, zoo
 from lib.dery import network
 from lib.errors import BrickyardError
-from lib.mda import components, lego
+from lib.mda import components, lego, saved
 from lib.zoo import Input
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
@@ -40,11 +41,11 @@ def open_network(folder: Path) -> tuple[nn.Module, Input, tuple[str, ...]]:
     if (folder / "card.json").is_file():
         model, card = zoo.load(folder)
         return model, card.input, card.classes
-    loaders = {"reassembled": network.load, "component": components.load, "lego": lego.load}
+    kinds: dict[str, Any] = {"reassembled": None, "component": components.Recipe, "lego": lego.Recipe}
     kind = artifacts.read_json(folder / "recipe.json").get("kind")
-    if kind not in loaders:
-        raise BrickyardError(f"{folder}/recipe.json: kind {kind!r}; expected {', '.join(loaders)}")
-    model, recipe = loaders[kind](folder)
+    if kind not in kinds:
+        raise BrickyardError(f"{folder}/recipe.json: kind {kind!r}; expected {', '.join(kinds)}")
+    model, recipe = network.load(folder) if kind == "reassembled" else saved.load(folder, kinds[kind])
     return model, recipe.input, recipe.classes
 
 

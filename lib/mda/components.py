@@ -3,14 +3,12 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from lib import artifacts, cost, zoo
-from lib.checkpoint import assign
 from lib.cost import Cost
 from lib.errors import BrickyardError
 
@@ -125,25 +123,3 @@ def describe(
         kept={layer: tuple(indices) for layer, indices in kept.items()},
         cost=cost.count(component, card.input.shape),
     )
-
-
-def save(folder: Path, module: nn.Module, recipe: Recipe) -> None:
-    """Writes model.safetensors and recipe.json."""
-    sha256 = artifacts.write_tensors(folder / "model.safetensors", module.state_dict())
-    artifacts.write_json(folder / "recipe.json", {**recipe.to_dict(), "sha256": sha256})
-
-
-def load(folder: Path) -> tuple[nn.Module, Recipe]:
-    """The component that `save` left, in eval mode, and its recipe; the source's weights are not needed."""
-    recipe = Recipe.from_dict(artifacts.read_json(folder / "recipe.json"))
-    module = recipe.build()
-    fill(module, folder, recipe.sha256)
-    return module, recipe
-
-
-def fill(module: nn.Module, folder: Path, sha256: str) -> None:
-    """Loads model.safetensors; raises BrickyardError when it is not what the recipe beside it was written with."""
-    state = artifacts.read_tensors(folder / "model.safetensors")
-    if artifacts.tensor_checksum(state) != sha256:
-        raise BrickyardError(f"{folder}: model.safetensors does not belong to recipe.json; dvc repro the stage again")
-    assign(module, state)

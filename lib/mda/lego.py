@@ -4,13 +4,12 @@ import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from lib import artifacts, cost, zoo
+from lib import cost, zoo
 from lib.cost import Cost
 from lib.errors import BrickyardError
 from lib.mda import components, scaling
@@ -151,20 +150,6 @@ def assemble(parts: Mapping[str, nn.Module], shape: tuple[int, ...]) -> nn.Modul
                 f"{name}: {path} ({type(module).__name__}) has weights that cannot be put side by side"
             )
     return assembled
-
-
-def save(folder: Path, module: nn.Module, recipe: Recipe) -> None:
-    """Writes model.safetensors and recipe.json."""
-    sha256 = artifacts.write_tensors(folder / "model.safetensors", module.state_dict())
-    artifacts.write_json(folder / "recipe.json", {**recipe.to_dict(), "sha256": sha256})
-
-
-def load(folder: Path) -> tuple[nn.Module, Recipe]:
-    """The network that `save` left, in eval mode, and its recipe; neither sources nor components are needed."""
-    recipe = Recipe.from_dict(artifacts.read_json(folder / "recipe.json"))
-    module = recipe.build()
-    components.fill(module, folder, recipe.sha256)
-    return module, recipe
 
 
 def _kind(architecture: zoo.Architecture) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ from torch import nn
 
 from lib import artifacts
 from lib.errors import BrickyardError
-from lib.mda import classes, components
+from lib.mda import classes, components, saved
 from lib.params.components import Task
 from tests.mda import pico
 
@@ -59,8 +59,8 @@ def test_round_trip_needs_no_source(tmp_path: Path) -> None:
     card = pico.card("pico", model, ("cat", "dog", "ship"), {})
     component = components.cut(model, KEPT, pico.SHAPE)
     recipe = components.describe("animals", component, KEPT, [0, 2], model, card)
-    components.save(tmp_path, component, recipe)
-    again, read = components.load(tmp_path)
+    saved.save(tmp_path, component, recipe)
+    again, read = saved.load(tmp_path, components.Recipe)
     assert torch.equal(again(pico.images()), component(pico.images()))
     assert (read.classes, read.source.name, read.kept) == (("cat", "ship"), "pico", KEPT)
     assert read.source.sha256 == artifacts.tensor_checksum(model.state_dict())
@@ -72,10 +72,10 @@ def test_weights_of_another_recipe_are_refused(tmp_path: Path) -> None:
     model = pico.plain()
     card = pico.card("pico", model, ("cat", "dog", "ship"), {})
     component = components.cut(model, KEPT, pico.SHAPE)
-    components.save(tmp_path, component, components.describe("animals", component, KEPT, [0, 2], model, card))
+    saved.save(tmp_path, component, components.describe("animals", component, KEPT, [0, 2], model, card))
     artifacts.write_tensors(tmp_path / "model.safetensors", pico.plain(seed=5).state_dict())
     with pytest.raises(BrickyardError, match=r"model\.safetensors does not belong to recipe\.json"):
-        components.load(tmp_path)
+        saved.load(tmp_path, components.Recipe)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from torch import nn
 
 from lib import artifacts
 from lib.errors import BrickyardError
-from lib.mda import components, lego
+from lib.mda import components, lego, saved
 from tests.mda import pico
 
 Parts = tuple[dict[str, nn.Module], dict[str, components.Recipe]]
@@ -66,8 +66,8 @@ def test_scaled_round_trip(parts: Parts, tmp_path: Path) -> None:
     x, factors = pico.images(), [1.0, 2, 3, 0.5, 1, 10]
     scaled, scaled_recipe = lego.scaled(network, recipe, factors)
     torch.testing.assert_close(scaled(x), network(x) * torch.tensor(factors))
-    lego.save(tmp_path, scaled, scaled_recipe)
-    again, read = lego.load(tmp_path)
+    saved.save(tmp_path, scaled, scaled_recipe)
+    again, read = saved.load(tmp_path, lego.Recipe)
     assert torch.equal(again(x), scaled(x))
     assert read.classes == recipe.classes
     assert read.factors == tuple(factors)

@@ -9,6 +9,7 @@ from lib import artifacts
 from lib.errors import BrickyardError
 from lib.mda import components as lib_components
 from lib.mda import lego as lib_lego
+from lib.mda import saved
 from stages import components, contributions, dataset, lego, zoo
 
 FACTORY = Path(__file__).parents[2] / "data/models/plain_cnn.py"
@@ -61,7 +62,7 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(found["one"]["auroc"]) == {"source_all", "source_restricted", "component"}
 
     lego.main(Path("dataset"), Path("zoo"), Path("components"), Path("lego"), Path("lego.json"))
-    _, recipe = lib_lego.load(Path("lego/network"))
+    _, recipe = saved.load(Path("lego/network"), lib_lego.Recipe)
     assert recipe.classes == ("5", "6", "7", "8", "9", "1", "3")
     assert recipe.factors != (1.0,) * 7
     result = artifacts.read_json(Path("lego.json"))
@@ -70,7 +71,7 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result["accuracy"]["mean_component"] == pytest.approx(
         (found["few"]["accuracy"]["component"] + found["upper"]["accuracy"]["component"]) / 2
     )
-    _, few = lib_components.load(Path("components/few"))
+    _, few = saved.load(Path("components/few"), lib_components.Recipe)
     assert few.classes == ("1", "3")
     assert few.source.name == "low"
 
