@@ -88,8 +88,8 @@ def solve(
     """Maximises J; raises BrickyardError where no legal cuts exist.
 
     starts: of `dp` and `kernighan_lin`; gap: relative, at which integer programs stop. bound, for these two solvers:
-    `relaxation` gives a bound in little time, `exact` proves the optimum by an integer program over the anchors that the
-    relaxation leaves, and takes its partition where it is better. `milp` has a bound of its own.
+    `relaxation` gives a bound in little time; `exact` goes on to an integer program over the anchors that it leaves,
+    which proves the optimum. Better partitions that turn up on the way are taken. `milp` has a bound of its own.
     """
     problem.check()
     space = CutSpace(problem)
@@ -104,7 +104,7 @@ def solve(
         rows, found = search(space, starts, searching), f"best of {starts} starts"
         if bound != "none":
             known, (rows, proven) = rows, _bound(space, rows, bound, gap)
-            found += "" if rows is known else ", bettered by the integer program"
+            found += "" if rows is known else ", bettered by the proof"
     cuts, anchors = space.cuts(rows), tuple(int(m) for m in space.medoids(rows[None])[1][0])
     objective = problem.objective(cuts, anchors)
     if proven is not None:
@@ -116,13 +116,16 @@ def solve(
 
 def _bound(space: CutSpace, rows: np.ndarray, kind: Bound, gap: float) -> tuple[np.ndarray, float]:
     """The given cuts, or better ones that the proof came upon, and a bound on J."""
-    objective = float(space.medoids(rows[None])[0][0])
-    relaxation = partition_bound.relax(space, objective)
+    relaxation = partition_bound.relax(space, rows)
+    objective = float(space.medoids(relaxation.rows[None])[0][0])
     if kind == "relaxation" or _gap(objective, relaxation.bound) <= max(gap, PROVED):
-        return rows, relaxation.bound
+        return relaxation.rows, relaxation.bound
     solution = partition_milp.solve(space, relaxation.candidates, gap)
     better = float(space.medoids(solution.rows[None])[0][0]) > objective + 1e-9
-    return solution.rows if better else rows, min(relaxation.bound, max(solution.bound, objective))
+    return (
+        solution.rows if better else relaxation.rows,
+        min(relaxation.bound, max(solution.bound, objective)),
+    )
 
 
 def _gap(objective: float, bound: float) -> float:

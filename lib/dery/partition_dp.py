@@ -14,27 +14,29 @@ Anchor = tuple[int, int]  # rows of its start and its end
 
 
 def solve(space: CutSpace, starts: int, generator: np.random.Generator) -> np.ndarray:
-    """The best cuts, rows [N, K+1], of `starts` ascents from random anchors.
+    """The best cuts, rows [N, K+1], of `starts` ascents, the first from each set's own best anchor, then random ones.
 
     Differs from the paper: exact programs over cuts and anchors instead of exchanging nodes.
     """
     sets = range(space.problem.num_blocks)
-    best, chosen = -np.inf, None
-    for rows in space.random(starts, generator):
+    alone = [values(space, k, np.zeros(len(space.owner[k])), np.zeros(len(space.owner[k + 1]))) for k in sets]
+    drawn = [[block(space, k, int(value.argmax())) for k, value in enumerate(alone)]]
+    for rows in space.random(starts - 1, generator):
         owners = generator.integers(len(space.problem.names), size=len(sets))
-        anchors = [(int(rows[m, k]), int(rows[m, k + 1])) for k, m in enumerate(owners)]
-        value, anchors = _ascend(space, anchors, generator.permutation(len(sets)).tolist())
-        if value > best + 1e-12:
-            best, chosen = value, anchors
-    assert chosen is not None
-    return cut(space, chosen)
+        drawn.append([(int(rows[m, k]), int(rows[m, k + 1])) for k, m in enumerate(owners)])
+    ascents = [ascend(space, anchors, generator.permutation(len(sets)).tolist()) for anchors in drawn]
+    return cut(space, max(ascents, key=lambda ascent: ascent[0])[1])
 
 
-def values(space: CutSpace, k: int, before: np.ndarray, after: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+def values(
+    space: CutSpace, k: int, before: np.ndarray, after: np.ndarray, candidates: np.ndarray | None = None
+) -> np.ndarray:
     """What each candidate anchor [2, C] of set k gives, [C]: the sum over the networks of their best block's worth.
 
     A block's worth is its score against the anchor, plus `before` [P_k] at its start and `after` [P_k+1] at its end.
+    Without candidates, every legal block is one.
     """
+    candidates = space.blocks[k] if candidates is None else candidates
     starts, which = np.unique(candidates[0], return_inverse=True)
     total = np.zeros(candidates.shape[1])
     for here, there, legal in zip(space.spans[k], space.spans[k + 1], space.legal[k], strict=True):
@@ -42,6 +44,35 @@ def values(space: CutSpace, k: int, before: np.ndarray, after: np.ndarray, candi
         best = np.where(legal[:, :, None], reach[:, None], -np.inf).max(0)
         total += (best[:, which] + (after[there, None] + space.end[k][there, candidates[1]])).max(0)
     return total
+
+
+def ascend(space: CutSpace, anchors: list[Anchor], order: list[int]) -> tuple[float, list[Anchor]]:
+    """Replaces the anchor of one set after another by the best one until none can be bettered; J and the anchors.
+
+    J is -inf where a network that owns several anchors cannot have them all, and none of them alone mends it.
+    """
+    best = value(space, anchors)
+    while True:
+        known = best
+        for k in order:
+            before, after = _before(space, anchors, k), _after(space, anchors, k + 1)[k + 1]
+            found = values(space, k, before, after)
+            i = int(found.argmax())
+            if found[i] > best + 1e-12:
+                best, anchors = float(found[i]), [*anchors[:k], block(space, k, i), *anchors[k + 1 :]]
+        if best <= known + 1e-12:
+            return best, anchors
+
+
+def value(space: CutSpace, anchors: list[Anchor]) -> float:
+    """J of the best cuts for given anchors, -inf where none have them all."""
+    return float(_after(space, anchors, 0)[0].sum())
+
+
+def block(space: CutSpace, k: int, i: int) -> Anchor:
+    """The i-th legal block of set k."""
+    start, end = space.blocks[k][:, i]
+    return int(start), int(end)
 
 
 def cut(space: CutSpace, anchors: list[Anchor]) -> np.ndarray:
@@ -56,21 +87,6 @@ def cut(space: CutSpace, anchors: list[Anchor]) -> np.ndarray:
             worth = np.where(possible, space.end[k][there, end] + after[k + 1][there], -np.inf)
             rows[m, k + 1] = there.start + int(worth.argmax())
     return rows
-
-
-def _ascend(space: CutSpace, anchors: list[Anchor], order: list[int]) -> tuple[float, list[Anchor]]:
-    """Replaces the anchor of one set after another by the best one, until none can be bettered."""
-    best, before_round = -np.inf, None
-    while before_round is None or best > before_round + 1e-12:
-        before_round = best
-        for k in order:
-            before, after = _before(space, anchors, k), _after(space, anchors, k + 1)[k + 1]
-            found = values(space, k, before, after, space.blocks[k])
-            i = int(found.argmax())
-            if found[i] > best + 1e-12:
-                best = float(found[i])
-                anchors = [*anchors[:k], (int(space.blocks[k][0, i]), int(space.blocks[k][1, i])), *anchors[k + 1 :]]
-    return best, anchors
 
 
 def _before(space: CutSpace, anchors: list[Anchor], k: int) -> np.ndarray:

@@ -50,17 +50,17 @@ def _model(space: CutSpace, candidates: list[np.ndarray]) -> Any:
         for row in range(len(owner)):
             ending, starting = block_at["end", k, row], block_at["start", k, row]
             if k == 0:
-                model.rules.add(pyo.quicksum(starting) == 1)
+                model.rules.add(sum(starting) == 1)
             elif k < len(space.blocks):
-                model.rules.add(pyo.quicksum(ending) == pyo.quicksum(starting))
+                model.rules.add(sum(ending) == sum(starting))
     for k in range(len(candidates)):
-        model.rules.add(pyo.quicksum(model.anchor[k, :, :]) == 1)
+        model.rules.add(sum(model.anchor[k, :, :]) == 1)
     terms = []
     for k in range(len(candidates)):
         for end, boundary, scores in (("start", k, space.start[k]), ("end", k + 1, space.end[k])):
             columns = np.unique(candidates[k][0 if end == "start" else 1])
             pairs = [(i, int(columns[c])) for i, c in np.argwhere(np.isfinite(scores[:, columns])).tolist()]
-            flow = pyo.Var(pairs, domain=pyo.NonNegativeReals)
+            flow: Any = pyo.Var(pairs, domain=pyo.NonNegativeReals)
             model.add_component(f"from_{end}_{k}", flow)
             sent, received = defaultdict(list), defaultdict(list)
             for i, a in pairs:
@@ -68,10 +68,10 @@ def _model(space: CutSpace, candidates: list[np.ndarray]) -> Any:
                 received[int(space.owner[boundary][i]), a].append(flow[i, a])
                 terms.append(float(scores[i, a]) * flow[i, a])
             for i in range(len(scores)):
-                model.rules.add(pyo.quicksum(sent[i]) == pyo.quicksum(block_at[end, boundary, i]))
+                model.rules.add(sum(sent[i]) == sum(block_at[end, boundary, i]))
             for (_, a), arriving in received.items():
-                model.rules.add(pyo.quicksum(arriving) == pyo.quicksum(anchor_at[end, boundary, a]))
-    model.objective = pyo.Objective(expr=pyo.quicksum(terms), sense=pyo.maximize)
+                model.rules.add(sum(arriving) == sum(anchor_at[end, boundary, a]))
+    model.objective = pyo.Objective(expr=sum(terms), sense=pyo.maximize)
     return model
 
 

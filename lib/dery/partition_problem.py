@@ -92,13 +92,13 @@ class PartitionProblem:
         blocks = [_smallest_largest_block(edges, self.num_blocks) for edges in self.edges]
         if all(block <= self.limit(m) for m, block in enumerate(blocks)):
             return
-        needed = [block / max(1, self._share(m)) - 1 for m, block in enumerate(blocks)]
-        worst = int(np.argmax(needed))
+        needed = [Fraction(block, max(1, self._share(m))) - 1 for m, block in enumerate(blocks)]
+        worst = max(range(len(needed)), key=needed.__getitem__)
         fewer = next((k for k in range(self.num_blocks - 1, 1, -1) if self._feasible(k)), None)
         raise BrickyardError(
-            f"partition.epsilon = {self.epsilon:g}: in {self.num_blocks} blocks of {self.names[worst]} one has at least "
-            f"{blocks[worst]} {self.size}, {self.limit(worst)} are allowed; use epsilon >= "
-            f"{ceil(needed[worst] * 10**4) / 10**4:g}" + (f" or num_blocks = {fewer}" if fewer else "")
+            f"partition.epsilon = {self.epsilon}: cut into {self.num_blocks} blocks, {self.names[worst]} has one of at "
+            f"least {blocks[worst]} {self.size}, {self.limit(worst)} are allowed; use epsilon >= "
+            f"{ceil(needed[worst] * 10**4) / 10**4}" + (f" or num_blocks = {fewer}" if fewer else "")
         )
 
     def similarity_of(self, a: Block, b: Block) -> float:

@@ -50,7 +50,7 @@ class CutSpace:
         found = []
         for k, tables in enumerate(self.legal):
             pairs = [
-                np.argwhere(table) + (here.start, there.start)
+                np.argwhere(table) + np.array([here.start, there.start])
                 for table, here, there in zip(tables, self.spans[k], self.spans[k + 1], strict=True)
             ]
             found.append(np.concatenate(pairs).T)
@@ -68,7 +68,9 @@ class CutSpace:
             for k, tables in enumerate(self.legal):
                 possible = tables[m][rows[:, m, k] - self.spans[k][m].start]
                 step = (generator.random(count) * possible.sum(1)).astype(int)
-                rows[:, m, k + 1] = self.spans[k + 1][m].start + possible.argmax(1) + step  # those possible are in a row
+                rows[:, m, k + 1] = (
+                    self.spans[k + 1][m].start + possible.argmax(1) + step
+                )  # those possible are in a row
         return rows
 
     def medoids(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -95,9 +97,7 @@ def _windows(edges: np.ndarray, num_blocks: int, limit: int) -> list[tuple[int, 
     for _ in range(num_blocks):
         last.append(int(np.searchsorted(edges, edges[last[-1]] + limit, side="right")) - 1)
         first.append(int(np.searchsorted(edges, edges[first[-1]] - limit, side="left")))
-    return [
-        (max(k, first[num_blocks - k]), min(last[k], length - (num_blocks - k)) + 1) for k in range(num_blocks + 1)
-    ]
+    return [(max(k, first[num_blocks - k]), min(last[k], length - (num_blocks - k)) + 1) for k in range(num_blocks + 1)]
 
 
 def _scores(similarity: np.ndarray, rows: np.ndarray, owner: np.ndarray, weight: float) -> np.ndarray:
