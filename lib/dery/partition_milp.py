@@ -39,24 +39,21 @@ def solve(space: CutSpace, candidates: list[np.ndarray], gap: float) -> MilpSolu
 def _model(space: CutSpace, candidates: list[np.ndarray]) -> Any:
     """block[k, i, j]: the network that owns rows i and j has this block in set k; anchor[k, i, j]: it is the anchor.
 
-    from_start[k][i, a]: set k has a block that starts at row i, and its anchor starts at row a; from_end likewise.
+    from_start_k[i, a]: set k has a block that starts at row i, and its anchor starts at row a; from_end_k likewise.
     """
     model = cast(Any, pyo.ConcreteModel())
-    model.block = pyo.Var(_triples(space.blocks), domain=pyo.Binary)
-    model.anchor = pyo.Var(_triples(candidates), domain=pyo.Binary)
-    block_at, anchor_at = _by_end(model.block), _by_end(model.anchor)
-    model.rules = pyo.ConstraintList()
-    for k, owner in enumerate(space.owner):
+    block: Any = pyo.Var(_triples(space.blocks), domain=pyo.Binary)
+    anchor: Any = pyo.Var(_triples(candidates), domain=pyo.Binary)
+    rules: Any = pyo.ConstraintList()
+    model.block, model.anchor, model.rules = block, anchor, rules
+    block_at, anchor_at = _by_end(block), _by_end(anchor)
+    for k, owner in enumerate(space.owner[:-1]):
         for row in range(len(owner)):
-            ending, starting = block_at["end", k, row], block_at["start", k, row]
-            if k == 0:
-                model.rules.add(sum(starting) == 1)
-            elif k < len(space.blocks):
-                model.rules.add(sum(ending) == sum(starting))
-    for k in range(len(candidates)):
-        model.rules.add(sum(model.anchor[k, :, :]) == 1)
+            starting = sum(block_at["start", k, row])
+            rules.add(starting == (sum(block_at["end", k, row]) if k else 1))
     terms = []
     for k in range(len(candidates)):
+        rules.add(sum(anchor[k, :, :]) == 1)
         for end, boundary, scores in (("start", k, space.start[k]), ("end", k + 1, space.end[k])):
             columns = np.unique(candidates[k][0 if end == "start" else 1])
             pairs = [(i, int(columns[c])) for i, c in np.argwhere(np.isfinite(scores[:, columns])).tolist()]
@@ -68,9 +65,9 @@ def _model(space: CutSpace, candidates: list[np.ndarray]) -> Any:
                 received[int(space.owner[boundary][i]), a].append(flow[i, a])
                 terms.append(float(scores[i, a]) * flow[i, a])
             for i in range(len(scores)):
-                model.rules.add(sum(sent[i]) == sum(block_at[end, boundary, i]))
+                rules.add(sum(sent[i]) == sum(block_at[end, boundary, i]))
             for (_, a), arriving in received.items():
-                model.rules.add(sum(arriving) == sum(anchor_at[end, boundary, a]))
+                rules.add(sum(arriving) == sum(anchor_at[end, boundary, a]))
     model.objective = pyo.Objective(expr=sum(terms), sense=pyo.maximize)
     return model
 

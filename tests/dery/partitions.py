@@ -64,7 +64,7 @@ def worth(made: PartitionProblem, cuts: Any, k: int, a: int) -> float:
             else:
                 start = 1.0 if k == 0 else made.similarity[first[m] + i - 1, first[a] + p - 1]
             total += at_start * start + at_end * made.similarity[first[m] + j - 1, first[a] + q - 1]
-    return total
+    return float(total)
 
 
 def brute_force(made: PartitionProblem) -> tuple[float, list[tuple[Cuts, ...]]]:
@@ -72,7 +72,7 @@ def brute_force(made: PartitionProblem) -> tuple[float, list[tuple[Cuts, ...]]]:
     networks = range(len(made.lengths))
     best, found = -inf, []
     for cuts in product(*(legal(made, m) for m in networks)):
-        value = sum(max(worth(made, cuts, k, a) for a in networks) for k in range(made.num_blocks))
+        value = float(sum(max(worth(made, cuts, k, a) for a in networks) for k in range(made.num_blocks)))
         if value > best + 1e-9:
             best, found = value, []
         if value > best - 1e-9:
