@@ -2,11 +2,11 @@
 
 python -m benchmarks.partition [--instance FILE.npz] [--data DIR] [--checkpoints DIR] [--seed S]
 
-Two instances, K = 4, eps = 0.2, sizes in nodes, start = first_output (the authors' objective). Synthetic: 28 networks of
-8 to 56 nodes, made from the seed, or `similarity` [nodes, nodes] and `lengths` [networks] of FILE. Real: the CIFAR-10
+Two instances, K = 4, eps = 0.2, sizes in nodes, start = first_output (the authors' objective). Synthetic: 28 networks
+of 8 to 56 nodes made from the seed, or `similarity` [nodes, nodes] and `lengths` [networks] of FILE. Real: the CIFAR-10
 ResNets in --checkpoints on 512 train images of --data (train.tar.gz or folders); without them, the networks whose
-similarity the pipeline has left in artifacts/. Random: J_rand, the mean of 500. Proof: dp, relaxation and the integer
-program over what the relaxation leaves; milp: the whole integer program, from nothing. CPU seconds of the process, in one thread.
+similarity the pipeline has left in artifacts/. Random: J_rand, the mean of 500. Proof: dp, the relaxation, and the
+integer program over what it leaves; milp: the whole integer program, from nothing. CPU seconds of one thread.
 """
 
 import argparse
