@@ -89,6 +89,7 @@ def main() -> None:
             f"{kind}_seconds": dp.seconds,
             f"{kind}_proof_seconds": proof.seconds,
             f"{kind}_milp_seconds": rows["milp"].seconds,
+            f"{kind}_optima_differ_by": abs(rows["milp"].objective - proof.objective),
             f"{kind}_kernighan_lin_gap_closed_percent": _closed(rows["kernighan_lin"].objective, rows),
         }
     figures = {key: value if value is None else float(f"{value:.10g}") for key, value in figures.items()}
