@@ -17,10 +17,13 @@ class Solution:
     bound: float | None
 
 
-def solve(model: pyo.ConcreteModel) -> Solution:
-    """Solves `model` to proven optimality and leaves the solution in its variables."""
+def solve(model: pyo.ConcreteModel, gap: float = 0.0) -> Solution:
+    """Solves `model` until the relative gap between bound and objective is `gap`, 0 being proven optimality.
+
+    The solution is left in the model's variables.
+    """
     solver: Any = SolverFactory("highs")
-    options = {"threads": 1, "random_seed": 0, "mip_rel_gap": 0.0, "mip_abs_gap": 1e-9}
+    options = {"threads": 1, "random_seed": 0, "mip_rel_gap": gap, "mip_abs_gap": 1e-9}
     results = solver.solve(
         model, load_solutions=False, raise_exception_on_nonoptimal_result=False, solver_options=options
     )

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from lib import artifacts
-from lib.dery.partition import PartitionProblem, solve
+from lib.dery.partition import solve
+from lib.dery.partition_problem import PartitionProblem, node_sizes
 from lib.params.base import read
 from lib.params.partition import Partition
 from lib.params.run import Run
@@ -15,18 +16,28 @@ def main(similarity: Path, out: Path, metrics: Path) -> None:
     params = read("partition", Partition)
     matrix = artifacts.read_tensors(similarity / "similarity.safetensors")["similarity"].numpy()
     nodes = artifacts.read_json(similarity / "nodes.json")
-    names = list(dict.fromkeys(node["model"] for node in nodes))
+    sizes = node_sizes(nodes, params.size)
     problem = PartitionProblem(
-        names=tuple(names),
+        names=tuple(sizes),
         similarity=matrix,
-        lengths=tuple(sum(node["model"] == name for node in nodes) for name in names),
+        sizes=tuple(sizes.values()),
         num_blocks=params.num_blocks,
         epsilon=params.epsilon,
+        size=params.size,
         start=params.start,
+        weights=(params.weights.start, params.weights.end),
     )
-    result = solve(problem, params.starts, params.random_partitions, read("run", Run).seed)
+    result = solve(
+        problem,
+        solver=params.solver,
+        bound=params.bound,
+        starts=params.starts,
+        gap=params.gap,
+        random_partitions=params.random_partitions,
+        seed=read("run", Run).seed,
+    )
     artifacts.write_json(out, result.to_dict(problem, [node["node"] for node in nodes]))
-    artifacts.write_json(metrics, {"objective": result.objective, "random": result.random, "bound": result.bound})
+    artifacts.write_json(metrics, result.figures())
 
 
 if __name__ == "__main__":

@@ -10,13 +10,18 @@ from lib.params.base import SECTIONS, read
 from lib.params.partition import Partition
 from lib.params.zoo import Zoo, ZooModel
 
-PARTITION = "partition: {num_blocks: 3, epsilon: 0.2, start: input, starts: 5, random_partitions: 5}\n"
+PARTITION = (
+    "partition: {num_blocks: 3, epsilon: 0.2, size: nodes, start: input, weights: {start: 1.0, end: 1.0}, "
+    "solver: dp, starts: 5, bound: exact, gap: 0.0, random_partitions: 5}\n"
+)
 MISTAKES = [
     ("num_blocks: 3", "num_blocks: 1", r"partition\.num_blocks = 1: should be greater than or equal to 2"),
     ("num_blocks: 3", "num_blocks: three", r"partition\.num_blocks = 'three': should be a valid integer"),
     ("start: input", "start: middle", r"partition\.start = 'middle': should be 'input' or 'first_output'"),
     ("starts: 5, ", "", r"partition\.starts is missing"),
-    ("starts: 5, ", "starts: 5, stars: 6, ", r"partition\.stars: unknown key; allowed: epsilon, num_blocks, "),
+    ("starts: 5, ", "starts: 5, stars: 6, ", r"partition\.stars: unknown key; allowed: bound, epsilon, "),
+    ("size: nodes", "size: flops", r"partition\.size = 'flops': should be 'nodes', 'params' or 'macs'"),
+    ("start: 1.0, end: 1.0", "start: 0.0, end: 0.0", r"partition\.weights = .*: start or end must be above 0"),
     ("partition:", "partitions:", r"partitions: unknown section; allowed: run, dataset, zoo"),
     ("partition: {", "partition: {{", r"not valid YAML"),
 ]

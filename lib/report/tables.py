@@ -97,14 +97,14 @@ def pool(findings: Findings) -> tuple[list[Json], list[Json]]:
 
 
 def bars(findings: Findings) -> list[Json]:
-    """One row a network: its blocks {set, nodes, start, stop, span (in words), similarity_to_anchor, anchor}."""
+    """One row a network: its blocks {set, nodes, size, start, stop, span (in words), similarity_to_anchor, anchor}."""
     rows = []
     for name, model in findings.partition["models"].items():
         blocks = []
         for block, start, stop in zip(model["blocks"], model["cuts"][:-1], model["cuts"][1:], strict=True):
             anchor = findings.partition["anchors"][block["set"]] == name
             blocks.append({**block, "start": start, "stop": stop, "span": _span(start, stop), "anchor": anchor})
-        rows.append({"name": name, "blocks": blocks, "nodes": model["cuts"][-1]})
+        rows.append({"name": name, "blocks": blocks, "nodes": model["cuts"][-1], "limit": model["limit"]})
     return rows
 
 

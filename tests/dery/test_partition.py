@@ -1,90 +1,160 @@
-"""The cover-set partition against brute force over all legal cuts and anchors."""
+"""The solvers of the cover-set partition against brute force over all legal cuts and anchors."""
 
-from itertools import combinations, product
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lib.dery.partition import PartitionProblem, block_similarity, solve
-from lib.errors import BrickyardError
+from lib.dery import partition_bound, partition_kernighan_lin, partition_milp
+from lib.dery.partition import Partition, solve
+from lib.dery.partition_problem import PartitionProblem
+from lib.dery.partition_space import CutSpace
+from tests.dery.partitions import brute_force, drawn, legal, problem, worth
+
+SEEDS, SIZES, STARTS = range(8), ("nodes", "params", "macs"), ("input", "first_output")
+KINDS = [(solver, bound) for solver in ("dp", "kernighan_lin") for bound in ("none", "relaxation", "exact")]
+KINDS += [("milp", "none")]
 
 
-def _problem(seed: int, lengths: tuple[int, ...], num_blocks: int, start: Any = "input", epsilon: float = 0.2):
-    total = sum(lengths)
-    factors = np.random.default_rng(seed).random((total, 4))
-    unit = factors / np.linalg.norm(factors, axis=1, keepdims=True)
-    names = tuple(f"m{i}" for i in range(len(lengths)))
-    return PartitionProblem(names, unit @ unit.T, lengths, num_blocks, epsilon, start)
+def _check(made: PartitionProblem, found: Partition) -> None:
+    """What holds for every result, whatever the solver."""
+    sets = range(made.num_blocks)
+    assert found.objective == pytest.approx(sum(worth(made, found.cuts, k, found.anchors[k]) for k in sets), abs=1e-9)
+    assert all(cuts in legal(made, m) for m, cuts in enumerate(found.cuts))
+    assert found.violations == 0
+    assert found.random <= found.objective + 1e-9
+    if found.bound is None:
+        assert found.gap is None
+        assert found.gap_closed is None
+    else:
+        assert found.bound >= found.objective
+        assert 0 <= found.gap_closed <= 100 + 1e-9  # type: ignore[operator]
 
 
-def _legal(problem: PartitionProblem, m: int) -> list[tuple[int, ...]]:
-    length = problem.lengths[m]
-    cuts = [(0, *inner, length) for inner in combinations(range(1, length), problem.num_blocks - 1)]
-    return [c for c in cuts if max(b - a for a, b in zip(c, c[1:], strict=False)) <= problem.limit(m)]
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_solvers_and_bounds_against_brute_force(seed: int, size: Any, start: Any) -> None:
+    made = drawn(seed, size, start)
+    best, _ = brute_force(made)
+    for solver, bound in KINDS:
+        found = solve(made, solver, bound, starts=3, random_partitions=10, seed=seed)  # type: ignore[arg-type]
+        _check(made, found)
+        assert found.objective <= best + 1e-9
+        if found.bound is not None:
+            assert found.bound >= best - 1e-6
+        if solver == "milp" or bound == "exact":
+            assert found.objective == pytest.approx(best, abs=1e-7)
+            assert found.bound == pytest.approx(best, abs=1e-6)
+            assert found.status.startswith("optimal, proved; ")
 
 
-def _objective(problem: PartitionProblem, cuts: tuple[tuple[int, ...], ...], anchors: tuple[int, ...]) -> float:
-    """J by its definition, block by block."""
-    total = 0.0
-    for k, anchor in enumerate(anchors):
-        blocks = [(m, c[k], c[k + 1]) for m, c in enumerate(cuts)]
-        total += sum(block_similarity(problem, block, blocks[anchor]) for block in blocks)
-    return total
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_integer_program_closes_what_the_relaxation_leaves(
+    seed: int, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partition_bound, "ROUNDS", 1)
+    made = drawn(seed, "params", start)
+    best, _ = brute_force(made)
+    space = CutSpace(made)
+    relaxation = partition_bound.relax(space, space.random(1, np.random.default_rng(seed))[0])
+    solution = partition_milp.solve(space, relaxation.candidates, 0.0)
+    assert made.violations(space.cuts(solution.rows)) == 0
+    assert space.medoids(solution.rows[None])[0][0] == pytest.approx(best, abs=1e-7)
+    assert solution.bound == pytest.approx(best, abs=1e-6)
+    found = solve(made, "kernighan_lin", starts=1, random_partitions=1, seed=seed)
+    assert found.objective == pytest.approx(best, abs=1e-7)
+    assert found.bound == pytest.approx(best, abs=1e-6)
 
 
-def _brute_force(problem: PartitionProblem) -> float:
-    networks = range(len(problem.lengths))
-    return max(
-        sum(
-            max(
-                sum(
-                    block_similarity(problem, (m, c[k], c[k + 1]), (a, cuts[a][k], cuts[a][k + 1]))
-                    for m, c in enumerate(cuts)
-                )
-                for a in networks
-            )
-            for k in range(problem.num_blocks)
-        )
-        for cuts in product(*(_legal(problem, m) for m in networks))
-    )
+def test_the_dynamic_program_alone_is_nearly_always_optimal() -> None:
+    hits = [
+        solve(made, "dp", "none", starts=5, random_partitions=1).objective > brute_force(made)[0] - 1e-9
+        for made in (drawn(seed, size, start) for seed, size, start in product(range(100, 110), SIZES, STARTS))
+    ]
+    assert sum(hits) >= 0.98 * len(hits)
 
 
-@pytest.mark.parametrize("start", ["input", "first_output"])
+def test_without_noise_all_networks_are_cut_alike() -> None:
+    """Three copies of a network: J = 2 N K exactly when all are cut at the same places."""
+    one = problem((8,), 3)
+    made = PartitionProblem(("a", "b", "c"), np.tile(one.similarity, (3, 3)), one.sizes * 3, 3, 0.2)
+    for solver in ("dp", "milp"):
+        found = solve(made, solver, starts=2)  # type: ignore[arg-type]
+        assert found.objective == pytest.approx(18)
+        assert found.gap_closed == pytest.approx(100)
+        assert len(set(found.cuts)) == 1
+
+
 @pytest.mark.parametrize("seed", range(4))
-def test_reaches_the_brute_force_optimum(seed: int, start: str) -> None:
-    problem = _problem(seed, (5, 7, 4), 3, start)
-    result = solve(problem, starts=20, random_partitions=10, seed=0)
-    assert result.objective == pytest.approx(_brute_force(problem), abs=1e-9)
-    assert result.objective == pytest.approx(_objective(problem, result.cuts, result.anchors), abs=1e-9)
-    assert result.random <= result.objective
+def test_an_exchange_of_nodes_is_legal_and_never_lowers_the_objective(seed: int) -> None:
+    made = drawn(seed, "params", "input")
+    space = CutSpace(made)
+    rows = space.random(20, np.random.default_rng(seed))
+    _, anchors = space.medoids(rows)
+    for m, k, step in product(range(len(made.names)), range(1, made.num_blocks), (1, -1)):
+        moved = partition_kernighan_lin._exchange(space, rows, anchors, m, k, step)
+        for before, after, chosen in zip(rows, moved, anchors, strict=True):
+            assert made.violations(space.cuts(after)) == 0
+            gain = made.objective(space.cuts(after), chosen) - made.objective(space.cuts(before), chosen)
+            assert gain > 1e-12 or (before == after).all()
+        rows = moved
 
 
-def test_every_cut_is_legal() -> None:
-    problem = _problem(0, (9, 12, 4, 30), 4)
-    result = solve(problem, starts=3, random_partitions=3, seed=1)
-    for m, cuts in enumerate(result.cuts):
-        sizes = np.diff(cuts)
-        assert cuts[0] == 0
-        assert cuts[-1] == problem.lengths[m]
-        assert sizes.min() >= 1
-        assert sizes.max() <= problem.limit(m)
+def test_recentring_and_exchanging_beat_random_cuts_with_medoids() -> None:
+    made = problem((9, 12, 4, 30), 4, epsilon=0.5)
+    space, seed = CutSpace(made), 3
+    before = space.medoids(space.random(10, np.random.default_rng(seed)))[0].max()
+    after = space.medoids(partition_kernighan_lin.solve(space, 10, np.random.default_rng(seed))[None])[0][0]
+    assert after >= before
 
 
-def test_the_size_limit_is_floor_of_1_plus_eps_times_ceil() -> None:
-    problem = _problem(0, (10, 11, 4), 4)
-    assert [problem.limit(m) for m in range(3)] == [3, 3, 1]  # floor(1.2 * 3), floor(1.2 * 3), floor(1.2 * 1)
-    assert _problem(0, (10,), 4, epsilon=1 / 3).limit(0) == 4
+def test_same_seed_same_partition() -> None:
+    made = problem((9, 12, 4, 30), 4)
+    for solver in ("dp", "kernighan_lin", "milp"):
+        first, second = (solve(made, solver, starts=3, seed=5) for _ in range(2))  # type: ignore[arg-type]
+        assert first == second
+    assert solve(made, "kernighan_lin", seed=5).random != solve(made, "kernighan_lin", seed=6).random
 
 
-def test_two_first_blocks_start_alike_by_their_common_image() -> None:
-    problem = _problem(0, (3, 3), 3)
-    inner = problem.similarity[0 + 1 - 1, 3 + 1 - 1] + problem.similarity[1, 4]
-    assert block_similarity(problem, (0, 0, 1), (1, 0, 1)) == pytest.approx(1 + problem.similarity[0, 3])
-    assert block_similarity(problem, (0, 1, 2), (1, 1, 2)) == pytest.approx(inner)
-    assert block_similarity(problem, (0, 1, 2), (0, 1, 2)) == 2
+def test_a_gap_stops_the_integer_program_early_and_is_told() -> None:
+    made = problem((12, 14, 13, 11), 4, epsilon=0.5)
+    exact, early = solve(made, "milp"), solve(made, "milp", gap=0.2)
+    assert early.bound is not None
+    assert early.bound >= exact.objective - 1e-6
+    assert early.gap is not None
+    assert early.gap <= 0.2 + 1e-6
+    assert early.objective <= exact.objective + 1e-9
+    assert solve(made, "kernighan_lin", "exact", starts=1, gap=0.2).gap <= 0.2 + 1e-6  # type: ignore[operator]
 
 
-def test_too_few_nodes_names_the_network() -> None:
-    with pytest.raises(BrickyardError, match="m1 has 2 nodes; use at most 2"):
-        solve(_problem(0, (5, 2), 3), 1, 1, 0)
+def test_the_share_of_the_gap_is_between_random_and_bound() -> None:
+    found = Partition(cuts=(), anchors=(), objective=19.0, random=10.0, bound=20.0, violations=0, status="")
+    assert found.gap_closed == pytest.approx(90)
+    assert found.gap == pytest.approx(1 / 19)
+    assert replace(found, bound=10.0, objective=10.0).gap_closed == 100
+
+
+def test_a_single_network_is_its_own_anchor() -> None:
+    found = solve(problem((7,), 3))
+    assert found.objective == pytest.approx(6)
+    assert found.gap_closed == 100
+
+
+def test_json_names_everything() -> None:
+    made = problem((4, 5), 2, epsilon=0.5, sizes=((5, 1, 1, 5), (2, 2, 2, 2, 2)), size="params")
+    found = solve(made)
+    told = found.to_dict(made, [f"{m}.{i}" for m, length in enumerate(made.lengths) for i in range(length)])
+    assert told["models"]["m1"]["limit"] == 7  # floor(1.5 * ceil(10 / 2))
+    assert {"objective", "bound", "gap", "gap_closed", "random", "violations"} == set(found.figures()) <= set(told)
+    for m, name in enumerate(made.names):
+        blocks = told["models"][name]["blocks"]
+        assert [node for block in blocks for node in block["nodes"]] == [f"{m}.{i}" for i in range(made.lengths[m])]
+        assert sum(block["size"] for block in blocks) == sum(made.sizes[m])
+        for block in blocks:
+            assert (block["similarity_to_anchor"] == 2) == (told["anchors"][block["set"]] == name)
+    total = sum(block["similarity_to_anchor"] for model in told["models"].values() for block in model["blocks"])
+    assert total == pytest.approx(found.objective)

@@ -141,15 +141,23 @@ def _partition(names: list[str], blocks: int) -> Json:
         "cuts": cuts,
         "limit": 4,
         "blocks": [
-            {"set": k, "nodes": [f"layer.{n}" for n in range(i, j)], "similarity_to_anchor": 1.25 + k / 100}
+            {
+                "set": k,
+                "nodes": [f"layer.{n}" for n in range(i, j)],
+                "similarity_to_anchor": 1.25 + k / 100,
+                "size": j - i,
+            }
             for k, (i, j) in enumerate(zip(cuts[:-1], cuts[1:], strict=True))
         ],
     }
     return {
         "num_blocks": blocks,
+        "size": "nodes",
+        "weights": {"start": 1.0, "end": 1.0},
         "objective": 12.3456,
         "random": 10.9876,
         "bound": None,
+        "violations": 0,
         "status": "local optimum, best of 5 starts",
         "anchors": [names[k % len(names)] for k in range(blocks)],
         "models": dict.fromkeys(names, model),
