@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from lib import latency, zoo
+from lib import latency, timing, zoo
 from lib.chain import Chain
 from lib.errors import BrickyardError
 from lib.params.base import read
@@ -33,12 +33,12 @@ def main(networks: Path, out: Path, batch_size: int, repeats: int) -> None:
         model, card = zoo.load(networks / name)
         chain = Chain(name, model.to(device), card.input.shape, declared=card.nodes)
         images = torch.rand(batch_size, *card.input.shape, generator=torch.Generator().manual_seed(0)).to(device)
-        found = latency.measure(chain, images, repeats)
+        found = timing.measure(chain, images, repeats)
         names = [node.name for node in chain.nodes]
         measured[name] = (dict(zip(names, found.nodes, strict=True)), found.head)
-        total, whole = sum(found.nodes) + found.head, latency.of_whole(model, images, repeats)
+        total, whole = sum(found.nodes) + found.head, timing.of_whole(model, images, repeats)
         table.add_row(name, str(len(chain)), f"{total:.3f}", f"{whole:.3f}")
-    stitch = latency.measure_stitch(batch_size, device, repeats)
+    stitch = timing.measure_stitch(batch_size, device, repeats)
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     made = {"device": f"{device.type} {machine}", "threads": params.threads, "batch_size": batch_size}
     latency.save(out, latency.Latencies(measured, stitch, {**made, "repeats": repeats}))

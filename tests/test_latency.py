@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib import artifacts, latency
+from lib import artifacts, latency, timing
 from lib.chain import Chain
 from lib.errors import BrickyardError
 from tests import pico
@@ -38,9 +38,9 @@ def _chain() -> Chain:
 
 
 def test_the_median_after_a_warm_up_comes_back_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency.time, "perf_counter", lambda: Clock.now)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: Clock.now)
     chain = _chain()
-    found = latency.measure(chain, torch.rand(2, *pico.IMAGE), repeats=5)
+    found = timing.measure(chain, torch.rand(2, *pico.IMAGE), repeats=5)
     assert found.nodes == pytest.approx((0.0, 5.0, 0.0))
     assert found.head == 0.0
     measured = {"uneven": (dict(zip(["0.0", "0.1", "0.2"], found.nodes, strict=True)), found.head)}
@@ -53,7 +53,7 @@ def test_the_median_after_a_warm_up_comes_back_from_the_file(tmp_path: Path, mon
 
 
 def test_a_stitch_takes_time_for_its_size() -> None:
-    found = latency.measure_stitch(1, torch.device("cpu"), repeats=1)
+    found = timing.measure_stitch(1, torch.device("cpu"), repeats=1)
     assert found.base >= 0
     assert found.per_gmac >= 0
 
