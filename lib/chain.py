@@ -49,9 +49,9 @@ class Chain:
         Raises BrickyardError when the network cannot be cut; the line says why and what to declare.
         """
         self.name, self._model, self._shape = name, model, shape
-        self._leaves, found = self._find(granularity, declared)
+        units, self._leaves, found = self._find(granularity, declared)
         self._traces: dict[bool, Trace] = {False: found}
-        groups = Nodes(found).fine() if granularity == "fine" else Nodes(found, self._leaves or None).groups()
+        groups = Nodes(found).fine() if granularity == "fine" else Nodes(found, units or None).groups()
         if not groups:
             raise BrickyardError(
                 f"{name}: cannot be cut: between input and head there is no place where one tensor is alive; "
@@ -116,13 +116,13 @@ class Chain:
         nodes = [{"name": n.name, **asdict(n.cost), "output": n.output.to_dict()} for n in self.nodes]
         return {"model": self.name, "input": self.input.to_dict(), "nodes": nodes, "head": asdict(self.head_cost)}
 
-    def _find(self, granularity: Granularity, declared: Sequence[str]) -> tuple[list[str], Trace]:
-        """The leaves and the trace with them; units become leaves, so that they run the source's own code."""
+    def _find(self, granularity: Granularity, declared: Sequence[str]) -> tuple[list[str], list[str], Trace]:
+        """The units, those of them that are leaves, so that they run the source's own code, and the trace with them."""
         missing = sorted(set(declared) - {path for path, _ in self._model.named_modules()})
         if missing:
             raise BrickyardError(f"{self.name}: nodes: the network has no module {missing[0]!r}")
         if declared:
-            return list(declared), self._traced(declared)
+            return list(declared), list(declared), self._traced(declared)
         try:
             found = self._traced([])
         except BrickyardError as error:
@@ -130,18 +130,18 @@ class Chain:
                 raise
             units = guess_units(self._model)
             try:
-                return units, self._traced(units)
+                return units, units, self._traced(units)
             except BrickyardError:
                 raise BrickyardError(f"{error}; declare the module paths of its nodes (nodes: [...])") from error
         if granularity == "fine":
-            return [], found
+            return [], [], found
         units = Nodes(found).units()
         found = self._traced(units)
         opened = {node.target for node in found.graph.nodes if node.target in units and not _gives_tensor(found, node)}
-        if opened:
-            units = [path for path in units if path not in opened]
-            found = self._traced(units)
-        return units, found
+        if not opened:
+            return units, units, found
+        leaves = [path for path in units if path not in opened]
+        return units, leaves, self._traced(leaves)
 
     def _traced(self, leaves: Sequence[str]) -> Trace:
         return graph.trace(self._model, self.name, self._shape, leaves)

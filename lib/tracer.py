@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx.immutable_collections import immutable_list
 from torch.fx.node import map_aggregate
 from torch.fx.proxy import Attribute, TraceError
 
@@ -63,12 +64,6 @@ class Tracer(fx.Tracer):
             raise TraceError("control flow depends on the number of images")
         return first
 
-    def absent(self, node: fx.Node, index: Any) -> bool:
-        """Whether element `index` of what a unit returns is None: the network may ask for that."""
-        if node.op != "call_module" or node.target not in self._paths or not isinstance(index, int):
-            return False
-        return all(isinstance(value, tuple) and value[index] is None for value in self._both(node))
-
     def _both(self, node: fx.Node) -> list[Any]:
         asking, self._asking = self._asking, True
         try:
@@ -106,8 +101,23 @@ class Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Modules run as they are while shapes are asked for."""
-        return forward(*args, **kwargs) if self._asking else super().call_module(m, forward, args, kwargs)
+        """Modules run as they are while shapes are asked for. A unit that returns a list returns a list of proxies:
+        the network's own code may ask what it is, or whether an element is None.
+        """
+        if self._asking:
+            return forward(*args, **kwargs)
+        made = super().call_module(m, forward, args, kwargs)
+        return self._opened(made) if self.path_of_module(m) in self._paths else made
+
+    def _opened(self, proxy: Any) -> Any:
+        try:
+            value, _ = self._both(proxy.node)
+        except RuntimeError:  # numbers were asked of shapes: what such a unit returns stays unknown
+            return proxy
+        if type(value) not in (tuple, list, immutable_list):
+            return proxy
+        elements = [None if element is None else proxy[i] for i, element in enumerate(value)]
+        return tuple(elements) if isinstance(value, tuple) else elements
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """So do their attributes."""
@@ -140,10 +150,6 @@ class _Proxy(_Sized, fx.Proxy):
 
     def __getattr__(self, k: str) -> Any:
         return _Attribute(self, k)
-
-    def __getitem__(self, index: Any) -> Any:
-        absent = not self.tracer._asking and self.tracer.absent(self.node, index)  # pyright: ignore
-        return None if absent else super().__getitem__(index)  # pyright: ignore
 
 
 class _Attribute(_Sized, Attribute):

@@ -163,3 +163,37 @@ def test_pixels_that_steer_inside_a_node_do_no_harm() -> None:
     chain.verify(-IMAGES)
     with pytest.raises(BrickyardError, match="choosy: cannot be traced"):  # 0.1 and 0.2 would be looked into
         Chain("choosy", model, pico.IMAGE, declared=["0.0"])
+
+
+class Carrying(nn.Module):
+    """Blocks take and return a list; every second one leaves nothing beside its output."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(6, 6, 3, padding=1)
+
+        def forward(self, given: torch.Tensor | list[torch.Tensor | None]) -> list[torch.Tensor | None]:
+            given = given if isinstance(given, list) else [given, None]
+            x, beside = given
+            assert x is not None
+            y = F.relu(self.conv(x if beside is None else x + beside))
+            return [y + x, x if beside is None else None]
+
+    def __init__(self, num_classes: int = 4):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 4, 4)
+        self.blocks = nn.Sequential(*(self.Block() for _ in range(4)))
+        self.fc = nn.Linear(6, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.blocks(self.stem(x))[0].mean((2, 3)))
+
+
+@torch.no_grad()
+def test_units_may_return_lists_with_none_inside() -> None:
+    model = pico.alive(Carrying())
+    chain = Chain("carrying", model, pico.IMAGE)
+    assert [node.name for node in chain.nodes] == ["blocks.1", "blocks.3"]
+    for cut in range(1, len(chain)):
+        assert torch.equal(chain.head(chain[cut : len(chain)](chain[0:cut](IMAGES))), model(IMAGES))
