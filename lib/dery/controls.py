@@ -1,7 +1,6 @@
 """What the candidates must be compared to: random candidates, the authors' random search, the zoo itself."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path as FilePath
 from statistics import mean
 from typing import Any
@@ -77,13 +76,13 @@ def save(
     for place, candidate in enumerate(ranked, start=1):
         assert candidate.made is not None
         made, recipe = candidate.made
-        recipe = network.save(folder / f"r{place}", made, recipe)
+        network.save(folder / f"r{place}", made, recipe)
         if rival is not None:
             m = [card.name for card in bricks.cards].index(rival["model"])
             network.save(folder / f"r{place}" / "zoo", *reassemble(bricks, bricks.whole(m)))
         scores[f"r{place}"] = {
             "blocks": " > ".join(recipe.blocks()),
-            **asdict(recipe.cost),
+            **candidate.candidate.cost,
             "test": measures.test(made, recipe.input),
         }
     return scores

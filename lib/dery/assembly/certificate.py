@@ -63,6 +63,7 @@ def pool_by_cuts(problem: AssemblyProblem, count: int) -> Pool:
 def model(problem: AssemblyProblem) -> Any:
     """x[k, m]: set k takes network m's block; y[k, m, n]: n follows m behind set k; used[m]: m is a source."""
     sets, networks = range(problem.sets), range(len(problem.names))
+    most = len(networks) if problem.max_sources is None else problem.max_sources
     model = cast(Any, pyo.ConcreteModel())
     model.x = pyo.Var(sets, networks, domain=pyo.Binary)
     model.y = pyo.Var(sets[:-1], networks, networks, domain=pyo.NonNegativeReals, bounds=(0, 1))
@@ -77,24 +78,25 @@ def model(problem: AssemblyProblem) -> Any:
     model.source = pyo.Constraint(networks, rule=lambda b, m: b.used[m] <= sum(b.x[k, m] for k in sets))
     model.counted = pyo.Constraint(sets, networks, rule=lambda b, k, m: b.x[k, m] <= b.used[m])
     model.sources = pyo.Constraint(
-        expr=pyo.inequality(
-            problem.min_sources,
-            sum(model.used[m] for m in networks),
-            len(networks) if problem.max_sources is None else problem.max_sources,
-        )
+        rule=lambda b: pyo.inequality(problem.min_sources, sum(b.used[m] for m in networks), most)
     )
-    for m in problem.required:
-        model.used[m].fix(1)
-    for k, m in zip(*np.nonzero(~problem.open_blocks), strict=True):
-        model.x[int(k), int(m)].fix(0)
-    for k, m, n in zip(*np.nonzero(~problem.open_stitches), strict=True):
-        model.y[int(k), int(m), int(n)].fix(0)
+    _fix(problem, model)
     for kind in problem.additive:
         total = _total(problem, model, kind)
         model.add_component(f"{kind}_budget", pyo.Constraint(expr=total / problem.limits[kind] <= 1))
     model.excluded = pyo.ConstraintList()
     model.score = pyo.Objective(expr=_total(problem, model, None), sense=pyo.maximize)
     return model
+
+
+def _fix(problem: AssemblyProblem, model: Any) -> None:
+    """What is decided beforehand: required networks, and blocks and stitches that may not be taken."""
+    for m in problem.required:
+        model.used[m].fix(1)
+    for k, m in np.argwhere(~problem.open_blocks).tolist():
+        model.x[k, m].fix(0)
+    for k, m, n in np.argwhere(~problem.open_stitches).tolist():
+        model.y[k, m, n].fix(0)
 
 
 def _total(problem: AssemblyProblem, model: Any, kind: Kind | None) -> Any:

@@ -48,8 +48,8 @@ class Table:
 class AssemblyProblem:
     """Maximise the sum of `scores` over paths.
 
-    costs: what parts need: params, macs and latency (milliseconds a batch) add up; memory (bytes of activations) is
-    that of the part which needs most. limits: upper limits, of the kinds in `costs`. min_sources, max_sources: how
+    costs: what parts need: params, macs and latency (milliseconds a batch) add up; memory (bytes of activations that
+    must be alive at once) is that of the part which needs most. limits: upper limits, of the kinds in `costs`. min_sources, max_sources: how
     many networks lend blocks (an unmodified network is one source); required, excluded: networks that lend at least
     one block, and none.
     """
@@ -80,9 +80,10 @@ class AssemblyProblem:
     def price(self, path: Path) -> dict[Kind, float]:
         """All costs of a path; milliseconds are floats, the rest integers."""
         found: dict[Kind, float] = {}
-        for kind in (kind for kind in KINDS if kind in self.costs):
-            value = self.cost(path, kind)
-            found[kind] = value if kind == "latency" else int(value)
+        for kind in KINDS:
+            if kind in self.costs:
+                value = self.cost(path, kind)
+                found[kind] = value if kind == "latency" else int(value)
         return found
 
     def within(self, path: Path) -> bool:
