@@ -8,9 +8,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 UNITS = frozenset(
-    {"relu", "relu6", "hardtanh", "clamp_min", "threshold", "leaky_relu", "rrelu_with_noise", "_prelu_kernel", "elu"}
-    | {"celu", "selu", "silu", "gelu", "hardswish", "mish", "softplus"}
+    {"relu", "relu6", "leaky_relu", "rrelu_with_noise", "_prelu_kernel", "elu", "celu", "selu", "silu", "gelu"}
+    | {"hardswish", "mish", "softplus"}
 )  # operations that pass what is positive and hold back what is negative
+CLAMPS = frozenset({"clamp", "clamp_min", "hardtanh", "threshold"})  # the same where they start at 0
 
 
 @torch.no_grad()
@@ -41,7 +42,7 @@ class Codes(TorchDispatchMode):
         self.kernel: torch.Tensor | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.overloadpacket.__name__.rstrip("_") in UNITS and self._per_image(args[0]):
+        if _is_unit(func.overloadpacket.__name__.rstrip("_"), args[1:]) and self._per_image(args[0]):
             bits = (args[0] > 0).reshape(self.images, -1).float()  # before the operation, which may be in place
             alike = (bits @ bits.T + (1 - bits) @ (1 - bits).T).double()
             self.kernel = alike if self.kernel is None else self.kernel + alike
@@ -49,3 +50,7 @@ class Codes(TorchDispatchMode):
 
     def _per_image(self, x: torch.Tensor) -> bool:
         return x.is_floating_point() and x.ndim > 0 and x.shape[0] % self.images == 0
+
+
+def _is_unit(name: str, bounds: tuple[Any, ...]) -> bool:
+    return name in UNITS or (name in CLAMPS and bounds[:1] == (0,))

@@ -1,6 +1,7 @@
 """SynFlow (Tanaka et al. 2020): how much synaptic strength flows through a network, without any image."""
 
 from copy import deepcopy
+from math import inf, log
 
 import torch
 from torch import nn
@@ -14,15 +15,15 @@ def synflow(network: nn.Module, shape: tuple[int, ...]) -> float | None:
     absolute values and every BatchNorm by the identity.
     """
     copy = deepcopy(network).double().eval()
-    weights = []
+    weights = [m.weight for m in copy.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
+    if not weights:
+        return None
     with torch.no_grad():
         for parameter in copy.parameters():
             parameter.abs_()
     for module in copy.modules():
         if isinstance(module, _BatchNorm):
             _make_identity(module)
-        elif isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
-            weights.append(module.weight)
     for parameter in copy.parameters():
         parameter.requires_grad_(False)
     for weight in weights:
@@ -30,9 +31,9 @@ def synflow(network: nn.Module, shape: tuple[int, ...]) -> float | None:
     with torch.enable_grad():
         flow = copy(torch.ones(1, *shape, dtype=torch.float64)).sum()
     gradients = torch.autograd.grad(flow, weights, allow_unused=True)
-    total = sum((w * g).abs().sum() for w, g in zip(weights, gradients, strict=True) if g is not None)
-    score = torch.as_tensor(total, dtype=torch.float64).log()
-    return float(score) if torch.isfinite(score) else None
+    shares = [float((w * g).detach().abs().sum()) for w, g in zip(weights, gradients, strict=True) if g is not None]
+    total = sum(shares)
+    return log(total) if 0 < total < inf else None
 
 
 @torch.no_grad()
