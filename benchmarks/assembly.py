@@ -50,9 +50,8 @@ def main() -> None:
     large = results[2]
     keys = ("pool_seconds", "pool_equals_brute_force", "milp_seconds", "milp_agrees", "cuts_seconds", "brute_seconds")
     figures = {key: large[key] for key in (*keys, "pareto_seconds", "random_gap")}
-    figures |= {
-        f"{key}_k8": results[3][key] for key in ("pool_seconds", "milp_seconds", "pareto_seconds", "random_gap")
-    }
+    keys = ("pool_seconds", "milp_seconds", "milp_agrees", "cuts_seconds", "pareto_seconds", "random_gap")
+    figures |= {f"{key}_k8": results[3][key] for key in keys}
     figures["small_equal_brute_force"] = all(r["pool_equals_brute_force"] for r in results[:2])
     print(json.dumps(figures))
 

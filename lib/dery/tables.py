@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from lib.dery.assembly.problem import KINDS, AssemblyProblem, Candidate, Kind
 from lib.dery.assembly.propose import Proposal
 from lib.dery.ranking import Ranked
+from lib.params.assembly import Assembly
 
 if TYPE_CHECKING:
     import pandas
@@ -48,9 +49,10 @@ def proxies(ranked: Sequence[Ranked], problem: AssemblyProblem) -> "pandas.DataF
     )
 
 
-def report(found: Proposal, ranked: Sequence[Ranked], problem: AssemblyProblem) -> dict[str, Any]:
+def report(found: Proposal, ranked: Sequence[Ranked], problem: AssemblyProblem, params: Assembly) -> dict[str, Any]:
     """Everything for assembly.json: candidates in order of rank, with their accuracy on the ranking images."""
     return {
+        **params.model_dump(include={"score", "block_score", "rank"}),
         "status": found.pool.status,
         "bound": found.bound,
         "budget": {kind: problem.limits.get(kind) for kind in KINDS},

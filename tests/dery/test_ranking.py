@@ -100,7 +100,7 @@ def test_controls_and_tables(
     assert (tmp_path / "r1" / "recipe.json").is_file()
     assert (tmp_path / "r1" / "zoo" / "recipe.json").is_file()
     assert saved["r1"]["params"] == ranked[0].candidate.cost["params"]
-    report = tables.report(proposal, ranked, problem)
+    report = tables.report(proposal, ranked, problem, params())
     assert len(report["candidates"]) == 4
     assert set(report["pareto"]) == {"params", "macs", "memory"}
     assert tables.proxies(ranked, problem).shape == (4, 2 + len(PROXIES))
