@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from lib.params.base import Count, Section
 
@@ -41,11 +41,18 @@ class Assembly(Section):
     random_search: Count = 16
     batch_size: Count
 
-    @model_validator(mode="after")
-    def _check(self) -> "Assembly":
-        if self.max_sources is not None and self.max_sources < self.min_sources:
-            raise ValueError(f"max_sources = {self.max_sources} is below min_sources = {self.min_sources}")
-        both = sorted(set(self.include) & set(self.exclude))
+    @field_validator("max_sources")
+    @classmethod
+    def _not_below_min(cls, value: int | None, info: ValidationInfo) -> int | None:
+        least = info.data.get("min_sources", 1)
+        if value is not None and value < least:
+            raise ValueError(f"should be at least min_sources = {least}")
+        return value
+
+    @field_validator("exclude")
+    @classmethod
+    def _not_included(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        both = sorted(set(value) & set(info.data.get("include", ())))
         if both:
-            raise ValueError(f"{both[0]} is in include and in exclude")
-        return self
+            raise ValueError(f"{both[0]} is in include, too")
+        return value

@@ -92,8 +92,8 @@ def test_conditions_on_sources_that_cannot_be_met(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"max_sources": 1}, "max_sources = 1 is below min_sources = 2"),
-        ({"include": ["a"], "exclude": ["a"]}, "a is in include and in exclude"),
+        ({"max_sources": 1}, "should be at least min_sources = 2"),
+        ({"include": ["a"], "exclude": ["a"]}, "a is in include, too"),
         ({"rank": "luck"}, "rank"),
         ({"licences": []}, "licences"),
     ],
