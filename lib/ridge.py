@@ -1,5 +1,6 @@
 """Ridge regression in closed form, from sums that grow batch by batch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,17 +32,37 @@ class NormalEquations:
         `match_variance` scales each output so that its fitted variance is that of Y (least squares shrinks it).
         """
         mean_x, mean_y = self._x / self.count, self._y / self.count
-        xx = self._xx - self.count * torch.outer(mean_x, mean_x)
-        xy = self._xy - self.count * torch.outer(mean_x, mean_y)
-        tss = (self._yy - self.count * mean_y.square()).clamp_min(0)
-        penalty = ridge * xx.diagonal().mean().clamp_min(1e-12)
-        weight = torch.linalg.solve(xx + penalty * torch.eye(len(xx), dtype=xx.dtype), xy)
+        xx, xy, tss = self._centred()
+        weight = torch.linalg.solve(xx + _penalty(xx, ridge), xy)
         fitted = (weight * (xx @ weight)).sum(0)
         rss = (tss - 2 * (weight * xy).sum(0) + fitted).sum()
         r2 = 1 - float(rss / tss.sum()) if tss.sum() > 0 else 1.0
         if match_variance:
             weight = weight * torch.where(fitted > 0, (tss / fitted).sqrt(), 1.0)
         return Fit(weight.float(), (mean_y - mean_x @ weight).float(), r2)
+
+    def r2(self, ridge: float, sizes: Sequence[int]) -> list[float]:
+        """R^2 of several regressions on the same X, whose outputs stand side by side in Y: `sizes` columns each.
+
+        One Cholesky factorization serves all of them; each is the `r2` of a fit of its own.
+        """
+        xx, xy, tss = self._centred()
+        penalty = _penalty(xx, ridge)
+        weight = torch.cholesky_solve(xy, torch.linalg.cholesky(xx + penalty))
+        explained = (weight * xy).sum(0) + penalty[0, 0] * weight.square().sum(0)  # tss - rss, as (xx + penalty) W = xy
+        parts = zip(explained.split(list(sizes)), tss.split(list(sizes)), strict=True)
+        return [float(own.sum() / total.sum()) if total.sum() > 0 else 1.0 for own, total in parts]
+
+    def _centred(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """X'X, X'Y and the diagonal of Y'Y, of centred columns."""
+        mean_x, mean_y = self._x / self.count, self._y / self.count
+        xx = self._xx - self.count * torch.outer(mean_x, mean_x)
+        xy = self._xy - self.count * torch.outer(mean_x, mean_y)
+        return xx, xy, (self._yy - self.count * mean_y.square()).clamp_min(0)
+
+
+def _penalty(xx: torch.Tensor, ridge: float) -> torch.Tensor:
+    return ridge * xx.diagonal().mean().clamp_min(1e-12) * torch.eye(len(xx), dtype=xx.dtype)
 
 
 @dataclass(frozen=True)

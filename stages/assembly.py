@@ -1,11 +1,12 @@
 """Stage `assembly`: proposes candidates within the budget, puts them together untrained, ranks and writes them."""
 
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 from lib import artifacts, data
-from lib.dery import assembly, network, ranking, reassembly
-from lib.errors import BrickyardError
+from lib.dery import controls, edges, pricing, ranking, tables
+from lib.dery.assembly import propose, sample
+from lib.dery.bricks import open_bricks
 from lib.params.assembly import Assembly
 from lib.params.base import read
 from lib.params.finetune import Finetune
@@ -14,56 +15,32 @@ from lib.params.zoo import Zoo
 from stages import prepare, run
 
 
-def main(dataset: Path, zoo: Path, partition: Path, out: Path, metrics: Path) -> None:
-    """Writes assembly.json and candidates/r1, r2, ...; what they score untrained, beside its controls, to `metrics`."""
-    params, run_params = read("assembly", Assembly), read("run", Run)
+def main(
+    dataset: Path, zoo: Path, similarity: Path, partition: Path, latency: Path, out: Path, metrics: Path, pareto: Path
+) -> None:
+    """Writes assembly.json, tables, candidates/r1, …; what they score untrained, beside its controls, to `metrics`."""
+    params, run_params, names = read("assembly", Assembly), read("run", Run), sorted(read("zoo", Zoo).models)
     wanted = max(read("finetune.ranks", list[int], within=Finetune))
     prepare(run_params)
-    names = sorted(read("zoo", Zoo).models)
     artifacts.keep_only(zoo, names)
-    images = data.load(dataset)
-    bricks = reassembly.open_bricks(zoo, names, artifacts.read_json(partition), images, params, run_params.seed)
-    r2 = reassembly.stitch_r2(bricks)
-    problem = reassembly.problem(bricks, r2, params.budget, params.min_sources)
-    pool = assembly.solve(problem, params.pool)
-    if len(pool.candidates) < wanted:
-        raise BrickyardError(
-            f"finetune.ranks asks for r{wanted}, but {len(pool.candidates)} candidates meet the budgets (pool of "
-            f"{params.pool}); lower the rank or raise assembly.pool or assembly.budget"
-        )
-    few = data.stratified_sample(images.images, images.train, params.rank_images, run_params.seed)
-    on_train, validation, test = (
-        ranking.Measure(images, index, params.batch_size) for index in (few, images.validation, images.test)
-    )
-    ranked = ranking.rank(bricks, pool.candidates, on_train)
-    paths = assembly.random_paths(problem, params.random_assemblies, run_params.seed)
-    controls = {
-        "random_assembly": ranking.random_control(bricks, paths, test),
-        "zoo": ranking.zoo_control(bricks, problem, params.budget, validation, test),
-    }
-    rival = controls["zoo"]["best_within_budget"]
-    scores = {}
-    for place, best in enumerate(ranked[:wanted], start=1):
-        folder = out / "candidates" / f"r{place}"
-        recipe = network.save(folder, best.network, best.recipe)
-        if rival is not None:  # goes along, to be tuned in the same way
-            network.save(folder / "zoo", *reassembly.reassemble(bricks, bricks.whole(names.index(rival["model"]))))
-        scores[f"r{place}"] = {
-            "blocks": " > ".join(recipe.blocks()),
-            **asdict(recipe.cost),
-            "test": test(best.network, recipe.input),
-        }
-    artifacts.write_json(
-        out / "assembly.json",
-        {
-            "status": pool.status,
-            "bound": pool.bound,
-            "budget": params.budget.model_dump(),
-            "candidates": [ranking.row(r.candidate, problem, r.accuracy) for r in ranked],
-            "pareto": [ranking.row(c, problem) for c in assembly.pareto(problem)],
-        },
-    )
-    artifacts.write_json(metrics, {"untrained": scores, "controls": controls})
+    images, cuts = data.load(dataset), artifacts.read_json(partition)
+    bricks = open_bricks(zoo, names, cuts, images, params, run_params.seed)
+    problem, lenders = pricing.problem(bricks, params, latency), pricing.lenders(bricks, params)
+    problem = replace(problem, scores=edges.scores(bricks, params, cuts, similarity, lenders))
+    found = propose.propose(problem, params.pool, wanted)
+    measures = ranking.measures(images, params, run_params.seed)
+    ranked = ranking.rank(bricks, found.pool.candidates, params.rank, wanted, measures)
+    paths = sample.random_paths(problem, max(params.random_search, params.random_assemblies), run_params.seed)
+    rivals = controls.random_controls(bricks, problem, paths, params, measures)
+    rivals["zoo"] = controls.zoo_control(bricks, problem, lenders, measures)
+    saved = controls.save(out / "candidates", bricks, ranked[:wanted], rivals["zoo"]["best_within_budget"], measures)
+    taus = ranking.agreements(ranked)
+    artifacts.write_json(metrics, {"untrained": saved, "controls": rivals, "kendall_tau_to_accuracy": taus})
+    artifacts.write_json(out / "assembly.json", tables.report(found, ranked, problem, params))
+    artifacts.write_csv(out / "proxies.csv", tables.proxies(ranked, problem))
+    artifacts.write_csv(out / "pareto.csv", tables.pareto(found.fronts, problem))
+    for kind, front in found.fronts.items():
+        artifacts.write_json(pareto / f"{kind}.json", tables.points(front, kind, problem))
 
 
 if __name__ == "__main__":

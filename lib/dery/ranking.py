@@ -1,21 +1,27 @@
-"""Which candidates are worth keeping: the pool measured on labelled train images, and what they must be compared to."""
+"""Which candidates are worth keeping: the pool, put together without training, ranked by what a proxy says of it."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from statistics import mean
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Literal
 
 import numpy as np
 from torch import nn
 
-from lib.data import DataSet, Loader
-from lib.dery.assembly import AssemblyProblem, Candidate, Path
+from lib.data import DataSet, Loader, stratified_sample
+from lib.dery.assembly.problem import Candidate
+from lib.dery.bricks import Bricks
 from lib.dery.network import ReassembledNetwork, Recipe
-from lib.dery.reassembly import Bricks, reassemble
-from lib.params.assembly import Budget
+from lib.dery.proxies.agreement import kendall_tau
+from lib.dery.proxies.naswot import naswot
+from lib.dery.proxies.synflow import synflow
+from lib.dery.reassembly import reassemble
+from lib.params.assembly import Assembly
 from lib.progress import track
 from lib.training import accuracy
 from lib.zoo import Input
+
+NASWOT_BATCHES, NASWOT_IMAGES = 5, 32
 
 
 @dataclass(frozen=True)
@@ -25,70 +31,107 @@ class Measure:
     data: DataSet
     index: np.ndarray
     batch_size: int
+    _loaders: dict[Input, Loader] = field(default_factory=dict, compare=False, repr=False)
 
     def __call__(self, network: nn.Module, expected: Input) -> float:
         """Share of the images that `network` gets right, in percent."""
-        loader = Loader(self.data.images, self.index, expected.transform(), self.batch_size)
-        return accuracy(network, loader)
+        return accuracy(network, self.images(expected))
+
+    def images(self, expected: Input) -> Loader:
+        """The images as a network expects them; decoded once for all networks that expect the same."""
+        if expected not in self._loaders:
+            self._loaders[expected] = Loader(self.data.images, self.index, expected.transform(), self.batch_size)
+        return self._loaders[expected]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """ranking: some labelled train images; probes: those on which NASWOT looks at a network, 5 batches of 32 train
+    images or as many as there are; validation and test images.
+    """
+
+    ranking: Measure
+    probes: Measure
+    validation: Measure
+    test: Measure
+
+
+def measures(images: DataSet, params: Assembly, seed: int) -> Measures:
+    """On the images of each purpose."""
+    few = stratified_sample(images.images, images.train, params.rank_images, seed)
+    ranking, validation, test = (Measure(images, i, params.batch_size) for i in (few, images.validation, images.test))
+    probes = Measure(images, images.probe[: NASWOT_BATCHES * NASWOT_IMAGES], NASWOT_IMAGES)
+    return Measures(ranking, probes, validation, test)
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A candidate put together."""
+
+    candidate: Candidate
+    network: ReassembledNetwork
+    recipe: Recipe
+    measures: Measures
+
+    def accuracy(self) -> float:
+        """Untrained, on the labelled ranking images, in percent."""
+        return self.measures.ranking(self.network, self.recipe.input)
+
+    def naswot(self) -> float | None:
+        """On the probe images."""
+        return naswot(self.network, (x for x, _ in self.measures.probes.images(self.recipe.input)))
+
+    def synflow(self) -> float | None:
+        """Without images."""
+        return synflow(self.network, self.recipe.input.shape)
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """of: what it says of a candidate, None where it says nothing; better: where the better ones lie."""
+
+    better: Literal["high", "low"]
+    of: Callable[[Assembled], float | None]
+
+    def key(self, value: float | None) -> float:
+        """Larger is better; what it says nothing of comes last."""
+        return -inf if value is None else value if self.better == "high" else -value
+
+
+PROXIES: Mapping[str, Proxy] = {
+    "accuracy": Proxy("high", Assembled.accuracy),
+    "naswot": Proxy("high", Assembled.naswot),
+    "synflow": Proxy("high", Assembled.synflow),
+    "params": Proxy("low", lambda made: made.candidate.cost["params"]),
+    "macs": Proxy("low", lambda made: made.candidate.cost["macs"]),
+    "score": Proxy("high", lambda made: made.candidate.score),
+}
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """A candidate put together, and its accuracy, untrained, on the ranking images."""
+    """A candidate, what each proxy says of it, and where it is one of those wanted, the network itself."""
 
     candidate: Candidate
-    accuracy: float
-    network: ReassembledNetwork
-    recipe: Recipe
+    values: Mapping[str, float | None]
+    made: tuple[ReassembledNetwork, Recipe] | None = None
 
 
-def rank(bricks: Bricks, pool: Sequence[Candidate], measure: Measure) -> list[Ranked]:
-    """All candidates of the pool, put together and sorted by measured accuracy, ties by predicted score."""
-    ranked = []
-    for candidate in track(pool, "candidates", len(pool)):
-        network, recipe = reassemble(bricks, candidate.path)
-        ranked.append(Ranked(candidate, measure(network, recipe.input), network, recipe))
-    return sorted(ranked, key=lambda r: (-r.accuracy, -r.candidate.score))
-
-
-def random_control(bricks: Bricks, paths: Iterable[Path], test: Measure) -> dict[str, Any]:
-    """Test accuracies of randomly drawn candidates within the budget, put together in the same way."""
-    found = []
-    for path in track(list(paths), "random assemblies"):
-        network, recipe = reassemble(bricks, path)
-        found.append(test(network, recipe.input))
-    return {"count": len(found), "mean": mean(found), "max": max(found)} if found else {"count": 0}
-
-
-def zoo_control(
-    bricks: Bricks, problem: AssemblyProblem, budget: Budget, validation: Measure, test: Measure
-) -> dict[str, Any]:
-    """Every zoo network as it would be used for the task, and the best within the budget, chosen by validation, ties
-    by fewer parameters; None where the budget admits none.
+def rank(bricks: Bricks, pool: Sequence[Candidate], by: str, wanted: int, measures: Measures) -> list[Ranked]:
+    """All candidates of the pool, best first by the proxy `by`, ties by predicted score and path; only the first
+    `wanted` keep their networks, so that memory does not grow with the pool.
     """
-    models: dict[str, dict[str, Any]] = {}
-    for m, card in track(list(enumerate(bricks.cards)), "zoo networks"):
-        network, _ = reassemble(bricks, bricks.whole(m))
-        price = problem.cost(bricks.whole(m))
-        models[card.name] = {
-            "params": price.params,
-            "macs": price.macs,
-            "head": "own" if bricks.keeps_head(m) else "closed form",
-            "within_budget": price.within(budget.params, budget.macs),
-            "validation": validation(network, card.input),
-            "test": test(network, card.input),
-        }
-    affordable = [name for name, model in models.items() if model["within_budget"]]
-    best = min(affordable, key=lambda name: (-models[name]["validation"], models[name]["params"]), default=None)
-    return {"best_within_budget": {"model": best, **models[best]} if best else None, "models": models}
+    ranked: list[Ranked] = []
+    for candidate in track(pool, "candidates", len(pool)):
+        made = Assembled(candidate, *reassemble(bricks, candidate.path), measures)
+        values = {name: proxy.of(made) for name, proxy in PROXIES.items()}
+        ranked.append(Ranked(candidate, values, (made.network, made.recipe)))
+        ranked.sort(key=lambda r: (-PROXIES[by].key(r.values[by]), -r.candidate.score, r.candidate.path))
+        ranked[wanted:] = [Ranked(r.candidate, r.values) for r in ranked[wanted:]]
+    return ranked
 
 
-def row(candidate: Candidate, problem: AssemblyProblem, accuracy: float | None = None) -> dict[str, Any]:
-    """A candidate for JSON: the network that supplies each set, predicted score, cost, accuracy where measured."""
-    described = {
-        "path": [problem.names[m] for m in candidate.path],
-        "score": candidate.score,
-        "params": candidate.cost.params,
-        "macs": candidate.cost.macs,
-    }
-    return described if accuracy is None else {**described, "rank_accuracy": accuracy}
+def agreements(ranked: Sequence[Ranked]) -> dict[str, float | None]:
+    """Kendall's tau of every proxy to measured accuracy over the pool, each in the direction that it calls better."""
+    columns = {name: [proxy.key(r.values[name]) for r in ranked] for name, proxy in PROXIES.items()}
+    return {name: kendall_tau(column, columns["accuracy"]) for name, column in columns.items() if name != "accuracy"}

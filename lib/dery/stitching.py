@@ -56,8 +56,7 @@ class StitchEquations:
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """A batch as it leaves the source and as it enters the target, for the same images."""
-        resized = _enlarge(_shrink(self.source.to_map(x), self.target), self.target)
-        self._map.add(_rows(resized), _rows(self.target.to_map(y)))
+        self._map.add(rows(resized(self.source.to_map(x), self.target)), rows(self.target.to_map(y)))
         if self._prefix is not None:
             self._prefix.add(self.source.pool(x), y[:, : self.target.prefix].flatten(1))
 
@@ -112,6 +111,16 @@ def _temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
     return (low + high) / 2
 
 
+def resized(x: torch.Tensor, target: Layout) -> torch.Tensor:
+    """A map [b, c, h, w] on the target's grid: pooled where that is smaller, interpolated where it is larger."""
+    return _enlarge(_shrink(x, target), target)
+
+
+def rows(x: torch.Tensor) -> torch.Tensor:
+    """[b, c, h, w] -> [b h w, c]"""
+    return x.permute(0, 2, 3, 1).flatten(0, 2)
+
+
 def _shrink(x: torch.Tensor, target: Layout) -> torch.Tensor:
     size = (min(x.shape[2], target.height), min(x.shape[3], target.width))
     return x if x.shape[2:] == size else F.adaptive_avg_pool2d(x, size)
@@ -120,8 +129,3 @@ def _shrink(x: torch.Tensor, target: Layout) -> torch.Tensor:
 def _enlarge(x: torch.Tensor, target: Layout) -> torch.Tensor:
     size = (target.height, target.width)
     return x if x.shape[2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)
-
-
-def _rows(x: torch.Tensor) -> torch.Tensor:
-    """[b, c, h, w] -> [b h w, c]"""
-    return x.permute(0, 2, 3, 1).flatten(0, 2)

@@ -1,6 +1,8 @@
 """`assembly`: which blocks are put together, within which budgets."""
 
-from pydantic import Field
+from typing import Literal
+
+from pydantic import Field, ValidationInfo, field_validator
 
 from lib.params.base import Count, Section
 
@@ -10,16 +12,47 @@ class Budget(Section):
 
     params: float | None = Field(gt=0)
     macs: float | None = Field(gt=0)
+    memory: float | None = Field(default=None, gt=0)
+    latency: float | None = Field(default=None, gt=0)
+
+    def limits(self) -> dict[Literal["params", "macs", "memory", "latency"], float | None]:
+        """The limits by kind."""
+        return {"params": self.params, "macs": self.macs, "memory": self.memory, "latency": self.latency}
 
 
 class Assembly(Section):
-    """Budgets, the size of the pool that the integer program proposes, and how it is fitted and ranked."""
+    """Budgets and sources, how candidates are scored, and how the pool of the best of them is fitted and ranked."""
 
     budget: Budget
     min_sources: Count
+    max_sources: Count | None = None
+    include: list[str] = Field(default_factory=list)
+    exclude: list[str] = Field(default_factory=list)
+    licences: list[str] | None = Field(default=None, min_length=1)
+    score: Literal["stitch_r2", "cka"] = "stitch_r2"
+    block_score: Literal["none", "similarity_to_anchor"] = "none"
+    block_weight: float = Field(default=0.1, ge=0)
     pool: Count
+    rank: Literal["accuracy", "naswot", "synflow", "params", "macs", "score"] = "accuracy"
     head_images: Count
     rank_images: Count
     ridge: float = Field(gt=0)
     random_assemblies: Count
+    random_search: Count = 16
     batch_size: Count
+
+    @field_validator("max_sources")
+    @classmethod
+    def _not_below_min(cls, value: int | None, info: ValidationInfo) -> int | None:
+        least = info.data.get("min_sources", 1)
+        if value is not None and value < least:
+            raise ValueError(f"should be at least min_sources = {least}")
+        return value
+
+    @field_validator("exclude")
+    @classmethod
+    def _not_included(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        both = sorted(set(value) & set(info.data.get("include", ())))
+        if both:
+            raise ValueError(f"{both[0]} is in include, too")
+        return value

@@ -12,7 +12,9 @@ from lib.report.charts import Dot, Profile
 from lib.report.diagram import pipeline
 from lib.report.figures import PALETTE, inline
 from lib.report.findings import Findings
+from lib.report.frontier import frontier
 
+UNITS = {"params": "parameters", "macs": "MACs an image", "memory": "bytes of activations", "latency": "ms a batch"}
 PANELS = 8  # learning curves shown, at most
 
 
@@ -45,6 +47,9 @@ def render(findings: Findings) -> str:
         pool=shown,
         folded=folded,
         tuned=tables.tuned(findings),
+        fronts=_fronts(findings),
+        agreement=tables.agreement(findings),
+        limits=tables.limits(findings),
         scatter=_scatter(findings),
         curves=_curves(findings),
         profiles=_profiles(findings),
@@ -105,13 +110,30 @@ def _scatter(findings: Findings) -> list[Markup]:
     pictures = []
     for cost, unit in (("params", "parameters"), ("macs", "MACs an image")):
         found = dots(findings, cost)
-        largest = max(dot.x for dot in found)
-        size, letter = next(((s, c) for s, c in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if largest >= s), (1, ""))
+        size, letter = _scale(max(dot.x for dot in found))
         scaled = [Dot(d.name, d.x / size, d.accuracy, d.kind, d.rank) for d in found]
         limit = None if budget[cost] is None else budget[cost] / size
         svg = charts.scatter(scaled, limit, f"{unit}, {letter}" if letter else unit)
         pictures.append(_picture(svg, f"cost-{cost}", f"Test accuracy against {unit}"))
     return pictures
+
+
+def _fronts(findings: Findings) -> list[Markup]:
+    """A Pareto front for each kind of cost."""
+    pictures = []
+    for cost, points in findings.assembly["pareto"].items():
+        if not points:
+            continue
+        size, letter = (1, "") if cost == "latency" else _scale(max(point["cost"] for point in points))
+        what = f"{UNITS[cost]}, {letter}" if letter else UNITS[cost]
+        svg = frontier(points, size, findings.assembly["budget"][cost], what)
+        pictures.append(_picture(svg, f"front-{cost}", f"Predicted score against {UNITS[cost]}"))
+    return pictures
+
+
+def _scale(largest: float) -> tuple[float, str]:
+    """The unit that keeps numbers short, and its letter."""
+    return next(((size, letter) for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if largest >= size), (1, ""))
 
 
 def _curves(findings: Findings) -> list[Markup]:

@@ -56,6 +56,7 @@ def tuned(findings: Findings) -> list[Json]:
                 "blocks": [_nodes(block) for block in scores["blocks"].split(" > ")],
                 "params": scores["params"],
                 "macs": scores["macs"],
+                "costs": {**findings.single("assembly")["untrained"][f"r{rank}"], **_counted(scores)},
                 "scores": {key: scores["test"].get(key) for key in (*PROTOCOLS, "scratch", "zoo")},
                 "last": last,
                 "validation": scores["validation"][last],
@@ -63,6 +64,11 @@ def tuned(findings: Findings) -> list[Json]:
             }
         )
     return rows
+
+
+def _counted(scores: Json) -> Json:
+    """What is counted anew when a candidate is tuned."""
+    return {kind: scores[kind] for kind in ("params", "macs")}
 
 
 def headline(findings: Findings) -> Json:
@@ -73,6 +79,7 @@ def headline(findings: Findings) -> Json:
         "best": best,
         "in_budget": controls["zoo"]["best_within_budget"],
         "random": controls["random_assembly"],
+        "searched": controls["random_search"],
         "lego": findings.single("lego"),
         "lego_saved": "padded" if findings.single("lego")["scaling"] == "none" else "scaled",
     }
@@ -94,6 +101,19 @@ def pool(findings: Findings) -> tuple[list[Json], list[Json]]:
         for place, row in enumerate(findings.assembly["candidates"], start=1)
     ]
     return rows[:SHOWN], rows[SHOWN:]
+
+
+def agreement(findings: Findings) -> str:
+    """Kendall's tau of each proxy to measured accuracy over the pool, in words."""
+    taus = findings.single("assembly")["kendall_tau_to_accuracy"]
+    return ", ".join(f"{name} {MISSING if tau is None else signed(tau, 2)}" for name, tau in taus.items())
+
+
+def limits(findings: Findings) -> list[tuple[str, str, float | None]]:
+    """(kind, what it is called, limit) of each cost that the meters show; memory and latency where they are limited."""
+    budget = findings.assembly["budget"]
+    shown = [("params", "parameters"), ("macs", "MACs"), ("memory", "bytes of activations"), ("latency", "ms a batch")]
+    return [(k, what, budget[k]) for k, what in shown if k in ("params", "macs") or budget[k] is not None]
 
 
 def bars(findings: Findings) -> list[Json]:

@@ -1,60 +1,27 @@
 """Reassembly end to end on pico networks: costs as predicted, reload without the zoo, sources untouched."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from math import prod
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from lib import artifacts, cost
-from lib.chain import Chain
-from lib.data import Loader
-from lib.dery import network
-from lib.dery.assembly import AssemblyProblem
-from lib.dery.reassembly import Bricks, problem, reassemble, stitch_r2
+from lib.dery import network, pricing
+from lib.dery.assembly.problem import AssemblyProblem
+from lib.dery.bricks import Bricks
+from lib.dery.reassembly import reassemble
 from lib.dery.tuning import untrained
 from lib.errors import BrickyardError
-from lib.params.assembly import Budget
-from lib.sources import Images
-from lib.zoo import Architecture, Card, Input
+from lib.params.assembly import Assembly
 from tests import pico
 
-CLASSES = ("a", "b", "c", "d")
-FACTORIES = {"resnet": "tests.pico:PicoResNet", "vit": "tests.pico:PicoViT", "plain": "tests.pico:plain"}
 
-
-@pytest.fixture(scope="module")
-def bricks() -> Bricks:
-    torch.manual_seed(0)
-    pixels = np.random.default_rng(0).integers(0, 255, (48, 16, 16, 3), np.uint8)
-    images = Images(np.arange(48) % 4, CLASSES, np.zeros(48, bool), lambda i: Image.fromarray(pixels[i]), "")
-    expected = Input(16, (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0)
-    cards, chains = [], []
-    for name, factory in FACTORIES.items():
-        architecture = Architecture(None, None, factory, None, {}, 4)
-        model = pico.alive(architecture.build())
-        classes = CLASSES if name != "plain" else ("w", "x", "y", "z")
-        cards.append(Card(name, architecture, expected, classes, (), "train", "none", cost.Cost(), None))
-        chains.append(Chain(name, model, pico.IMAGE))
-    loaders = tuple(Loader(images, np.arange(48), expected.transform(), 16) for _ in cards)
-    cuts = ((0, 1, 3, 4), (0, 1, 2, 3), (0, 1, 2, 3))
-    return Bricks(tuple(cards), tuple(chains), cuts, loaders, loaders, CLASSES, 1e-4)
-
-
-@pytest.fixture(scope="module")
-def task(bricks: Bricks) -> AssemblyProblem:
-    return problem(bricks, stitch_r2(bricks), Budget(params=None, macs=None), 2)
-
-
-def test_scores_are_log_r2_with_zero_where_nothing_is_stitched(task: AssemblyProblem) -> None:
-    assert task.scores.shape == (2, 3, 3)
-    assert (np.diagonal(task.scores, axis1=1, axis2=2) == 0).all()
-    off = ~np.eye(3, dtype=bool)
-    assert (task.scores[:, off] < 0).all()
-    assert (task.scores >= np.log(1e-6)).all()
+@pytest.fixture
+def task(bricks: Bricks, params: Callable[..., Assembly]) -> AssemblyProblem:
+    return pricing.problem(bricks, params(), Path("data/latency.json"))
 
 
 @pytest.mark.parametrize("path", [(0, 0, 1), (1, 0, 0), (0, 2, 1), (1, 2, 2), (2, 1, 0)])
@@ -67,11 +34,12 @@ def test_predicted_cost_is_the_saved_networks_own(
     saved = network.save(tmp_path, made, recipe)
     again, loaded = network.load(tmp_path)
     assert loaded == saved
-    counted, predicted = cost.count(again, pico.IMAGE), task.cost(path)
+    counted = cost.count(again, pico.IMAGE)
     assert counted == saved.cost
-    assert (counted.params, counted.macs) == (predicted.params, predicted.macs)
+    price = task.price(path)
+    assert (counted.params, counted.macs) == (price["params"], price["macs"])
     image = 4 * prod(pico.IMAGE)  # bytes, which the caller keeps alive all the time
-    assert predicted.memory <= counted.memory <= predicted.memory + image
+    assert price["memory"] <= counted.memory <= price["memory"] + image
     x = torch.rand(4, *pico.IMAGE)
     with torch.no_grad():
         assert torch.equal(made(x), again(x))

@@ -15,7 +15,8 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
     """`networks` of NODES nodes in `blocks` blocks; the first two are taken apart, one component each."""
     names = [f"net_{i:02d}" for i in range(networks)]
     labels = [f"class {c}" for c in range(classes)]
-    budget = {"params": 250_000.0, "macs": 20e6}
+    budget = {"params": 250_000.0, "macs": 20e6, "memory": 300_000.0, "latency": None}
+    cost = {"params": 200_001, "macs": 15_432_100, "memory": 234_567}
     used = {
         name: {
             "params": 123_456 + 7_891 * i,
@@ -42,9 +43,11 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
         "partition": {"partition": {}},
         "assembly": {
             "assembly": {
-                "untrained": {},
+                "untrained": {f"r{r}": {**cost, "test": 80.0} for r in range(1, ranks + 1)},
+                "kendall_tau_to_accuracy": {"naswot": 0.123, "synflow": None, "score": -0.456},
                 "controls": {
                     "random_assembly": {"count": 8, "mean": 54.32, "max": 87.65},
+                    "random_search": {"candidates": 16, **cost, "test": 65.43},
                     "zoo": {"best_within_budget": {"model": names[0], **used[names[0]]}, "models": used},
                 },
             }
@@ -87,6 +90,7 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
         similarity=heat_map(1 - np.abs(nodes[:, None] - nodes), [name for name in names for _ in range(NODES)]),
         partition=_partition(names, blocks),
         assembly={
+            **{"score": "stitch_r2", "block_score": "none", "rank": "accuracy"},
             "status": "optimal",
             "bound": -0.1234,
             "budget": budget,
@@ -95,7 +99,10 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
                 | {"params": 200_001 + i, "macs": 15_000_000 + 10_000 * i, "rank_accuracy": 89.9 - i}
                 for i in range(pool)
             ],
-            "pareto": [],
+            "pareto": {
+                kind: [_point(scale * (i + 1), i - 3.0, scale * (i + 1) <= (budget[kind] or 0)) for i in range(4)]
+                for kind, scale in (("params", 80_000), ("macs", 6_000_000), ("memory", 90_000))
+            },
         },
         candidates={rank: _recipe(names, blocks) for rank in range(1, ranks + 1)},
         kept={
@@ -111,6 +118,10 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
             "single": _component(names[1], labels[:1], 5),
         },
     )
+
+
+def _point(cost: float, score: float, within: bool) -> Json:
+    return {"cost": cost, "score": score, "path": "a > b", "within_budget": within}
 
 
 def with_metrics(findings: Findings, stage: str, item: str, value: Any) -> Findings:

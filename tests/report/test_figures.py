@@ -10,9 +10,14 @@ from lib.report import charts
 from lib.report.charts import Dot, Profile
 from lib.report.diagram import ARROWS, STAGES, pipeline
 from lib.report.figures import heat_map, inline
+from lib.report.frontier import frontier
 
 MATRIX = np.array([[1.0, 0.5, 0.25], [0.5, 1.0, 0.75], [0.25, 0.75, 1.0]])
 GROUPS = ["first", "first", "a <b> & $x$"]
+FRONT = [
+    {"cost": 1e3, "score": -2.0, "within_budget": True},
+    {"cost": 3e3, "score": -1.0, "within_budget": False},
+]
 DOTS = [Dot("net", 10, 90.0, "own"), Dot("r1", 12, 80.0, "untrained", 1), Dot("r1", 12, 95.0, "full", 1)]
 
 
@@ -26,6 +31,7 @@ def pictures() -> list[str]:
         charts.scatter(DOTS, 11, "parameters"),
         charts.curves(rows, "r1", 50),
         charts.profile(shares, "net"),
+        frontier(FRONT, 1e3, 2e3, "parameters, k"),
     ]
 
 
@@ -35,7 +41,7 @@ def test_same_values_same_bytes() -> None:
     assert not any(re.search(r"\d{4}-\d\d-\d\dT", svg) for svg in first)
 
 
-@pytest.mark.parametrize("which", range(4), ids=["heat_map", "scatter", "curves", "profile"])
+@pytest.mark.parametrize("which", range(5), ids=["heat_map", "scatter", "curves", "profile", "frontier"])
 def test_inline(which: int) -> None:
     element = inline(pictures()[which], "fig", "a picture")
     tree = ElementTree.fromstring(element)
@@ -93,3 +99,10 @@ def test_pipeline(tall: bool) -> None:
     for box in (e for e in tree.iter() if e.tag == "rect"):
         assert float(box.attrib["x"]) + float(box.attrib["width"]) <= width
         assert float(box.attrib["y"]) + float(box.attrib["height"]) <= height
+
+
+def test_frontier_shows_the_budget_where_there_is_one() -> None:
+    assert ">budget<" in frontier(FRONT, 1e3, 2e3, "parameters, k")
+    assert ">budget<" not in frontier(FRONT, 1e3, None, "parameters, k")
+    one = frontier(FRONT[:1], 1, None, "bytes")
+    assert ElementTree.fromstring(one).tag.endswith("svg")

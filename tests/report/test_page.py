@@ -90,6 +90,7 @@ def test_every_number_is_the_metrics(html: str) -> None:
         numbers += [signed(row["score"]), count(row["params"]), amount(row["macs"]), percent(row["rank_accuracy"])]
     for scores in found.single("components").values():
         numbers += [count(scores["params"]), amount(scores["macs"]), percent(100 * scores["share"])]
+    numbers += [percent(control["random_search"]["test"]), "naswot 0.12", "score −0.46", "234,567 bytes of activations"]
     numbers += ["12.346", "10.988", "0.43", "94.3\u202f%", "AUROC 0.988"]
     plain = text.replace("\u202f", " ")
     assert [number for number in numbers if number.replace("\u202f", " ") not in plain] == []
@@ -139,21 +140,26 @@ def test_long_lists() -> None:
 def test_without_what_is_optional() -> None:
     found = findings(ranks=1)
     controls = found.single("assembly")["controls"]
-    none = {"random_assembly": {"count": 0}, "zoo": {**controls["zoo"], "best_within_budget": None}}
-    found = with_metrics(found, "assembly", "assembly", {"untrained": {}, "controls": none})
+    none: dict = {"random_search": {"candidates": 0}}
+    none |= {"random_assembly": {"count": 0}, "zoo": {**controls["zoo"], "best_within_budget": None}}
+    found = with_metrics(found, "assembly", "assembly", {**found.single("assembly"), "controls": none})
     untrained = {**found.metrics["finetune"]["r1"], "test": {"untrained": 80.0}, "validation": {"untrained": 81.0}}
     found = with_metrics(found, "finetune", "r1", untrained)
     lego = found.single("lego")
     accuracy = {**lego["accuracy"], "mean_component": None, "mean_source_restricted": None}
     found = with_metrics(found, "lego", "lego", {**lego, "accuracy": accuracy})
-    budget = {"params": None, "macs": None}
-    found = replace(found, assembly={**found.assembly, "budget": budget, "bound": None}, curves={1: []})
+    budget = dict.fromkeys(("params", "macs", "memory", "latency"))
+    bare = {"budget": budget, "bound": None, "pareto": {"params": []}}
+    found = replace(found, assembly={**found.assembly, **bare}, curves={1: []})
     text = " ".join(read(page.render(found)).text.split())
     assert "no zoo network is within the same budget" in text
     assert "there is none" in text
     assert "no limit" in text
     assert "none found" in text
     assert "Learning curves" not in text
+    assert "What a budget buys" not in text
+    assert "by NASWOT" not in text
+    assert "bytes of activations" not in text
 
 
 def test_bound_shows_how_much_of_the_gap_is_closed() -> None:

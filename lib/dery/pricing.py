@@ -1,0 +1,123 @@
+"""The assembly problem of a zoo: what every block, stitch and head costs, and who may lend blocks."""
+
+import difflib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path as FilePath
+
+import numpy as np
+
+from lib import cost, latency
+from lib.cost import Cost
+from lib.dery.assembly.problem import AssemblyProblem, Kind, Table
+from lib.dery.bricks import Bricks
+from lib.dery.stitching import LinearHead, Stitch
+from lib.errors import BrickyardError
+from lib.latency import Latencies
+from lib.layout import Layout
+from lib.params.assembly import Assembly
+from lib.progress import track
+
+
+def problem(bricks: Bricks, params: Assembly, latencies: FilePath) -> AssemblyProblem:
+    """All data of the choice (DeRy, Eq. 8-11) but the scores, which are zero. Stitches and heads count in all costs;
+    latency is one of them where it has been measured: it adds up approximately.
+
+    Raises BrickyardError when no choice of sources can be right, or a limit on latency finds nothing measured.
+    """
+    names = [card.name for card in bricks.cards]
+    limits: dict[Kind, float] = {k: v for k, v in params.budget.limits().items() if v is not None}
+    found = AssemblyProblem(
+        names=tuple(names),
+        scores=Table(np.zeros((bricks.sets, len(names))), np.zeros((bricks.sets - 1, len(names), len(names)))),
+        costs=_costs(bricks, _measured(bricks, latencies, needed="latency" in limits)),
+        limits=limits,
+        min_sources=params.min_sources,
+        max_sources=params.max_sources,
+        required=frozenset(_index(names, name, "include") for name in params.include),
+        excluded=frozenset(range(len(names))) - frozenset(lenders(bricks, params)),
+    )
+    found.check()
+    return found
+
+
+def lenders(bricks: Bricks, params: Assembly) -> list[int]:
+    """The networks that may lend blocks: not excluded, and under one of the licences.
+
+    Raises BrickyardError for a name that is not in the zoo, and where none is left.
+    """
+    names = [card.name for card in bricks.cards]
+    without = {_index(names, name, "exclude") for name in params.exclude}
+    licences = {card.licence for card in bricks.cards}
+    if params.licences is not None and not licences & set(params.licences):
+        raise BrickyardError(
+            f"assembly.licences = {params.licences}: the zoo's networks are under {', '.join(sorted(licences))}"
+        )
+    allowed = licences if params.licences is None else set(params.licences)
+    return [m for m, card in enumerate(bricks.cards) if m not in without and card.licence in allowed]
+
+
+def _measured(bricks: Bricks, path: FilePath, needed: bool) -> Latencies | None:
+    """None where something has not been measured and is not needed."""
+    try:
+        found = latency.load(path)
+        for m in range(len(bricks.cards)):
+            found.of(bricks.chains[m])
+    except BrickyardError:
+        if needed:
+            raise
+        return None
+    return found
+
+
+def _costs(bricks: Bricks, latencies: Latencies | None) -> dict[Kind, Table]:
+    networks, sets = range(len(bricks.cards)), range(bricks.sets)
+    blocks, layouts = list[list[Cost]](), list[list[Layout]]()
+    heads, times = list[Cost](), list[list[float]]()
+    for m in track(networks, "costs", len(networks)):
+        chain, cuts = bricks.chains[m], bricks.cuts[m]
+        blocks.append([chain.cost(cuts[k], cuts[k + 1]) for k in sets])
+        layouts.append([chain.layout(cut) for cut in cuts[1:-1]])
+        own = bricks.keeps_head(m)
+        heads.append(chain.head_cost if own else _head_cost(chain.layout(len(chain)), len(bricks.classes)))
+        if latencies is not None:
+            measured = latencies.of(chain)
+            times.append([measured.block(cuts[k], cuts[k + 1]) for k in sets])
+            times[-1][-1] += measured.head
+    between = [
+        [[Cost() if m == n else _stitch_cost(layouts[m][k], layouts[n][k]) for n in networks] for m in networks]
+        for k in sets[:-1]
+    ]
+    whole = [[*own[:-1], own[-1] + head] for own, head in zip(blocks, heads, strict=True)]
+    shape = (bricks.sets - 1, len(networks), len(networks))
+    kinds: tuple[Kind, ...] = ("params", "macs", "memory")
+    costs: dict[Kind, Table] = {
+        kind: Table(
+            np.array([[getattr(own[k], kind) for own in whole] for k in sets]),
+            np.array([[[getattr(c, kind) for c in row] for row in table] for table in between]).reshape(shape),
+        )
+        for kind in kinds
+    }
+    if latencies is not None:
+        stitch = [[[latencies.stitch.of(c.macs) if c.macs else 0.0 for c in row] for row in table] for table in between]
+        costs["latency"] = Table(np.array(times).T, np.array(stitch).reshape(shape))
+    return costs
+
+
+def _index(names: Sequence[str], name: str, key: str) -> int:
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        raise BrickyardError(
+            f"assembly.{key}: the zoo has no {name!r}; " + (f"did you mean {close[0]}?" if close else ", ".join(names))
+        )
+    return names.index(name)
+
+
+@cache
+def _stitch_cost(source: Layout, target: Layout) -> Cost:
+    return cost.count(Stitch(source, target), source.shape)
+
+
+@cache
+def _head_cost(source: Layout, num_classes: int) -> Cost:
+    return cost.count(LinearHead(source, num_classes), source.shape)

@@ -1,0 +1,44 @@
+"""A zoo on disk: networks are opened when they are needed, a few at a time."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lib import zoo
+from lib.data import DataSet
+from lib.dery import bricks as lib_bricks
+from lib.dery.bricks import Bricks, open_bricks
+from lib.params.assembly import Assembly
+
+
+def test_a_few_networks_are_open_at_once(
+    bricks: Bricks, images: DataSet, params: Callable[..., Assembly], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"copy{i}" for i in range(5)]
+    for name in names:
+        zoo.save(tmp_path / name, bricks.chains[0]._model, bricks.cards[0])
+    partition = {"models": {name: {"cuts": [0, 1, 3, 4]} for name in names}}
+    opened: list[str] = []
+    load = zoo.load
+
+    def counted(folder: Path) -> object:
+        opened.append(folder.name)
+        return load(folder)
+
+    monkeypatch.setattr(lib_bricks, "OPEN", 2)
+    monkeypatch.setattr(lib_bricks.zoo, "load", counted)
+    found = open_bricks(tmp_path, names, partition, images, params(), 0)
+    assert opened == []
+    assert len(found.chains[3]) == 4
+    assert found.chains[3] is found.chains[3]
+    assert [len(found.chains[m]) for m in (0, 3, 1, 0)] == [4] * 4
+    assert opened == ["copy3", "copy0", "copy1", "copy0"]
+    assert found.fit[0] is found.fit[4]  # the same images for networks that expect the same
+    assert [len(chain) for chain in found.chains[1:3]] == [4, 4]
+
+
+def test_runs_join_blocks_of_one_network(bricks: Bricks) -> None:
+    assert list(bricks.runs((0, 0, 2))) == [(0, 0, 3), (2, 2, 3)]
+    assert list(bricks.runs((0, 1, 0))) == [(0, 0, 1), (1, 1, 2), (0, 3, 4)]
+    assert list(bricks.runs(bricks.whole(1))) == [(1, 0, 3)]
