@@ -29,9 +29,9 @@ from rich.table import Table
 from lib import artifacts, data, zoo
 from lib.chain import Chain
 from lib.dery import activations, similarity
-from lib.dery.partition import solve
-from lib.dery.partition_problem import PartitionProblem
-from lib.dery.partition_space import CutSpace
+from lib.dery.partition.problem import PartitionProblem
+from lib.dery.partition.solve import solve
+from lib.dery.partition.space import CutSpace
 from lib.params.dataset import Dataset
 from lib.params.zoo import ZooModel
 from lib.sources import open_images

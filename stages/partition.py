@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from lib import artifacts
-from lib.dery.partition import solve
-from lib.dery.partition_problem import PartitionProblem, node_sizes
+from lib.dery.partition.problem import PartitionProblem, node_sizes
+from lib.dery.partition.solve import solve
 from lib.params.base import read
 from lib.params.partition import Partition
 from lib.params.run import Run

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.dery.partition_problem import Cuts, PartitionProblem
+from lib.dery.partition.problem import Cuts, PartitionProblem
 
 
 def problem(lengths: tuple[int, ...], num_blocks: int, seed: int = 0, epsilon: float = 0.2, **options: Any):

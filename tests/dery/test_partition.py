@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lib.dery import partition_bound, partition_kernighan_lin, partition_milp
-from lib.dery.partition import Partition, solve
-from lib.dery.partition_problem import PartitionProblem
-from lib.dery.partition_space import CutSpace
+from lib.dery.partition import bound as bounding
+from lib.dery.partition import kernighan_lin, milp
+from lib.dery.partition.problem import PartitionProblem
+from lib.dery.partition.solve import Partition, solve
+from lib.dery.partition.space import CutSpace
 from tests.dery.partitions import brute_force, drawn, legal, problem, worth
 
 SEEDS, SIZES, STARTS = range(8), ("nodes", "params", "macs"), ("input", "first_output")
@@ -56,12 +57,12 @@ def test_solvers_and_bounds_against_brute_force(seed: int, size: Any, start: Any
 def test_the_integer_program_closes_what_the_relaxation_leaves(
     seed: int, start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partition_bound, "ROUNDS", 1)
+    monkeypatch.setattr(bounding, "ROUNDS", 1)
     made = drawn(seed, "params", start)
     best, _ = brute_force(made)
     space = CutSpace(made)
-    relaxation = partition_bound.relax(space, space.random(1, np.random.default_rng(seed))[0])
-    solution = partition_milp.solve(space, relaxation.candidates, 0.0)
+    relaxation = bounding.relax(space, space.random(1, np.random.default_rng(seed))[0])
+    solution = milp.solve(space, relaxation.candidates, 0.0)
     assert made.violations(space.cuts(solution.rows)) == 0
     assert space.medoids(solution.rows[None])[0][0] == pytest.approx(best, abs=1e-7)
     assert solution.bound == pytest.approx(best, abs=1e-6)
@@ -96,7 +97,7 @@ def test_an_exchange_of_nodes_is_legal_and_never_lowers_the_objective(seed: int)
     rows = space.random(20, np.random.default_rng(seed))
     _, anchors = space.medoids(rows)
     for m, k, step in product(range(len(made.names)), range(1, made.num_blocks), (1, -1)):
-        moved = partition_kernighan_lin._exchange(space, rows, anchors, m, k, step)
+        moved = kernighan_lin._exchange(space, rows, anchors, m, k, step)
         for before, after, chosen in zip(rows, moved, anchors, strict=True):
             assert made.violations(space.cuts(after)) == 0
             gain = made.objective(space.cuts(after), chosen) - made.objective(space.cuts(before), chosen)
@@ -108,7 +109,7 @@ def test_recentring_and_exchanging_beat_random_cuts_with_medoids() -> None:
     made = problem((9, 12, 4, 30), 4, epsilon=0.5)
     space, seed = CutSpace(made), 3
     before = space.medoids(space.random(10, np.random.default_rng(seed)))[0].max()
-    after = space.medoids(partition_kernighan_lin.solve(space, 10, np.random.default_rng(seed))[None])[0][0]
+    after = space.medoids(kernighan_lin.solve(space, 10, np.random.default_rng(seed))[None])[0][0]
     assert after >= before
 
 

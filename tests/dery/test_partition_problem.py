@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lib.dery.partition_bound import relax
-from lib.dery.partition_problem import node_sizes
-from lib.dery.partition_space import CutSpace
+from lib.dery.partition.bound import relax
+from lib.dery.partition.problem import node_sizes
+from lib.dery.partition.space import CutSpace
 from lib.errors import BrickyardError
 from tests.dery.partitions import brute_force, drawn, legal, problem
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.dery import partition_dp
-from lib.dery.partition_dp import Anchor
-from lib.dery.partition_space import CutSpace
+from lib.dery.partition import dp
+from lib.dery.partition.dp import Anchor
+from lib.dery.partition.space import CutSpace
 
 ROUNDS = 300  # of the subgradient method, at most
 PATIENCE = 10  # rounds without a lower bound before the step is halved
@@ -41,15 +41,15 @@ def relax(space: CutSpace, rows: np.ndarray) -> Relaxation:
     best, best_prices = np.inf, prices
     step, waited = 1.0, 0
     for _ in range(ROUNDS):
-        found = [partition_dp.values(space, k, -prices[k], prices[k + 1], own) for k, own in enumerate(candidates)]
+        found = [dp.values(space, k, -prices[k], prices[k + 1], own) for k, own in enumerate(candidates)]
         anchors: list[Anchor] = []
         for own, value in zip(candidates, found, strict=True):
             start, end = own[:, value.argmax()]
             anchors.append((int(start), int(end)))
         bound = sum(float(value.max()) for value in found)
-        if partition_dp.value(space, anchors) > objective + 1e-12:
-            objective, better = partition_dp.ascend(space, anchors, list(range(len(anchors))))
-            rows = partition_dp.cut(space, better)
+        if dp.value(space, anchors) > objective + 1e-12:
+            objective, better = dp.ascend(space, anchors, list(range(len(anchors))))
+            rows = dp.cut(space, better)
         known = objective - TOLERANCE * max(1.0, abs(objective))
         candidates = [
             own[:, bound - value.max() + value >= known] for own, value in zip(candidates, found, strict=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 from lib import program
-from lib.dery.partition_space import CutSpace
+from lib.dery.partition.space import CutSpace
 
 
 @dataclass(frozen=True)

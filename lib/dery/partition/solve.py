@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lib.dery import partition_bound, partition_dp, partition_kernighan_lin, partition_milp
-from lib.dery.partition_problem import Cuts, PartitionProblem
-from lib.dery.partition_space import CutSpace
+from lib.dery.partition import dp, kernighan_lin, milp
+from lib.dery.partition.bound import relax
+from lib.dery.partition.problem import Cuts, PartitionProblem
+from lib.dery.partition.space import CutSpace
 
 Solver = Literal["dp", "milp", "kernighan_lin"]
 Bound = Literal["exact", "relaxation", "none"]
@@ -97,10 +98,10 @@ def solve(
     random = float(space.medoids(space.random(random_partitions, sampling))[0].mean())
     proven: float | None = None
     if solver == "milp":
-        solution = partition_milp.solve(space, space.blocks, gap)
+        solution = milp.solve(space, space.blocks, gap)
         rows, proven, found = solution.rows, solution.bound, "integer program"
     else:
-        search = partition_dp.solve if solver == "dp" else partition_kernighan_lin.solve
+        search = dp.solve if solver == "dp" else kernighan_lin.solve
         rows, found = search(space, starts, searching), f"best of {starts} starts"
         if bound != "none":
             known, (rows, proven) = rows, _bound(space, rows, bound, gap)
@@ -116,11 +117,11 @@ def solve(
 
 def _bound(space: CutSpace, rows: np.ndarray, kind: Bound, gap: float) -> tuple[np.ndarray, float]:
     """The given cuts, or better ones that the proof came upon, and a bound on J."""
-    relaxation = partition_bound.relax(space, rows)
+    relaxation = relax(space, rows)
     objective = float(space.medoids(relaxation.rows[None])[0][0])
     if kind == "relaxation" or _gap(objective, relaxation.bound) <= max(gap, PROVED):
         return relaxation.rows, relaxation.bound
-    solution = partition_milp.solve(space, relaxation.candidates, gap)
+    solution = milp.solve(space, relaxation.candidates, gap)
     better = float(space.medoids(solution.rows[None])[0][0]) > objective + 1e-9
     return (
         solution.rows if better else relaxation.rows,
