@@ -1,0 +1,117 @@
+"""CKA (Kornblith et al. 2019; debiased: Nguyen et al. 2021): HSIC of every pair of layers, up to normalisation.
+
+CKA(X, Y) = HSIC(K, M) / sqrt(HSIC(K, K) HSIC(M, M)). For linear kernels K = XX', <K, M>_F = ||X'Y||_F^2, so a pair of
+networks is compared through kernel matrices or through products over images, whichever costs less.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+
+from lib.dery.similarity import covariance, gram, kernels
+from lib.dery.similarity.layers import Network, Pair, Tiles, centred, is_constant, minibatches, spread
+from lib.errors import BrickyardError
+
+FEWEST = 4  # images for which the unbiased HSIC is defined
+
+
+def cka(networks: Sequence[Network], pairs: Iterable[Pair], memory: int) -> Tiles:
+    """Biased HSIC of linear kernels, <HKH, M>_F / n^2 with H = I - 11'/n."""
+    by_gram, by_covariance = _divide(networks, pairs)
+    tiles = gram.products(networks, by_gram, kernels.linear(), memory)
+    return tiles | covariance.products(networks, by_covariance, _centred, _biased, memory)
+
+
+def cka_debiased(
+    networks: Sequence[Network], pairs: Iterable[Pair], memory: int, batch_images: int | None = None
+) -> Tiles:
+    """Unbiased HSIC of linear kernels (Song et al. 2012); its CKA lies in [-1, 1].
+
+    batch_images: the mean over minibatches of about that many consecutive images, equally many up to one, instead of
+    all images at once (Nguyen et al. 2021, Eq. 3-5). Raises BrickyardError for fewer than 4 images.
+    """
+    pairs = list(pairs)
+    n = networks[0].images
+    if n < FEWEST:
+        raise BrickyardError(
+            f"similarity.index = cka_debiased needs at least {FEWEST} images, not {n}; raise dataset.probe_images"
+        )
+    if batch_images is None or batch_images >= n:
+        return _unbiased(networks, pairs, memory)
+    networks = [replace(net, spreads=tuple(spread(layer, gram.COLUMNS) for layer in net.layers)) for net in networks]
+    parts = list(minibatches(n, batch_images))
+    tiles: Tiles = {}
+    for part in parts:
+        for pair, tile in _unbiased([net.rows(part) for net in networks], pairs, memory).items():
+            tiles[pair] = tiles.get(pair, 0) + tile / len(parts)
+    return tiles
+
+
+def cka_rbf(networks: Sequence[Network], pairs: Iterable[Pair], memory: int, bandwidth: float) -> Tiles:
+    """Biased HSIC of Gaussian kernels; sigma = bandwidth times the median distance of two images."""
+    return gram.products(networks, pairs, kernels.gaussian(networks[0].images, bandwidth), memory)
+
+
+def prefers_gram(n: int, a: Sequence[int], b: Sequence[int]) -> bool:
+    """Whether kernel matrices are the cheaper way for two networks with layers of widths d_i, given n images.
+
+    In operations of the matrix product, the rest converted as measured on one core: reading a kernel's entry for a
+    product is worth 80, squaring an entry of X'Y 220. A network's kernel matrices serve all its pairs: an eighth of
+    their cost is counted here. The choice depends on the two networks alone, so that adding a third changes no bit.
+    """
+    columns = sum(a) + sum(b)
+    by_gram = n**2 / 2 * (2 * len(a) * len(b) + 80 * (len(a) + len(b)) + 2 * columns / 8)
+    by_covariance = sum(a) * sum(b) * (2 * n + 220)
+    return by_gram < by_covariance
+
+
+@dataclass(frozen=True)
+class _Centred:
+    """Centred columns, scaled to rows of mean square length 1; squares: of the rows' lengths, float64 [n]."""
+
+    columns: torch.Tensor
+    squares: torch.Tensor
+
+    def within(self, columns: torch.Tensor) -> Self:
+        return replace(self, columns=columns)
+
+
+def _centred(network: Network, i: int) -> _Centred:
+    layer = network.layers[i]
+    if is_constant(layer):
+        return _Centred(torch.zeros(len(layer), 0), torch.zeros(len(layer), dtype=torch.float64))
+    y = centred(layer)
+    squares = y.square().sum(1, dtype=torch.float64)
+    scale = network.spread(i, float(squares.mean()))
+    return _Centred(y.div_(scale**0.5), squares / scale)
+
+
+def _biased(c: torch.Tensor, left: Sequence[_Centred], right: Sequence[_Centred]) -> torch.Tensor:
+    return covariance.sums(c.square_(), left, right) / len(left[0].squares) ** 2
+
+
+def _debiased(c: torch.Tensor, left: Sequence[_Centred], right: Sequence[_Centred]) -> torch.Tensor:
+    """n (n-3) HSIC_1 = <K, M> - n/(n-2) q'p + (1'q)(1'p) / ((n-1)(n-2)), q and p the diagonals of centred K and M."""
+    q, p = (torch.stack([f.squares for f in side]) for side in (left, right))
+    n = q.shape[1]
+    products = covariance.sums(c.square_(), left, right)
+    products -= n / (n - 2) * q @ p.T
+    products += q.sum(1)[:, None] * p.sum(1) / ((n - 1) * (n - 2))
+    return products / (n * (n - 3))
+
+
+def _unbiased(networks: Sequence[Network], pairs: Sequence[Pair], memory: int) -> Tiles:
+    by_gram, by_covariance = _divide(networks, pairs)
+    tiles = gram.products(networks, by_gram, kernels.unbiased(networks[0].images), memory)
+    return tiles | covariance.products(networks, by_covariance, _centred, _debiased, memory)
+
+
+def _divide(networks: Sequence[Network], pairs: Iterable[Pair]) -> tuple[list[Pair], list[Pair]]:
+    by_gram: list[Pair] = []
+    by_covariance: list[Pair] = []
+    for a, b in pairs:
+        one, other = networks[a], networks[b]
+        (by_gram if prefers_gram(one.images, one.widths, other.widths) else by_covariance).append((a, b))
+    return by_gram, by_covariance

@@ -1,0 +1,104 @@
+"""Inner products of kernel matrices, <K_i, K_j>_F / n^2, block by block.
+
+Kernel matrices [n, n] are symmetric, so blocks (r, c) of ROWS x ROWS images with r <= c suffice; those off the diagonal
+count twice. As many blocks of all layers as memory allows are made at once; then each pair of networks is one matrix
+product a block. Each has the shape of its own pair's, so its bits depend neither on other networks nor on memory.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+import torch
+
+from lib.dery.similarity.layers import Network, Pair, Tiles, centred, is_constant
+
+ROWS = 256  # images a side of a block
+COLUMNS = 4096  # columns of a layer that are centred at once
+Block = tuple[slice, slice]
+Blocks = list[tuple[slice, slice, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """finish: makes a layer's blocks of its centred linear kernel K, scaled to a mean diagonal of 1, and its diagonal
+    float64 [n] into blocks of another kernel, in place; whole: it needs all blocks of the layer at once.
+    """
+
+    finish: Callable[[Blocks, torch.Tensor], None]
+    whole: bool = False
+
+
+def products(networks: Sequence[Network], pairs: Iterable[Pair], kernel: Kernel, memory: int) -> Tiles:
+    """float64 [L_a, L_b] for each pair of networks: mean over image pairs of the product of two kernels' entries.
+
+    memory: bytes for blocks; one block of every layer is the least. A constant layer's kernel is 0.
+    """
+    pairs = list(pairs)
+    used = sorted({m for pair in pairs for m in pair})
+    if not used:
+        return {}
+    n = networks[used[0]].images
+    tiles = {
+        (a, b): torch.zeros(len(networks[a].layers), len(networks[b].layers), dtype=torch.float64) for a, b in pairs
+    }
+    layers = sum(len(networks[m].layers) for m in used)
+    for sheet in _sheets(n, layers, memory):
+        grams = {m: _grams(networks[m], sheet, kernel) for m in used}
+        for i, (r, c) in enumerate(sheet):
+            weight = (1 if r == c else 2) / n**2
+            for a, b in pairs:
+                tiles[a, b] += weight * (grams[a][i] @ grams[b][i].T).double()
+    return tiles
+
+
+def blocks(n: int) -> list[Block]:
+    """The blocks on and above the diagonal."""
+    parts = [slice(start, min(start + ROWS, n)) for start in range(0, n, ROWS)]
+    return list(combinations_with_replacement(parts, 2))
+
+
+def _sheets(n: int, layers: int, memory: int) -> list[list[Block]]:
+    """All blocks, in parts that fit."""
+    every = blocks(n)
+    count = max(1, memory // (4 * layers * min(ROWS, n) ** 2))
+    return [every[i : i + count] for i in range(0, len(every), count)]
+
+
+def _grams(network: Network, sheet: list[Block], kernel: Kernel) -> list[torch.Tensor]:
+    """For each block float32 [L, rows * columns]."""
+    shapes = [_shape(block) for block in sheet]
+    found = [torch.zeros(len(network.layers), rows * columns) for rows, columns in shapes]
+    for i, layer in enumerate(network.layers):
+        if is_constant(layer):
+            continue
+        targets = [(r, c, gram[i].view(s)) for (r, c), gram, s in zip(sheet, found, shapes, strict=True)]
+        if kernel.whole:
+            every = [(r, c, torch.empty(_shape((r, c)))) for r, c in blocks(len(layer))]
+            kernel.finish(every, _fill(every, network, i))
+            made = {(r.start, c.start): block for r, c, block in every}
+            for r, c, target in targets:
+                target.copy_(made[r.start, c.start])
+        else:
+            kernel.finish(targets, _fill(targets, network, i))
+    return found
+
+
+def _shape(block: Block) -> tuple[int, int]:
+    r, c = block
+    return r.stop - r.start, c.stop - c.start
+
+
+def _fill(made: Blocks, network: Network, i: int) -> torch.Tensor:
+    """Blocks of the centred linear kernel of a layer, scaled to a mean diagonal of 1; returns the diagonal [n]."""
+    layer = network.layers[i]
+    diagonal = torch.zeros(len(layer), dtype=torch.float64)
+    for first, part in zip(range(layer.shape[1]), layer.split(COLUMNS, 1), strict=False):
+        y = centred(part)
+        diagonal += y.square().sum(1, dtype=torch.float64)
+        for r, c, target in made:
+            target.addmm_(y[r], y[c].T, beta=1 if first else 0)
+    scale = network.spread(i, float(diagonal.mean()))
+    for _, _, target in made:
+        target.div_(scale)
+    return diagonal / scale

@@ -1,0 +1,69 @@
+"""Activation matrices as an index sees them: networks, pairs of networks, centred columns."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+Pair = tuple[int, int]  # of networks, by position
+Tiles = dict[Pair, torch.Tensor]  # float64 [L_a, L_b] for every pair of networks
+
+
+@dataclass(frozen=True)
+class Network:
+    """layers: for each of its `nodes` a matrix [n, d_i], rows the same images in all networks; checksum: of them all.
+
+    spreads: for each layer the mean squared distance of an image from the mean image, where `layers` hold a part of the
+    images only; else None, it is that of `layers`.
+    """
+
+    name: str
+    checksum: str
+    nodes: tuple[str, ...]
+    layers: tuple[torch.Tensor, ...]
+    spreads: tuple[float, ...] | None = None
+
+    @property
+    def images(self) -> int:
+        """n."""
+        return len(self.layers[0])
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """d_i."""
+        return tuple(layer.shape[1] for layer in self.layers)
+
+    def rows(self, part: slice) -> "Network":
+        """The same network on some of the images, its layers scaled as on all of them."""
+        assert self.spreads is not None
+        return replace(self, layers=tuple(layer[part] for layer in self.layers))
+
+    def spread(self, layer: int, own: float) -> float:
+        """By which a layer's Gram matrix is divided; `own`: that of the images at hand."""
+        return own if self.spreads is None else self.spreads[layer]
+
+
+def centred(x: torch.Tensor) -> torch.Tensor:
+    """float32 [n, d], column means 0, also where means are large beside deviations: they are taken off twice."""
+    y = x.float()
+    y = y - y.mean(0)
+    return y.sub_(y.mean(0))
+
+
+def is_constant(x: torch.Tensor) -> bool:
+    """Whether all images give exactly the same."""
+    return all(torch.equal(x[:1].expand_as(part), part) for part in x.split(16))
+
+
+def spread(x: torch.Tensor, columns: int) -> float:
+    """Mean squared distance of a row from the mean row, `columns` at a time; 0 for a constant layer."""
+    if is_constant(x):
+        return 0.0
+    return sum(float(centred(part).square_().sum(dtype=torch.float64)) for part in x.split(columns, 1)) / len(x)
+
+
+def minibatches(n: int, size: int) -> Iterator[slice]:
+    """0..n in as few parts of at most `size` as possible, their lengths equal up to one."""
+    count = -(-n // size)
+    ends = [n * i // count for i in range(count + 1)]
+    return (slice(a, b) for a, b in zip(ends, ends[1:], strict=False))
