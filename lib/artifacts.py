@@ -91,8 +91,7 @@ class TensorWriter:
                 f"{self._path}: {name} is {whole.dtype} {tuple(whole.shape)}; rows {rows.dtype} {tuple(rows.shape)} "
                 f"do not fit after {self._done(name)}"
             )
-        self._file.seek(self._position[name])
-        self._position[name] += self._file.write(_bytes(rows))
+        self._position[name] += os.pwrite(self._file.fileno(), _bytes(rows), self._position[name])
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:

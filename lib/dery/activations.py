@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from lib.chain import Chain
 from lib.data import Batch
 from lib.errors import BrickyardError
 from lib.layout import Layout
+
+BUFFER = 2**23  # bytes of rows that may wait to be written
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,24 @@ def record(
     artifacts.write_json(folder / "chain.json", chain.to_dict())
     with artifacts.TensorWriter(folder / "activations.safetensors", shapes) as writer:
         writer.append("images", torch.from_numpy(images))
+        waiting: list[list[torch.Tensor]] = [[] for _ in chain.nodes]
         for x, _ in batches:
-            for i, (node, output) in enumerate(zip(chain.nodes, chain.walk(x), strict=True)):
-                rows = pooled(node.output, output, grid).to(dtype)
-                if not torch.isfinite(rows).all():
-                    raise BrickyardError(f"{chain.name}: activations of node {node.name} are not finite; leave it out")
-                writer.append(_key(i), rows)
+            for rows, node, output in zip(waiting, chain.nodes, chain.walk(x), strict=True):
+                rows.append(pooled(node.output, output, grid).to(dtype))
+            if sum(part.nbytes for rows in waiting for part in rows) > BUFFER:
+                _write(writer, chain, waiting)
+        _write(writer, chain, waiting)
+
+
+def _write(writer: artifacts.TensorWriter, chain: Chain, waiting: list[list[torch.Tensor]]) -> None:
+    """Appends and forgets the rows that are waiting."""
+    for i, (node, rows) in enumerate(zip(chain.nodes, waiting, strict=True)):
+        if rows:
+            joined = torch.cat(rows)
+            if not isfinite(joined.sum(dtype=torch.float64)):
+                raise BrickyardError(f"{chain.name}: activations of node {node.name} are not finite; leave it out")
+            writer.append(_key(i), joined)
+            rows.clear()
 
 
 def pooled(layout: Layout, x: torch.Tensor, grid: int) -> torch.Tensor:
