@@ -57,7 +57,7 @@ def record(
         waiting: list[list[torch.Tensor]] = [[] for _ in chain.nodes]
         for x, _ in batches:
             for rows, node, output in zip(waiting, chain.nodes, chain.walk(x), strict=True):
-                rows.append(pooled(node.output, output, grid).to(dtype))
+                rows.append(pooled(node.output, output, grid).to(dtype, copy=True))
             if sum(part.nbytes for rows in waiting for part in rows) > BUFFER:
                 _write(writer, chain, waiting)
         _write(writer, chain, waiting)

@@ -15,6 +15,7 @@ from lib.dery.similarity.layers import Network, Pair, Tiles, centred, is_constan
 from lib.errors import BrickyardError
 
 FEWEST = 4  # images for which the unbiased HSIC is defined
+ROUNDING = 1e-6  # of the biased product, below which the unbiased one is rounding errors
 
 
 def cka(networks: Sequence[Network], pairs: Iterable[Pair], memory: int) -> Tiles:
@@ -57,12 +58,12 @@ def cka_rbf(networks: Sequence[Network], pairs: Iterable[Pair], memory: int, ban
 def prefers_gram(n: int, a: Sequence[int], b: Sequence[int]) -> bool:
     """Whether kernel matrices are the cheaper way for two networks with layers of widths d_i, given n images.
 
-    In operations of the matrix product, the rest converted as measured on one core: reading a kernel's entry for a
-    product is worth 80, squaring an entry of X'Y 220. A network's kernel matrices serve all its pairs: an eighth of
-    their cost is counted here. The choice depends on the two networks alone, so that adding a third changes no bit.
+    In operations of the matrix product, the rest converted as measured on one core: making and reading a kernel's entry
+    is worth 200, squaring an entry of X'Y 220. A network's kernel matrices serve all its pairs: an eighth of their
+    products is counted here. The choice depends on the two networks alone, so that adding a third changes no bit.
     """
-    columns = sum(a) + sum(b)
-    by_gram = n**2 / 2 * (2 * len(a) * len(b) + 80 * (len(a) + len(b)) + 2 * columns / 8)
+    layers, columns = len(a) + len(b), sum(a) + sum(b)
+    by_gram = n * (n + min(n, gram.ROWS)) / 2 * (2 * len(a) * len(b) + 200 * layers + 2 * columns / 8)
     by_covariance = sum(a) * sum(b) * (2 * n + 220)
     return by_gram < by_covariance
 
@@ -83,7 +84,7 @@ def _centred(network: Network, i: int) -> _Centred:
     if is_constant(layer):
         return _Centred(torch.zeros(len(layer), 0), torch.zeros(len(layer), dtype=torch.float64))
     y = centred(layer)
-    squares = y.square().sum(1, dtype=torch.float64)
+    squares = y.square().sum(1).double()
     scale = network.spread(i, float(squares.mean()))
     return _Centred(y.div_(scale**0.5), squares / scale)
 
@@ -93,25 +94,31 @@ def _biased(c: torch.Tensor, left: Sequence[_Centred], right: Sequence[_Centred]
 
 
 def _debiased(c: torch.Tensor, left: Sequence[_Centred], right: Sequence[_Centred]) -> torch.Tensor:
-    """n (n-3) HSIC_1 = <K, M> - n/(n-2) q'p + (1'q)(1'p) / ((n-1)(n-2)), q and p the diagonals of centred K and M."""
+    """n (n-3) HSIC_1 = <K, M> - n/(n-2) q'p + (1'q)(1'p) / ((n-1)(n-2)), q and p the diagonals of centred K and M.
+
+    The difference of large numbers: with more columns than images few digits would be left, hence `widest`.
+    """
     q, p = (torch.stack([f.squares for f in side]) for side in (left, right))
     n = q.shape[1]
-    products = covariance.sums(c.square_(), left, right)
-    products -= n / (n - 2) * q @ p.T
-    products += q.sum(1)[:, None] * p.sum(1) / ((n - 1) * (n - 2))
-    return products / (n * (n - 3))
+    biased = covariance.sums(c.square_(), left, right)
+    products = biased - n / (n - 2) * q @ p.T + q.sum(1)[:, None] * p.sum(1) / ((n - 1) * (n - 2))
+    return products.where(products.abs() > ROUNDING * biased, 0) / (n * (n - 3))
 
 
 def _unbiased(networks: Sequence[Network], pairs: Sequence[Pair], memory: int) -> Tiles:
-    by_gram, by_covariance = _divide(networks, pairs)
+    by_gram, by_covariance = _divide(networks, pairs, widest=networks[0].images / 2)
     tiles = gram.products(networks, by_gram, kernels.unbiased(networks[0].images), memory)
     return tiles | covariance.products(networks, by_covariance, _centred, _debiased, memory)
 
 
-def _divide(networks: Sequence[Network], pairs: Iterable[Pair]) -> tuple[list[Pair], list[Pair]]:
+def _divide(
+    networks: Sequence[Network], pairs: Iterable[Pair], widest: float = float("inf")
+) -> tuple[list[Pair], list[Pair]]:
+    """Pairs to be compared by kernel matrices and those by covariances; those have no layer wider than `widest`."""
     by_gram: list[Pair] = []
     by_covariance: list[Pair] = []
     for a, b in pairs:
-        one, other = networks[a], networks[b]
-        (by_gram if prefers_gram(one.images, one.widths, other.widths) else by_covariance).append((a, b))
+        n, one, other = networks[a].images, networks[a].widths, networks[b].widths
+        gains = prefers_gram(n, one, other) or max(*one, *other) > widest
+        (by_gram if gains else by_covariance).append((a, b))
     return by_gram, by_covariance

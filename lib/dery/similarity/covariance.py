@@ -12,7 +12,7 @@ import torch
 
 from lib.dery.similarity.layers import Network, Pair, Tiles
 
-WIDTH = 1024  # columns of a strip, at least, unless it is a network's last
+WIDTH = 512  # columns of a strip, at least, unless it is a network's last
 
 
 class Features(Protocol):
@@ -80,9 +80,9 @@ def products(
 
 def sums(c: torch.Tensor, left: Sequence[Features], right: Sequence[Features]) -> torch.Tensor:
     """Sums of the entries of `c` by pairs of layers, float64 [layers, layers]."""
-    rows = [part.sum(0, dtype=torch.float64) for part in c.split([f.columns.shape[1] for f in left])]
+    rows = [part.sum(0) for part in c.split([f.columns.shape[1] for f in left])]
     parts = torch.stack(rows).split([f.columns.shape[1] for f in right], 1)
-    return torch.stack([part.sum(1) for part in parts], 1)
+    return torch.stack([part.sum(1, dtype=torch.float64) for part in parts], 1)
 
 
 def _strips(networks: Sequence[Network], m: int) -> Iterator[_Strip]:

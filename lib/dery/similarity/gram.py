@@ -68,12 +68,13 @@ def _sheets(n: int, layers: int, memory: int) -> list[list[Block]]:
 def _grams(network: Network, sheet: list[Block], kernel: Kernel) -> list[torch.Tensor]:
     """For each block float32 [L, rows * columns]."""
     shapes = [_shape(block) for block in sheet]
-    found = [torch.zeros(len(network.layers), rows * columns) for rows, columns in shapes]
+    found = [torch.empty(len(network.layers), rows * columns) for rows, columns in shapes]
     for i, layer in enumerate(network.layers):
-        if is_constant(layer):
-            continue
         targets = [(r, c, gram[i].view(s)) for (r, c), gram, s in zip(sheet, found, shapes, strict=True)]
-        if kernel.whole:
+        if is_constant(layer):
+            for _, _, target in targets:
+                target.zero_()
+        elif kernel.whole:
             every = [(r, c, torch.empty(_shape((r, c)))) for r, c in blocks(len(layer))]
             kernel.finish(every, _fill(every, network, i))
             made = {(r.start, c.start): block for r, c, block in every}
@@ -95,7 +96,7 @@ def _fill(made: Blocks, network: Network, i: int) -> torch.Tensor:
     diagonal = torch.zeros(len(layer), dtype=torch.float64)
     for first, part in zip(range(layer.shape[1]), layer.split(COLUMNS, 1), strict=False):
         y = centred(part)
-        diagonal += y.square().sum(1, dtype=torch.float64)
+        diagonal += y.square().sum(1)
         for r, c, target in made:
             target.addmm_(y[r], y[c].T, beta=1 if first else 0)
     scale = network.spread(i, float(diagonal.mean()))

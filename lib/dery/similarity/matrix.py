@@ -68,5 +68,5 @@ def _settings(params: Similarity) -> str:
 def _assembled(tiles: Tiles, order: list[int]) -> torch.Tensor:
     products = torch.cat([torch.cat([tiles[a, b] if a <= b else tiles[b, a].T for b in order], 1) for a in order])
     diagonal = torch.cat([tiles[a, a].diagonal() for a in order])
-    scale = torch.where(diagonal > NOTHING, diagonal.sqrt(), torch.inf)
-    return (products / (scale[:, None] * scale)).clamp_(-1, 1).fill_diagonal_(1.0)
+    diagonal = torch.where(diagonal > NOTHING, diagonal, torch.inf)
+    return (products / (diagonal[:, None] * diagonal).sqrt()).clamp_(-1, 1).fill_diagonal_(1.0)

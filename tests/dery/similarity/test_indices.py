@@ -139,6 +139,16 @@ def test_equidistant_images_have_nothing_to_compare_without_bias() -> None:
     assert found.tolist() == torch.eye(3).tolist()
 
 
+@pytest.mark.parametrize("prefers_gram", [False, True])
+def test_one_active_image_is_nothing_without_bias(prefers_gram: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its U-centred kernel is 0, too."""
+    monkeypatch.setattr(cka, "prefers_gram", lambda *_: prefers_gram)
+    x = torch.zeros(80, 5)
+    x[17] = torch.rand(5)
+    found = matrix([network("a", x, torch.randn(80, 4)), network("b", 7 * x)], params("cka_debiased"), MEMORY)
+    assert found.tolist() == torch.eye(3).tolist()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_narrow_types_are_compared_as_float32(dtype: torch.dtype) -> None:
     narrow = [network(net.name, *(layer.to(dtype) for layer in net.layers)) for net in zoo(50, (3, 30), (5,))]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.dery.similarity import cka, memo
+from lib.dery.similarity import cka, covariance, gram, memo
 from lib.dery.similarity.layers import Network, Pair, Tiles
 from lib.dery.similarity.matrix import matrix
 from lib.dery.similarity.memo import Memo
@@ -147,3 +147,21 @@ def test_the_same_network_twice(tmp_path: Path) -> None:
     assert torch.equal(found[:2, :2], found[2:, 2:])
     assert torch.equal(found[:2, :2], found[:2, 2:])
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_blocks_in_memory_stay_under_the_limit() -> None:
+    for limit in (1, 2**24, 2**26, 2**40):
+        sheets = gram._sheets(1500, 40, limit)
+        assert [block for sheet in sheets for block in sheet] == gram.blocks(1500)
+        most = max(len(sheet) for sheet in sheets) * 40 * 4 * gram.ROWS**2
+        assert most <= max(limit, 40 * 4 * gram.ROWS**2)
+
+
+def test_strips_in_memory_stay_under_the_limit() -> None:
+    networks = zoo(100, (300, 400, 10, 900, 20, 5), (40,))
+    strips = [strip for m in range(2) for strip in covariance._strips(networks, m)]
+    assert [(s.network, s.start, s.stop) for s in strips] == [(0, 0, 2), (0, 2, 4), (0, 4, 6), (1, 0, 1)]
+    for limit in (1, 4 * 100 * 1700, 2**40):
+        chunks = list(covariance._chunks(strips, limit))
+        assert [strip for chunk in chunks for strip in chunk] == strips
+        assert all(len(chunk) == 1 or sum(strip.bytes for strip in chunk) <= limit for chunk in chunks)
