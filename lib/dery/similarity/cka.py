@@ -6,7 +6,7 @@ networks is compared through kernel matrices or through products over images, wh
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from functools import cached_property
 
 import torch
 
@@ -70,36 +70,40 @@ def prefers_gram(n: int, a: Sequence[int], b: Sequence[int]) -> bool:
 
 @dataclass(frozen=True)
 class _Centred:
-    """Centred columns, scaled to rows of mean square length 1; squares: of the rows' lengths, float64 [n]."""
+    """Centred columns, each layer scaled to rows of mean square length 1."""
 
     columns: torch.Tensor
-    squares: torch.Tensor
+    widths: tuple[int, ...]
 
-    def within(self, columns: torch.Tensor) -> Self:
-        return replace(self, columns=columns)
-
-
-def _centred(network: Network, i: int) -> _Centred:
-    layer = network.layers[i]
-    if is_constant(layer):
-        return _Centred(torch.zeros(len(layer), 0), torch.zeros(len(layer), dtype=torch.float64))
-    y = centred(layer)
-    squares = y.square().sum(1).double()
-    scale = network.spread(i, float(squares.mean()))
-    return _Centred(y.div_(scale**0.5), squares / scale)
+    @cached_property
+    def squares(self) -> torch.Tensor:
+        """Of the rows' lengths, float64 [layers, n]."""
+        return torch.stack([part.square().sum(1) for part in self.columns.split(list(self.widths), 1)]).double()
 
 
-def _biased(c: torch.Tensor, left: Sequence[_Centred], right: Sequence[_Centred]) -> torch.Tensor:
-    return covariance.sums(c.square_(), left, right) / len(left[0].squares) ** 2
+def _centred(network: Network, layers: range) -> _Centred:
+    """Constant layers become 0."""
+    chosen = [network.layers[i] for i in layers]
+    widths = tuple(layer.shape[1] for layer in chosen)
+    y = centred(torch.cat(chosen, 1))
+    own = [float(part.sum()) / len(y) for part in y.square().sum(0, dtype=torch.float64).split(list(widths))]
+    scales = [
+        0.0 if is_constant(layer) else network.spread(i, square) ** -0.5
+        for i, layer, square in zip(layers, chosen, own, strict=True)
+    ]
+    return _Centred(y.mul_(torch.tensor(scales).repeat_interleave(torch.tensor(widths))), widths)
 
 
-def _debiased(c: torch.Tensor, left: Sequence[_Centred], right: Sequence[_Centred]) -> torch.Tensor:
+def _biased(c: torch.Tensor, left: _Centred, right: _Centred) -> torch.Tensor:
+    return covariance.sums(c.square_(), left, right) / len(left.columns) ** 2
+
+
+def _debiased(c: torch.Tensor, left: _Centred, right: _Centred) -> torch.Tensor:
     """n (n-3) HSIC_1 = <K, M> - n/(n-2) q'p + (1'q)(1'p) / ((n-1)(n-2)), q and p the diagonals of centred K and M.
 
     The difference of large numbers: with more columns than images few digits would be left, hence `widest`.
     """
-    q, p = (torch.stack([f.squares for f in side]) for side in (left, right))
-    n = q.shape[1]
+    n, q, p = len(left.columns), left.squares, right.squares
     biased = covariance.sums(c.square_(), left, right)
     products = biased - n / (n - 2) * q @ p.T + q.sum(1)[:, None] * p.sum(1) / ((n - 1) * (n - 2))
     return products.where(products.abs() > ROUNDING * biased, 0) / (n * (n - 3))

@@ -6,7 +6,7 @@ product. Strips depend on their network alone, so the bits of C depend neither o
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -16,18 +16,20 @@ WIDTH = 512  # columns of a strip, at least, unless it is a network's last
 
 
 class Features(Protocol):
-    """What stands for a layer: columns float32 [n, r], and whatever else an index wants to know."""
+    """What stands for consecutive layers of a network, and whatever else an index wants to know of them."""
 
     @property
-    def columns(self) -> torch.Tensor: ...  # noqa: D102
+    def columns(self) -> torch.Tensor:
+        """float32 [n, sum of widths]"""
+        ...
 
-    def within(self, columns: torch.Tensor) -> Self:
-        """The same with its columns held elsewhere."""
+    @property
+    def widths(self) -> Sequence[int]:
+        """Columns of each layer."""
         ...
 
 
 F = TypeVar("F", bound=Features)
-Reduce = Callable[[torch.Tensor, Sequence[F], Sequence[F]], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -40,23 +42,17 @@ class _Strip:
     bytes: int
 
 
-@dataclass(frozen=True)
-class _Held(Generic[F]):
-    columns: torch.Tensor
-    features: list[F]
-
-
 def products(
     networks: Sequence[Network],
     pairs: Iterable[Pair],
-    features: Callable[[Network, int], F],
-    reduce: Reduce[F],
+    features: Callable[[Network, range], F],
+    reduce: Callable[[torch.Tensor, F, F], torch.Tensor],
     memory: int,
 ) -> Tiles:
     """float64 [L_a, L_b] for each pair of networks; of a network with itself at least what is above the diagonal.
 
-    features: of a layer of a network; reduce: C of two strips (which it may overwrite) and the features of their layers
-    -> float64 [layers, layers]; memory: bytes for columns; two strips are the least.
+    features: of some layers of a network; reduce: C of two strips (it may overwrite it) and their features -> float64
+    [layers, layers]; memory: bytes for columns; two strips are the least.
     """
     pairs = set(pairs)
     tiles = {
@@ -73,16 +69,19 @@ def products(
             for left, x in held.items():
                 pair = (left.network, right.network)
                 if pair in pairs and not (left.network == right.network and left.start > right.start):
-                    found = reduce(x.columns.T @ y.columns, x.features, y.features)
+                    found = reduce(x.columns.T @ y.columns, x, y)
                     tiles[pair][left.start : left.stop, right.start : right.stop] = found
     return tiles
 
 
-def sums(c: torch.Tensor, left: Sequence[Features], right: Sequence[Features]) -> torch.Tensor:
+def sums(c: torch.Tensor, left: Features, right: Features) -> torch.Tensor:
     """Sums of the entries of `c` by pairs of layers, float64 [layers, layers]."""
-    rows = [part.sum(0) for part in c.split([f.columns.shape[1] for f in left])]
-    parts = torch.stack(rows).split([f.columns.shape[1] for f in right], 1)
-    return torch.stack([part.sum(1, dtype=torch.float64) for part in parts], 1)
+    return (_membership(left).T @ c).double() @ _membership(right).double()
+
+
+def _membership(strip: Features) -> torch.Tensor:
+    """[columns, layers]: 1 where a column is one of a layer's."""
+    return torch.eye(len(strip.widths)).repeat_interleave(torch.tensor(strip.widths), 0)
 
 
 def _strips(networks: Sequence[Network], m: int) -> Iterator[_Strip]:
@@ -107,9 +106,5 @@ def _chunks(strips: list[_Strip], memory: int) -> Iterator[list[_Strip]]:
         yield chunk
 
 
-def _hold(networks: Sequence[Network], strip: _Strip, features: Callable[[Network, int], F]) -> _Held[F]:
-    network = networks[strip.network]
-    made = [features(network, i) for i in range(strip.start, strip.stop)]
-    columns = torch.cat([f.columns for f in made], 1)
-    parts = columns.split([f.columns.shape[1] for f in made], 1)
-    return _Held(columns, [f.within(part) for f, part in zip(made, parts, strict=True)])
+def _hold(networks: Sequence[Network], strip: _Strip, features: Callable[[Network, range], F]) -> F:
+    return features(networks[strip.network], range(strip.start, strip.stop))

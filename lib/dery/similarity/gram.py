@@ -19,20 +19,26 @@ Block = tuple[slice, slice]
 Blocks = list[tuple[slice, slice, torch.Tensor]]
 
 
+Finish = Callable[[Blocks, torch.Tensor], None]
+
+
 @dataclass(frozen=True)
 class Kernel:
-    """finish: makes a layer's blocks of its centred linear kernel K, scaled to a mean diagonal of 1, and its diagonal
-    float64 [n] into blocks of another kernel, in place; whole: it needs all blocks of the layer at once.
+    """How a kernel is made of the centred linear kernel K of a layer, scaled to a mean diagonal of 1.
+
+    finish: turns blocks of K, whose diagonal is given, float64 [n], into blocks of the kernel, in place. survey, where
+    a kernel has one, comes before: it is shown all blocks of K, which it may overwrite, and makes the layer's `finish`.
     """
 
-    finish: Callable[[Blocks, torch.Tensor], None]
-    whole: bool = False
+    finish: Finish | None = None
+    survey: Callable[[Blocks, torch.Tensor], Finish] | None = None
 
 
 def products(networks: Sequence[Network], pairs: Iterable[Pair], kernel: Kernel, memory: int) -> Tiles:
     """float64 [L_a, L_b] for each pair of networks: mean over image pairs of the product of two kernels' entries.
 
-    memory: bytes for blocks; one block of every layer is the least. A constant layer's kernel is 0.
+    memory: bytes in use at a time; one block of every layer, or all blocks of one, are the least. A constant layer's
+    kernel is 0.
     """
     pairs = list(pairs)
     used = sorted({m for pair in pairs for m in pair})
@@ -43,12 +49,15 @@ def products(networks: Sequence[Network], pairs: Iterable[Pair], kernel: Kernel,
         (a, b): torch.zeros(len(networks[a].layers), len(networks[b].layers), dtype=torch.float64) for a, b in pairs
     }
     layers = sum(len(networks[m].layers) for m in used)
-    for sheet in _sheets(n, layers, memory):
-        grams = {m: _grams(networks[m], sheet, kernel) for m in used}
+    making = 12 * n * min(COLUMNS, max(max(networks[m].widths) for m in used))  # bytes while a layer is centred
+    finish = {m: _finishers(networks[m], kernel) for m in used}
+    for sheet in _sheets(n, layers, memory - making):
+        grams = {m: _grams(networks[m], sheet, finish[m]) for m in used}
         for i, (r, c) in enumerate(sheet):
             weight = (1 if r == c else 2) / n**2
             for a, b in pairs:
                 tiles[a, b] += weight * (grams[a][i] @ grams[b][i].T).double()
+        grams.clear()  # before the next sheet takes its place
     return tiles
 
 
@@ -65,7 +74,19 @@ def _sheets(n: int, layers: int, memory: int) -> list[list[Block]]:
     return [every[i : i + count] for i in range(0, len(every), count)]
 
 
-def _grams(network: Network, sheet: list[Block], kernel: Kernel) -> list[torch.Tensor]:
+def _finishers(network: Network, kernel: Kernel) -> list[Finish]:
+    """For each layer."""
+    found: list[Finish] = []
+    for i, layer in enumerate(network.layers):
+        if kernel.survey is not None and not is_constant(layer):
+            every = [(r, c, torch.empty(_shape((r, c)))) for r, c in blocks(len(layer))]
+            found.append(kernel.survey(every, _fill(every, network, i)))
+        else:
+            found.append(kernel.finish or (lambda made, diagonal: None))
+    return found
+
+
+def _grams(network: Network, sheet: list[Block], finish: list[Finish]) -> list[torch.Tensor]:
     """For each block float32 [L, rows * columns]."""
     shapes = [_shape(block) for block in sheet]
     found = [torch.empty(len(network.layers), rows * columns) for rows, columns in shapes]
@@ -74,14 +95,8 @@ def _grams(network: Network, sheet: list[Block], kernel: Kernel) -> list[torch.T
         if is_constant(layer):
             for _, _, target in targets:
                 target.zero_()
-        elif kernel.whole:
-            every = [(r, c, torch.empty(_shape((r, c)))) for r, c in blocks(len(layer))]
-            kernel.finish(every, _fill(every, network, i))
-            made = {(r.start, c.start): block for r, c, block in every}
-            for r, c, target in targets:
-                target.copy_(made[r.start, c.start])
         else:
-            kernel.finish(targets, _fill(targets, network, i))
+            finish[i](targets, _fill(targets, network, i))
     return found
 
 

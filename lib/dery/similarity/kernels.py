@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 
-from lib.dery.similarity.gram import Blocks, Kernel
+from lib.dery.similarity.gram import Blocks, Finish, Kernel
 
 
 def linear() -> Kernel:
     """K itself: <K, L> / n^2 is the biased HSIC."""
-    return Kernel(lambda made, diagonal: None)
+    return Kernel()
 
 
 def unbiased(n: int) -> Kernel:
@@ -34,24 +34,33 @@ def gaussian(n: int, bandwidth: float) -> Kernel:
     Distances of 0 are left out of the median where more than half are (images that occur many times).
     """
 
-    def finish(made: Blocks, diagonal: torch.Tensor) -> None:
-        sums = torch.zeros(n, dtype=torch.float64)
-        norms = diagonal.float()
-        for r, c, block in made:
-            block.mul_(-2).add_(norms[r, None]).add_(norms[c]).clamp_(min=0)
-            if r == c:
-                block.fill_diagonal_(0)
+    def survey(made: Blocks, diagonal: torch.Tensor) -> Finish:
+        _to_squared_distances(made, diagonal)
         factor = -1 / (2 * bandwidth**2 * _median(made))
+        sums = torch.zeros(n, dtype=torch.float64)
         for r, c, block in made:
             block.mul_(factor).exp_()
             sums[r] += block.sum(1, dtype=torch.float64)
             if r != c:
                 sums[c] += block.sum(0, dtype=torch.float64)
         shift = (sums / n - sums.sum() / (2 * n**2)).float()
-        for r, c, block in made:
-            block.sub_(shift[r, None]).sub_(shift[c])
 
-    return Kernel(finish, whole=True)
+        def finish(made: Blocks, diagonal: torch.Tensor) -> None:
+            _to_squared_distances(made, diagonal)
+            for r, c, block in made:
+                block.mul_(factor).exp_().sub_(shift[r, None]).sub_(shift[c])
+
+        return finish
+
+    return Kernel(survey=survey)
+
+
+def _to_squared_distances(made: Blocks, diagonal: torch.Tensor) -> None:
+    norms = diagonal.float()
+    for r, c, block in made:
+        block.mul_(-2).add_(norms[r, None]).add_(norms[c]).clamp_(min=0)
+        if r == c:
+            block.fill_diagonal_(0)
 
 
 def _median(squares: Blocks) -> float:
