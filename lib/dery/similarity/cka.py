@@ -41,7 +41,7 @@ def cka_debiased(
         )
     if batch_images is None or batch_images >= n:
         return _unbiased(networks, pairs, memory)
-    networks = [replace(net, spreads=tuple(spread(layer, gram.COLUMNS) for layer in net.layers)) for net in networks]
+    networks = [replace(net, spreads=tuple(spread(layer) for layer in net.layers)) for net in networks]
     parts = list(minibatches(n, batch_images))
     tiles: Tiles = {}
     for part in parts:

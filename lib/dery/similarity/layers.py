@@ -55,11 +55,13 @@ def is_constant(x: torch.Tensor) -> bool:
     return all(torch.equal(part[:1].expand_as(part), part) for part in (x[:2], x))
 
 
-def spread(x: torch.Tensor, columns: int) -> float:
-    """Mean squared distance of a row from the mean row, `columns` at a time; 0 for a constant layer."""
+def spread(x: torch.Tensor) -> float:
+    """Mean squared distance of a row from the mean row, some rows at a time; 0 for a constant layer."""
     if is_constant(x):
         return 0.0
-    return sum(float(centred(part).square_().sum(dtype=torch.float64)) for part in x.split(columns, 1)) / len(x)
+    parts = x.split(1024)
+    mean = torch.stack([part.sum(0, dtype=torch.float64) for part in parts]).sum(0) / len(x)
+    return sum(float((part.double() - mean).square().sum()) for part in parts) / len(x)
 
 
 def minibatches(n: int, size: int) -> Iterator[slice]:
