@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import inf
 
 import torch
+
+from lib.errors import BrickyardError
 
 Pair = tuple[int, int]  # of networks, by position
 Tiles = dict[Pair, torch.Tensor]  # float64 [L_a, L_b] for every pair of networks
@@ -39,7 +42,15 @@ class Network:
         return replace(self, layers=tuple(layer[part] for layer in self.layers))
 
     def spread(self, layer: int, own: float) -> float:
-        """By which a layer's Gram matrix is divided; `own`: that of the images at hand."""
+        """By which a layer's Gram matrix is divided; `own`: that of the images at hand.
+
+        Raises BrickyardError when squares leave the range of float32.
+        """
+        if not 0 < own < inf:
+            raise BrickyardError(
+                f"activations of node {self.nodes[layer]} of {self.name} are too large or too small for float32 squares "
+                "(1e-38 to 1e38); leave it out"
+            )
         return own if self.spreads is None else self.spreads[layer]
 
 

@@ -165,6 +165,17 @@ def test_large_means_and_scales_cost_no_digit() -> None:
         assert np.abs(matrix(far, params("cka"), memory).numpy() - expected).max() < 2e-6
 
 
+@pytest.mark.parametrize("prefers_gram", [False, True])
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_activations_beyond_float32_are_refused(
+    scale: float, prefers_gram: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cka, "prefers_gram", lambda *_: prefers_gram)
+    networks = [network("far", scale * torch.randn(40, 5), torch.randn(40, 3))]
+    with pytest.raises(BrickyardError, match="activations of node node0 of far are too large or too small"):
+        matrix(networks, params("cka"), MEMORY)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("index", ["cka", "cka_debiased"])
 @pytest.mark.parametrize("prefers_gram", [False, True])
