@@ -46,12 +46,13 @@ class Network:
 
         Raises BrickyardError when squares leave the range of float32.
         """
-        if not 0 < own < inf:
+        found = own if self.spreads is None else self.spreads[layer]
+        if not 0 < found < inf:
             raise BrickyardError(
-                f"activations of node {self.nodes[layer]} of {self.name} are too large or too small for float32 squares "
-                "(1e-38 to 1e38); leave it out"
+                f"activations of node {self.nodes[layer]} of {self.name} are too large or too small for their squares "
+                "in float32 (1e-38 to 1e38); leave it out"
             )
-        return own if self.spreads is None else self.spreads[layer]
+        return found
 
 
 def centred(x: torch.Tensor) -> torch.Tensor:
