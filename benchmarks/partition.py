@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,14 +29,19 @@ from rich.table import Table
 
 from lib import artifacts, data, zoo
 from lib.chain import Chain
-from lib.dery import activations, similarity
+from lib.dery import activations
 from lib.dery.partition.problem import PartitionProblem
 from lib.dery.partition.solve import solve
 from lib.dery.partition.space import CutSpace
+from lib.dery.similarity.layers import Network
+from lib.dery.similarity.matrix import matrix
 from lib.params.dataset import Dataset
+from lib.params.similarity import Similarity
 from lib.params.zoo import ZooModel
-from lib.sources import open_images
+from lib.sources import Images, open_images
 
+CKA = Similarity(index="cka", bandwidth=0.8, variance=0.99, batch_images=None)
+MEMORY = 2 * 2**30  # bytes
 NUM_BLOCKS, EPSILON, IMAGES, RANDOM = 4, 0.2, 512, 500
 SOLVERS: dict[str, dict[str, Any]] = {
     "kernighan_lin": {"solver": "kernighan_lin", "bound": "none", "starts": 200},
@@ -164,20 +170,25 @@ def _cifar(files: dict[str, Path], folder: Path, seed: int) -> tuple[np.ndarray,
     source = Dataset(source="folder", path=str(folder), image_size=32, validation=0.1, test=0.1, probe_images=IMAGES)
     images = open_images(source)
     probe = np.random.default_rng(seed).permutation(np.flatnonzero(~images.held_out))[:IMAGES]
-    matrices: list[torch.Tensor] = []
-    lengths = []
-    for name, path in files.items():
-        entry = ZooModel(
-            factory="data/models/cifar_resnet.py:cifar_resnet",
-            kwargs={"depth": _depth(path)},
-            weights=str(path),
-            input_size=32,
-        )
-        network, _, expected = zoo.create(name, entry, len(images.classes))
-        chain = Chain(name, network, expected.shape)
-        matrices += activations.pooled(chain, data.Loader(images, probe, expected.transform(), 64))
-        lengths.append(len(chain))
-    return similarity.cka(matrices).numpy(), lengths
+    with TemporaryDirectory() as scratch:
+        for name, path in files.items():
+            _record(Path(scratch) / name, name, path, images, probe)
+        found = activations.load(Path(scratch), files)
+        similar = matrix([Network.of(net) for net in found], CKA, MEMORY)
+        return similar.numpy(), [len(net.nodes) for net in found]
+
+
+def _record(out: Path, name: str, path: Path, images: Images, probe: np.ndarray) -> None:
+    """Writes the pooled activations of one checkpoint."""
+    entry = ZooModel(
+        factory="data/models/cifar_resnet.py:cifar_resnet",
+        kwargs={"depth": _depth(path)},
+        weights=str(path),
+        input_size=32,
+    )
+    network, _, expected = zoo.create(name, entry, len(images.classes))
+    chain = Chain(name, network, expected.shape)
+    activations.record(out, chain, data.Loader(images, probe, expected.transform(), 64), probe)
 
 
 def _depth(path: Path) -> int:

@@ -5,8 +5,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from lib.errors import BrickyardError
 
@@ -56,8 +57,92 @@ def write_tensors(path: Path, tensors: Mapping[str, "torch.Tensor"]) -> str:
     return checksum
 
 
+class TensorWriter:
+    """Writes the file that `write_tensors` would write, byte for byte, row by row: shapes and types are known before.
+
+    with TensorWriter(path, {"x": torch.empty(n, d, device="meta")}) as writer: writer.append("x", rows), ...
+
+    Memory holds no more than the rows of one call. `checksum` is known at the end. Raises BrickyardError when a tensor
+    got too many or too few rows; then, as after any other error, nothing is left behind.
+    """
+
+    _NAMES: ClassVar[dict[str, str]] = {"int64": "I64", "float32": "F32", "bfloat16": "BF16"}
+
+    def __init__(self, path: Path, shapes: Mapping[str, "torch.Tensor"]):
+        """`shapes`: tensors of int64, float32 or bfloat16, of which only shape and type count (meta device)."""
+        self.checksum, self._path = "0" * 64, path
+        self._partial = path.with_name(f".{path.name}.{os.getpid()}")
+        self._shapes = dict(sorted(shapes.items(), key=lambda item: (-item[1].element_size(), item[0])))
+        self._start = len(self._header())
+        starts = accumulate((tensor.nbytes for tensor in self._shapes.values()), initial=self._start)
+        self._begin = dict(zip(self._shapes, starts, strict=False))
+        self._position = dict(self._begin)
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._partial.open("w+b", buffering=0)
+        return self
+
+    def append(self, name: str, rows: "torch.Tensor") -> None:
+        """Writes the next rows [b, ...] of a tensor [n, ...]; raises BrickyardError when it is full or they differ."""
+        whole = self._shapes[name]
+        if rows.shape[1:] != whole.shape[1:] or rows.dtype != whole.dtype or self._left(name) < rows.nbytes:
+            raise BrickyardError(
+                f"{self._path}: {name} is {whole.dtype} {tuple(whole.shape)}; rows {rows.dtype} {tuple(rows.shape)} "
+                f"do not fit after {self._done(name)}"
+            )
+        self._position[name] += os.pwrite(self._file.fileno(), _bytes(rows), self._position[name])
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._file.close()
+            self._partial.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        for name, whole in self._shapes.items():
+            if self._left(name):
+                raise BrickyardError(
+                    f"{self._path}: {name} has {self._done(name)} rows; {whole.shape[0]} were promised"
+                )
+        digest = hashlib.sha256()
+        for name, whole in sorted(self._shapes.items()):
+            digest.update(_title(name, whole))
+            self._file.seek(self._begin[name])
+            for start in range(0, whole.nbytes, 2**20):
+                digest.update(self._file.read(min(2**20, whole.nbytes - start)))
+        self.checksum = digest.hexdigest()
+        self._file.seek(0)
+        self._file.write(self._header())
+        self._partial.replace(self._path)
+
+    def _left(self, name: str) -> int:
+        return self._begin[name] + self._shapes[name].nbytes - self._position[name]
+
+    def _done(self, name: str) -> int:
+        return (self._position[name] - self._begin[name]) // max(1, self._shapes[name][:1].nbytes)
+
+    def _header(self) -> bytes:
+        """The header of safetensors: its length in 8 bytes, then JSON, padded to a multiple of 8."""
+        entries: dict[str, Any] = {"__metadata__": {"sha256": self.checksum}}
+        start = 0
+        for name, tensor in self._shapes.items():
+            kind = self._NAMES[str(tensor.dtype).removeprefix("torch.")]
+            offsets = [start, start + tensor.nbytes]
+            entries[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": offsets}
+            start += tensor.nbytes
+        text = json.dumps(entries, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        return len(text).to_bytes(8, "little") + text
+
+
 def read_tensors(path: Path) -> dict[str, "torch.Tensor"]:
-    """Reads what `write_tensors` wrote and verifies its checksum (DVC does not notice a damaged cache object)."""
+    """Reads what was written here and verifies its checksum (DVC does not notice a damaged cache object).
+
+    The tensors are mapped from the file: they take memory only where and while they are used.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -73,15 +158,31 @@ def read_tensors(path: Path) -> dict[str, "torch.Tensor"]:
     return tensors
 
 
+def stored_checksum(path: Path) -> str:
+    """The checksum that a file of `write_tensors` states; `read_tensors` verifies it."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return file.metadata()["sha256"]
+
+
 def tensor_checksum(tensors: Mapping[str, "torch.Tensor"]) -> str:
     """SHA-256 over names, types, shapes and bytes, in the order of the names."""
-    import torch
-
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        digest.update(_title(name, tensor))
+        digest.update(_bytes(tensor))
     return digest.hexdigest()
+
+
+def _title(name: str, tensor: "torch.Tensor") -> bytes:
+    return f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
+
+
+def _bytes(tensor: "torch.Tensor") -> memoryview:
+    import torch
+
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def keep_only(folder: Path, names: Iterable[str]) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from lib import artifacts, data
 from lib import zoo as lib_zoo
 from lib.chain import Chain
@@ -21,8 +23,7 @@ def main(dataset: Path, zoo: Path, out: Path, metrics: Path) -> None:
     probe = data.Loader(images.images, images.probe, card.input.transform(), params.batch_size)
     chain = Chain(card.name, model, card.input.shape, declared=card.nodes)
     chain.verify(next(iter(probe))[0])
-    matrices = activations.pooled(chain, probe)
-    activations.save(out, chain, matrices, images.probe)
+    activations.record(out, chain, probe, images.probe, params.grid, getattr(torch, params.dtype))
     artifacts.write_json(metrics, {"nodes": len(chain), "images": len(images.probe)})
 
 

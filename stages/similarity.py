@@ -1,5 +1,7 @@
 """Stage `similarity`: how similar the outputs of all nodes of all networks are."""
 
+import os
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import pandas as pd
@@ -7,33 +9,55 @@ import torch
 
 from lib import artifacts
 from lib.dery import activations as lib_activations
-from lib.dery import similarity
+from lib.dery.similarity.layers import Network
+from lib.dery.similarity.matrix import TITLES, matrix
+from lib.dery.similarity.memo import Memo
+from lib.errors import BrickyardError
 from lib.params.base import read
 from lib.params.run import Run
 from lib.params.similarity import Similarity
 from lib.params.zoo import Zoo
 from lib.report import figures
-from stages import prepare, run
+from stages import SCRATCH, prepare, run
+
+MEMO = SCRATCH / "similarity"  # what has been compared before; no result depends on it
 
 
 def main(activations: Path, out: Path, metrics: Path) -> None:
-    """Writes the matrix [nodes, nodes] as safetensors, as a long table and as a heat map."""
-    read("similarity", Similarity)
+    """Writes the matrix [nodes, nodes] as safetensors, as a long table and as a heat map; nodes.json names its rows."""
+    params = read("similarity", Similarity)
     names = sorted(read("zoo", Zoo).models)
     prepare(read("run", Run))
     artifacts.keep_only(activations, names)
-    labels, matrices = lib_activations.load(activations, names)
-    matrix = similarity.cka(matrices)
-    artifacts.write_tensors(out / "similarity.safetensors", {"similarity": matrix})
-    artifacts.write_json(out / "nodes.json", [{"model": model, "node": node} for model, node in labels])
-    rows = [(*labels[i], *labels[j], float(matrix[i, j])) for i in range(len(labels)) for j in range(i, len(labels))]
-    artifacts.write_csv(
-        out / "similarity.csv", pd.DataFrame(rows, columns=["model_a", "node_a", "model_b", "node_b", "cka"])
-    )
-    artifacts.write_text(out / "similarity.svg", figures.heat_map(matrix.numpy(), [m for m, _ in labels]))
-    between = torch.tensor([[a != b for b, _ in labels] for a, _ in labels])
-    mean = float(matrix[between].mean())
-    artifacts.write_json(metrics, {"nodes": len(labels), "cka_between_networks_mean": mean})
+    found = lib_activations.load(activations, names)
+    similar = matrix([Network.of(net) for net in found], params, _memory(), Memo(MEMO))
+    nodes = [
+        {"model": net.model, "node": node["name"], "params": node["params"], "macs": node["macs"]}
+        for net in found
+        for node in net.nodes
+    ]
+    artifacts.write_tensors(out / "similarity.safetensors", {"similarity": similar})
+    artifacts.write_json(out / "nodes.json", nodes)
+    rows = [
+        (a["model"], a["node"], b["model"], b["node"], float(similar[i, j]))
+        for (i, a), (j, b) in combinations_with_replacement(enumerate(nodes), 2)
+    ]
+    columns = ["model_a", "node_a", "model_b", "node_b", params.index]
+    artifacts.write_csv(out / "similarity.csv", pd.DataFrame(rows, columns=columns))
+    models, title = [node["model"] for node in nodes], TITLES[params.index]
+    artifacts.write_text(out / "similarity.svg", figures.heat_map(similar.numpy(), models, title))
+    between = torch.tensor([[a != b for b in models] for a in models])
+    mean = float(similar[between].mean()) if between.any() else 1.0
+    artifacts.write_json(metrics, {"index": title, "nodes": len(nodes), "between_networks_mean": mean})
+
+
+def _memory() -> int:
+    """BRICKYARD_MEMORY in bytes."""
+    text = os.environ.get("BRICKYARD_MEMORY", "2")
+    try:
+        return int(float(text) * 2**30)
+    except ValueError:
+        raise BrickyardError(f"BRICKYARD_MEMORY = {text!r}: should be a number of GiB") from None
 
 
 if __name__ == "__main__":

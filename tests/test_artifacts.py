@@ -52,3 +52,44 @@ def test_keep_only_removes_what_is_not_listed(tmp_path: Path) -> None:
     artifacts.keep_only(tmp_path, ["a"])
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "a.curve.json", "a.json"]
     artifacts.keep_only(tmp_path / "missing", ["a"])
+
+
+WRITTEN = {
+    "x": torch.arange(12.0).reshape(6, 2),
+    "a": torch.arange(30).reshape(6, 5).bfloat16(),
+    "images": torch.tensor([5, 3, 1, 7, 6, 9]),
+    "empty": torch.zeros(0, 3),
+}
+
+
+def _shapes() -> dict[str, torch.Tensor]:
+    return {name: tensor.to("meta") for name, tensor in WRITTEN.items()}
+
+
+def test_written_row_by_row_the_bytes_are_those_of_the_whole(tmp_path: Path) -> None:
+    checksum = artifacts.write_tensors(tmp_path / "whole.safetensors", WRITTEN)
+    with artifacts.TensorWriter(tmp_path / "rows" / "x.safetensors", _shapes()) as writer:
+        for start, stop in ((0, 1), (1, 5), (5, 6)):
+            for name, tensor in WRITTEN.items():
+                writer.append(name, tensor[start:stop])
+    assert writer.checksum == checksum == artifacts.stored_checksum(tmp_path / "whole.safetensors")
+    assert (tmp_path / "rows/x.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    assert [file.name for file in (tmp_path / "rows").iterdir()] == ["x.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (WRITTEN["x"][:5], "x has 5 rows; 6 were promised"),
+        (torch.zeros(7, 2), "do not fit after 0"),
+        (torch.zeros(6, 3), r"x is torch.float32 \(6, 2\); rows torch.float32 \(6, 3\)"),
+        (torch.zeros(6, 2, dtype=torch.float64), "rows torch.float64"),
+    ],
+)
+def test_rows_that_were_not_promised_are_refused_and_leave_nothing(
+    rows: torch.Tensor, message: str, tmp_path: Path
+) -> None:
+    writer = artifacts.TensorWriter(tmp_path / "x.safetensors", {"x": torch.empty(6, 2, device="meta")})
+    with pytest.raises(BrickyardError, match=message), writer:
+        writer.append("x", rows)
+    assert list(tmp_path.iterdir()) == []

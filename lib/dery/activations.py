@@ -1,59 +1,119 @@
-"""Activations of a network at the boundaries of its chain (DeRy, section 3.2)."""
+"""Activations at the boundaries of a chain (DeRy, section 3.2): written as they come, read by mapping the file."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from lib import artifacts
 from lib.chain import Chain
 from lib.data import Batch
 from lib.errors import BrickyardError
+from lib.layout import Layout
+
+BUFFER = 2**23  # bytes of rows that may wait to be written
+
+
+@dataclass(frozen=True)
+class Activations:
+    """One network's: nodes, as chain.json has them; layers: for each node [n, d], mapped from the file; images: ids
+    of the n rows; checksum: of the file's content.
+    """
+
+    model: str
+    nodes: list[dict[str, Any]]
+    layers: list[torch.Tensor]
+    images: torch.Tensor
+    checksum: str
 
 
 @torch.no_grad()
-def pooled(chain: Chain, batches: Iterable[Batch]) -> list[torch.Tensor]:
-    """The output of each node of `chain`, averaged over the grid: L tensors [n, channels], rows in the batches' order.
+def record(
+    folder: Path,
+    chain: Chain,
+    batches: Iterable[Batch],
+    images: np.ndarray,
+    grid: int = 1,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Writes chain.json and activations.safetensors: `dtype` [n, d] a node, and the ids of the n images, in order.
 
-    One forward pass; memory grows with n times the channels alone. Raises BrickyardError naming network and node when
-    an activation is not finite.
+    One forward pass; rows are written as they come, so memory does not grow with n. d = channels times cells, see
+    `pooled`. `images`: the ids of what `batches` yields. Raises BrickyardError naming network and node when an
+    activation is not finite, and when there are not as many images as ids.
     """
-    rows: list[list[torch.Tensor]] = [[] for _ in chain.nodes]
-    for x, _ in batches:
-        for kept, node, output in zip(rows, chain.nodes, chain.walk(x), strict=True):
-            kept.append(node.output.pool(output))
-    matrices = [torch.cat(kept) for kept in rows]
-    for node, matrix in zip(chain.nodes, matrices, strict=True):
-        if not torch.isfinite(matrix).all():
-            raise BrickyardError(f"{chain.name}: activations of node {node.name} are not finite")
-    return matrices
-
-
-def save(folder: Path, chain: Chain, matrices: list[torch.Tensor], images: np.ndarray) -> None:
-    """Writes chain.json and activations.safetensors: [n, channels] a node, and the ids of the n images in order."""
-    tensors = {f"{i:04d}": matrix for i, matrix in enumerate(matrices)}
+    n = len(images)
+    with torch.device("meta"):
+        shapes = {_key(i): torch.empty(n, _width(node.output, grid), dtype=dtype) for i, node in enumerate(chain.nodes)}
+        shapes["images"] = torch.empty(n, dtype=torch.int64)
     artifacts.write_json(folder / "chain.json", chain.to_dict())
-    artifacts.write_tensors(folder / "activations.safetensors", {**tensors, "images": torch.from_numpy(images)})
+    with artifacts.TensorWriter(folder / "activations.safetensors", shapes) as writer:
+        writer.append("images", torch.from_numpy(images))
+        waiting: list[list[torch.Tensor]] = [[] for _ in chain.nodes]
+        for x, _ in batches:
+            for rows, node, output in zip(waiting, chain.nodes, chain.walk(x), strict=True):
+                rows.append(pooled(node.output, output, grid).to(dtype, copy=True))
+            if sum(part.nbytes for rows in waiting for part in rows) > BUFFER:
+                _write(writer, chain, waiting)
+        _write(writer, chain, waiting)
 
 
-def load(folder: Path, names: Iterable[str]) -> tuple[list[tuple[str, str]], list[torch.Tensor]]:
-    """(network, node) labels and activation matrices of several networks, one after another.
+def _write(writer: artifacts.TensorWriter, chain: Chain, waiting: list[list[torch.Tensor]]) -> None:
+    """Appends and forgets the rows that are waiting."""
+    for i, (node, rows) in enumerate(zip(chain.nodes, waiting, strict=True)):
+        if rows:
+            joined = torch.cat(rows)
+            if not isfinite(joined.sum(dtype=torch.float64)):
+                raise BrickyardError(f"{chain.name}: activations of node {node.name} are not finite; leave it out")
+            writer.append(_key(i), joined)
+            rows.clear()
 
-    Raises BrickyardError when two networks saw different images.
+
+def pooled(layout: Layout, x: torch.Tensor, grid: int) -> torch.Tensor:
+    """[b, d]: means over the cells of a grid x grid, channel by channel; prefix tokens are left out.
+
+    A side has as many cells as the map has pixels where that is less; 1 is the average over the whole map.
     """
-    labels: list[tuple[str, str]] = []
-    matrices: list[torch.Tensor] = []
-    expected: torch.Tensor | None = None
+    if grid == 1:
+        return layout.pool(x)
+    return F.adaptive_avg_pool2d(layout.to_map(x), _cells(layout, grid)).flatten(1)
+
+
+def load(folder: Path, names: Iterable[str]) -> list[Activations]:
+    """Several networks' activations, verified and mapped.
+
+    Raises BrickyardError when two networks saw other images or in another order: their rows would not belong together.
+    """
+    found: list[Activations] = []
     for name in names:
+        file = folder / name / "activations.safetensors"
         nodes = artifacts.read_json(folder / name / "chain.json")["nodes"]
-        tensors = artifacts.read_tensors(folder / name / "activations.safetensors")
+        tensors = artifacts.read_tensors(file)
+        checksum = artifacts.stored_checksum(file)
         images = tensors.pop("images")
-        if expected is not None and not torch.equal(images, expected):
+        if found and not torch.equal(images, found[0].images):
             raise BrickyardError(
-                f"activations of {name} belong to other images than those of {labels[0][0]}; dvc repro"
+                f"activations of {name} belong to other images than those of {found[0].model}; dvc repro"
             )
-        expected = images
-        labels += [(name, node["name"]) for node in nodes]
-        matrices += [tensors[key] for key in sorted(tensors)]
-    return labels, matrices
+        if sorted(tensors) != [_key(i) for i in range(len(nodes))]:
+            raise BrickyardError(f"{file}: {len(tensors)} layers, but {len(nodes)} nodes in chain.json; dvc repro")
+        found.append(Activations(name, nodes, [tensors[key] for key in sorted(tensors)], images, checksum))
+    return found
+
+
+def _key(node: int) -> str:
+    return f"{node:04d}"
+
+
+def _cells(layout: Layout, grid: int) -> tuple[int, int]:
+    return min(grid, layout.height), min(grid, layout.width)
+
+
+def _width(layout: Layout, grid: int) -> int:
+    height, width = _cells(layout, grid)
+    return layout.channels * height * width

@@ -34,8 +34,10 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def heat_map(matrix: np.ndarray, groups: Sequence[str]) -> str:
-    """A similarity matrix [n, n] in [0, 1]; consecutive rows of one group are framed by lines and share a label."""
+def heat_map(matrix: np.ndarray, groups: Sequence[str], label: str = "CKA") -> str:
+    """A similarity matrix [n, n], shown from 0 to 1; consecutive rows of one group are framed by lines and share a
+    name. label: of the values.
+    """
     ends = np.cumsum([len(list(rows)) for _, rows in groupby(groups)])
     starts = np.concatenate([[0], ends[:-1]])
     names = [name for name, _ in groupby(groups)]
@@ -51,7 +53,7 @@ def heat_map(matrix: np.ndarray, groups: Sequence[str]) -> str:
         axes.set_yticks(middles, names, fontsize=size)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        bar = figure.colorbar(image, ax=axes, shrink=0.8, label="CKA")
+        bar = figure.colorbar(image, ax=axes, shrink=0.8, label=label)
         bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
 
     return draw(paint, 5.0, 4.4)

@@ -40,7 +40,9 @@ def render(findings: Findings) -> str:
         error=tables.standard_error(head["best"]["test"], images),
         pipelines=[Markup(pipeline(notes(findings), tall)) for tall in (False, True)],
         zoo=tables.zoo(findings),
-        heat_map=_picture(findings.similarity, "cka", "CKA between all pairs of nodes"),
+        heat_map=_picture(
+            findings.similarity, "cka", f"{findings.single('similarity')['index']} between all pairs of nodes"
+        ),
         bars=tables.bars(findings),
         drawn={rank: tables.drawn(findings, rank) for rank in findings.ranks},
         ending={rank: tables.head(findings, rank) for rank in findings.ranks},

@@ -39,7 +39,9 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
         },
         "zoo": zoo,
         "activations": {name: {"nodes": NODES, "images": 64} for name in names},
-        "similarity": {"similarity": {"nodes": NODES * networks, "cka_between_networks_mean": 0.4321}},
+        "similarity": {
+            "similarity": {"index": "Linear CKA", "nodes": NODES * networks, "between_networks_mean": 0.4321}
+        },
         "partition": {"partition": {}},
         "assembly": {
             "assembly": {

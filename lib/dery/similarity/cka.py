@@ -1,0 +1,128 @@
+"""CKA (Kornblith et al. 2019; debiased: Nguyen et al. 2021): HSIC of every pair of layers, up to normalisation.
+
+CKA(X, Y) = HSIC(K, M) / sqrt(HSIC(K, K) HSIC(M, M)). For linear kernels K = XX', <K, M>_F = ||X'Y||_F^2, so a pair of
+networks is compared through kernel matrices or through products over images, whichever costs less.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+
+from lib.dery.similarity import covariance, gram, kernels
+from lib.dery.similarity.layers import Network, Pair, Tiles, centred, is_constant, minibatches, spread
+from lib.errors import BrickyardError
+
+FEWEST = 4  # images for which the unbiased HSIC is defined
+ROUNDING = 1e-6  # of the biased product, below which the unbiased one is rounding errors
+
+
+def cka(networks: Sequence[Network], pairs: Iterable[Pair], memory: int) -> Tiles:
+    """Biased HSIC of linear kernels, <HKH, M>_F / n^2 with H = I - 11'/n."""
+    by_gram, by_covariance = _divide(networks, pairs)
+    tiles = gram.products(networks, by_gram, kernels.linear(), memory)
+    return tiles | covariance.products(networks, by_covariance, _centred, _biased, memory)
+
+
+def cka_debiased(
+    networks: Sequence[Network], pairs: Iterable[Pair], memory: int, batch_images: int | None = None
+) -> Tiles:
+    """Unbiased HSIC of linear kernels (Song et al. 2012); its CKA lies in [-1, 1].
+
+    batch_images: the mean over minibatches of about that many consecutive images, equally many up to one, instead of
+    all images at once (Nguyen et al. 2021, Eq. 3-5). Raises BrickyardError for fewer than 4 images.
+    """
+    pairs = list(pairs)
+    n = networks[0].images
+    if n < FEWEST:
+        raise BrickyardError(
+            f"similarity.index = cka_debiased needs at least {FEWEST} images, not {n}; raise dataset.probe_images"
+        )
+    if batch_images is None or batch_images >= n:
+        return _unbiased(networks, pairs, memory)
+    networks = [replace(net, spreads=tuple(spread(layer) for layer in net.layers)) for net in networks]
+    parts = list(minibatches(n, batch_images))
+    tiles: Tiles = {}
+    for part in parts:
+        for pair, tile in _unbiased([net.rows(part) for net in networks], pairs, memory).items():
+            tiles[pair] = tiles.get(pair, 0) + tile / len(parts)
+    return tiles
+
+
+def cka_rbf(networks: Sequence[Network], pairs: Iterable[Pair], memory: int, bandwidth: float) -> Tiles:
+    """Biased HSIC of Gaussian kernels; sigma = bandwidth times the median distance of two images."""
+    return gram.products(networks, pairs, kernels.gaussian(networks[0].images, bandwidth), memory)
+
+
+def prefers_gram(n: int, a: Sequence[int], b: Sequence[int]) -> bool:
+    """Whether kernel matrices are the cheaper way for two networks with layers of widths d_i, given n images.
+
+    In operations of the matrix product, the rest converted as measured on one core: making and reading a kernel's entry
+    is worth 200, squaring an entry of X'Y 220. A network's kernel matrices serve all its pairs: an eighth of their
+    products is counted here. The choice depends on the two networks alone, so that adding a third changes no bit.
+    """
+    layers, columns = len(a) + len(b), sum(a) + sum(b)
+    by_gram = n * (n + min(n, gram.ROWS)) / 2 * (2 * len(a) * len(b) + 200 * layers + 2 * columns / 8)
+    by_covariance = sum(a) * sum(b) * (2 * n + 220)
+    return by_gram < by_covariance
+
+
+@dataclass(frozen=True)
+class _Centred:
+    """Centred columns, each layer scaled to rows of mean square length 1."""
+
+    columns: torch.Tensor
+    widths: tuple[int, ...]
+
+    @cached_property
+    def squares(self) -> torch.Tensor:
+        """Of the rows' lengths, float64 [layers, n]."""
+        return torch.stack([part.square().sum(1) for part in self.columns.split(list(self.widths), 1)]).double()
+
+
+def _centred(network: Network, layers: range) -> _Centred:
+    """Constant layers become 0."""
+    chosen = [network.layers[i] for i in layers]
+    widths = tuple(layer.shape[1] for layer in chosen)
+    y = centred(torch.cat(chosen, 1))
+    own = [float(part.sum()) / len(y) for part in y.square().sum(0, dtype=torch.float64).split(list(widths))]
+    scales = [
+        0.0 if is_constant(layer) else network.spread(i, square) ** -0.5
+        for i, layer, square in zip(layers, chosen, own, strict=True)
+    ]
+    return _Centred(y.mul_(torch.tensor(scales).repeat_interleave(torch.tensor(widths))), widths)
+
+
+def _biased(c: torch.Tensor, left: _Centred, right: _Centred) -> torch.Tensor:
+    return covariance.sums(c.square_(), left, right) / len(left.columns) ** 2
+
+
+def _debiased(c: torch.Tensor, left: _Centred, right: _Centred) -> torch.Tensor:
+    """n (n-3) HSIC_1 = <K, M> - n/(n-2) q'p + (1'q)(1'p) / ((n-1)(n-2)), q and p the diagonals of centred K and M.
+
+    The difference of large numbers: with more columns than images few digits would be left, hence `widest`.
+    """
+    n, q, p = len(left.columns), left.squares, right.squares
+    biased = covariance.sums(c.square_(), left, right)
+    products = biased - n / (n - 2) * q @ p.T + q.sum(1)[:, None] * p.sum(1) / ((n - 1) * (n - 2))
+    return products.where(products.abs() > ROUNDING * biased, 0) / (n * (n - 3))
+
+
+def _unbiased(networks: Sequence[Network], pairs: Sequence[Pair], memory: int) -> Tiles:
+    by_gram, by_covariance = _divide(networks, pairs, widest=networks[0].images / 2)
+    tiles = gram.products(networks, by_gram, kernels.unbiased(networks[0].images), memory)
+    return tiles | covariance.products(networks, by_covariance, _centred, _debiased, memory)
+
+
+def _divide(
+    networks: Sequence[Network], pairs: Iterable[Pair], widest: float = float("inf")
+) -> tuple[list[Pair], list[Pair]]:
+    """Pairs to be compared by kernel matrices and those by covariances; those have no layer wider than `widest`."""
+    by_gram: list[Pair] = []
+    by_covariance: list[Pair] = []
+    for a, b in pairs:
+        n, one, other = networks[a].images, networks[a].widths, networks[b].widths
+        gains = prefers_gram(n, one, other) or max(*one, *other) > widest
+        (by_gram if gains else by_covariance).append((a, b))
+    return by_gram, by_covariance

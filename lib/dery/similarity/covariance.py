@@ -1,0 +1,110 @@
+"""Products over images, C = X_i' X_j [d_i, d_j], for all pairs of layers, and what an index makes of each C.
+
+The layers of a network are put side by side in strips of about WIDTH columns; each pair of strips is one matrix
+product. Strips depend on their network alone, so the bits of C depend neither on other networks nor on memory.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+
+from lib.dery.similarity.layers import Network, Pair, Tiles
+
+WIDTH = 512  # columns of a strip, at least, unless it is a network's last
+
+
+class Features(Protocol):
+    """What stands for consecutive layers of a network, and whatever else an index wants to know of them."""
+
+    @property
+    def columns(self) -> torch.Tensor:
+        """float32 [n, sum of widths]"""
+        ...
+
+    @property
+    def widths(self) -> Sequence[int]:
+        """Columns of each layer."""
+        ...
+
+
+F = TypeVar("F", bound=Features)
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """Consecutive layers of a network."""
+
+    network: int
+    start: int
+    stop: int
+    bytes: int
+
+
+def products(
+    networks: Sequence[Network],
+    pairs: Iterable[Pair],
+    features: Callable[[Network, range], F],
+    reduce: Callable[[torch.Tensor, F, F], torch.Tensor],
+    memory: int,
+) -> Tiles:
+    """float64 [L_a, L_b] for each pair of networks; of a network with itself at least what is above the diagonal.
+
+    features: of some layers of a network; reduce: C of two strips (it may overwrite it) and their features -> float64
+    [layers, layers]; memory: bytes for columns; two strips are the least.
+    """
+    pairs = set(pairs)
+    tiles = {
+        (a, b): torch.zeros(len(networks[a].layers), len(networks[b].layers), dtype=torch.float64) for a, b in pairs
+    }
+    lefts = [strip for m in sorted({a for a, _ in pairs}) for strip in _strips(networks, m)]
+    rights = [strip for m in sorted({b for _, b in pairs}) for strip in _strips(networks, m)]
+    for chunk in _chunks(lefts, memory // 2):
+        held = {left: _hold(networks, left, features) for left in chunk}
+        for right in rights:
+            if not any((left.network, right.network) in pairs for left in chunk):
+                continue
+            y = held.get(right) or _hold(networks, right, features)
+            for left, x in held.items():
+                pair = (left.network, right.network)
+                if pair in pairs and not (left.network == right.network and left.start > right.start):
+                    found = reduce(x.columns.T @ y.columns, x, y)
+                    tiles[pair][left.start : left.stop, right.start : right.stop] = found
+    return tiles
+
+
+def sums(c: torch.Tensor, left: Features, right: Features) -> torch.Tensor:
+    """Sums of the entries of `c` by pairs of layers, float64 [layers, layers]."""
+    return (_membership(left).T @ c).double() @ _membership(right).double()
+
+
+def _membership(strip: Features) -> torch.Tensor:
+    """[columns, layers]: 1 where a column is one of a layer's."""
+    return torch.eye(len(strip.widths)).repeat_interleave(torch.tensor(strip.widths), 0)
+
+
+def _strips(networks: Sequence[Network], m: int) -> Iterator[_Strip]:
+    network = networks[m]
+    first = columns = 0
+    for i, width in enumerate(network.widths):
+        columns += width
+        if columns >= WIDTH or i == len(network.widths) - 1:
+            yield _Strip(m, first, i + 1, 4 * network.images * columns)
+            first, columns = i + 1, 0
+
+
+def _chunks(strips: list[_Strip], memory: int) -> Iterator[list[_Strip]]:
+    """All strips, in parts that fit, one at least."""
+    chunk: list[_Strip] = []
+    for strip in strips:
+        if chunk and sum(s.bytes for s in chunk) + strip.bytes > memory:
+            yield chunk
+            chunk = []
+        chunk.append(strip)
+    if chunk:
+        yield chunk
+
+
+def _hold(networks: Sequence[Network], strip: _Strip, features: Callable[[Network, range], F]) -> F:
+    return features(networks[strip.network], range(strip.start, strip.stop))

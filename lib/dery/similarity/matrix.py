@@ -1,0 +1,72 @@
+"""The similarity of all nodes of all networks: DeRy's s(X, X'), section 3.2."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import combinations_with_replacement
+
+import torch
+
+from lib.dery.similarity import cka, memo, subspaces
+from lib.dery.similarity.layers import Network, Pair, Tiles
+from lib.errors import BrickyardError
+from lib.params.similarity import Similarity
+
+Index = Callable[[Sequence[Network], Sequence[Pair], int], Tiles]
+
+TITLES = {
+    "cka": "Linear CKA",
+    "cka_debiased": "Debiased linear CKA",
+    "cka_rbf": "RBF-CKA",
+    "lr": "Linear regression R²",
+    "cca": "CCA R²",
+    "svcca": "SVCCA",
+}
+NOTHING = 1e-12  # a layer's product with itself, mean over image pairs; below, it is rounding errors
+
+
+def matrix(networks: Sequence[Network], params: Similarity, memory: int, kept: memo.Memo | None = None) -> torch.Tensor:
+    """Similarity of every pair of layers, networks in the order given: float64 [L, L], symmetric, diagonal 1.
+
+    A tile is a pair of networks; its bits depend on the two networks' activations, the index and `params` alone, not
+    on other networks, on memory (bytes that may be in use at a time) or on whether it was in the memo. Products are
+    normalised by their own diagonal. A constant layer is similar to nothing, itself excepted. Raises BrickyardError
+    when images are too few for the index, and naming the node whose activations are too large or too small.
+    """
+    if networks[0].images < 2:
+        raise BrickyardError("similarity needs at least 2 images; raise dataset.probe_images")
+    kept = kept or memo.Memo()
+    unique = sorted({network.checksum: network for network in networks}.values(), key=lambda network: network.checksum)
+    keys = {
+        (a, b): memo.key(unique[a].checksum, unique[b].checksum, _settings(params))
+        for a, b in combinations_with_replacement(range(len(unique)), 2)
+    }
+    tiles = {pair: tile for pair, name in keys.items() if (tile := kept.get(name)) is not None}
+    missing = [pair for pair in keys if pair not in tiles]
+    for pair, tile in _index(params)(unique, missing, memory).items():
+        tiles[pair] = tile.triu() + tile.triu(1).T if pair[0] == pair[1] else tile
+        kept.put(keys[pair], tiles[pair])
+    return _assembled(tiles, [[u.checksum for u in unique].index(network.checksum) for network in networks])
+
+
+def _index(params: Similarity) -> Index:
+    return {
+        "cka": cka.cka,
+        "cka_debiased": partial(cka.cka_debiased, batch_images=params.batch_images),
+        "cka_rbf": partial(cka.cka_rbf, bandwidth=params.bandwidth),
+        "lr": subspaces.lr,
+        "cca": subspaces.cca,
+        "svcca": partial(subspaces.svcca, variance=params.variance),
+    }[params.index]
+
+
+def _settings(params: Similarity) -> str:
+    """The index and the parameters that it reads."""
+    read = {"cka_debiased": params.batch_images, "cka_rbf": params.bandwidth, "svcca": params.variance}
+    return f"{params.index} {read.get(params.index)}"
+
+
+def _assembled(tiles: Tiles, order: list[int]) -> torch.Tensor:
+    products = torch.cat([torch.cat([tiles[a, b] if a <= b else tiles[b, a].T for b in order], 1) for a in order])
+    diagonal = torch.cat([tiles[a, a].diagonal() for a in order])
+    diagonal = torch.where(diagonal > NOTHING, diagonal, torch.inf)
+    return (products / (diagonal[:, None] * diagonal).sqrt()).clamp_(-1, 1).fill_diagonal_(1.0)
