@@ -35,7 +35,7 @@ def main() -> None:
     """Prints a table and, as the last line, the ratios as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.activations", description=str(__doc__).splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--batches", type=int, default=8, help="of images, a round; a quarter at 224 pixels")
+    parser.add_argument("--batches", type=int, default=32, help="a round; a sixteenth at 224 pixels")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--grid", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="three rounds, networks of params.yaml only")
@@ -45,11 +45,11 @@ def main() -> None:
     rounds = 3 if given.quick else given.rounds
     networks = _networks(large=not given.quick)
 
-    table = Table("network", "pixels", "nodes", "bare ms/image", "recorded", "ratio", "lowest", "highest")
+    table = Table("network", "pixels", "images", "nodes", "bare ms/image", "recorded", "ratio", "lowest", "highest")
     ratios = {}
     for name in track(sorted(networks), "networks"):
         model, shape = networks[name]
-        batches = max(1, given.batches // 4) if shape[1] > 100 else given.batches
+        batches = max(1, given.batches // 16) if shape[1] > 100 else given.batches
         images = torch.rand(batches, given.batch_size, *shape)
         chain = Chain(name, model, shape)
         pairs = [_round(chain, model, images, given.grid) for _ in range(rounds + 1)][1:]
@@ -57,7 +57,14 @@ def main() -> None:
         ratios[name] = statistics.median(found)
         best = [1000 * min(seconds) / (batches * given.batch_size) for seconds in zip(*pairs, strict=True)]
         table.add_row(
-            *(name, str(shape[1]), str(len(chain)), f"{best[0]:.3f}", f"{best[1]:.3f}"),
+            *(
+                name,
+                str(shape[1]),
+                str(batches * given.batch_size),
+                str(len(chain)),
+                f"{best[0]:.3f}",
+                f"{best[1]:.3f}",
+            ),
             *(f"{ratios[name]:.3f}", f"{min(found):.3f}", f"{max(found):.3f}"),
         )
     Console(width=120).print(table)
