@@ -105,7 +105,7 @@ def test_the_committed_lock_is_of_these_params() -> None:
 @pytest.mark.parametrize("wing", ["dery", "mda"])
 def test_no_import_runs_from_one_wing_to_the_other_or_up_from_the_ground_floor(wing: str) -> None:
     other = {"dery": "mda", "mda": "dery"}[wing]
-    for file in [*(ROOT / "lib" / wing).glob("*.py")]:
+    for file in [*(ROOT / "lib" / wing).rglob("*.py")]:
         assert not re.search(rf"\blib\.({other}|report)\b", file.read_text()), file
     for file in [*(ROOT / "lib").glob("*.py"), *(ROOT / "lib" / "params").glob("*.py")]:
         assert not re.search(r"\blib\.(dery|mda|report)\b", file.read_text()), file
