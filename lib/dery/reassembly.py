@@ -1,64 +1,94 @@
 """Putting a candidate together without training: stitches fitted in forward order, BatchNorm recalibrated, a head."""
 
-from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from lib import recalibrate
-from lib.data import Batch, Loader
 from lib.dery.assembly.problem import Path
 from lib.dery.bricks import Bricks
 from lib.dery.network import ReassembledNetwork, Recipe, Source
 from lib.dery.stitching import StitchEquations, fit_head
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Prefix:
+    """The first parts of a candidate, fitted: modules and their description for a recipe. Prefixes of candidates that
+    begin alike can be shared: no step changes the one before.
+    """
+
+    parts: tuple[nn.Module, ...]
+    described: tuple[dict[str, Any], ...]
+    first: int  # network whose images enter
+    last: int  # network and boundary behind which the prefix ends
+    stop: int
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """A batch of images of network `first` -> the activation that leaves the prefix."""
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
 def reassemble(bricks: Bricks, path: Path) -> tuple[ReassembledNetwork, Recipe]:
     """Builds a candidate. Each stitch is fitted to the activations that really reach it, then the block behind it has
     its BatchNorm recalibrated; where it has none, the stitch matches the variances of its target instead.
 
     Differs from the paper: closed-form stitches instead of random ones, so that the network works untrained.
     """
-    first, parts, described = path[0], list[nn.Module](), list[dict[str, Any]]()
-    previous: tuple[int, int] | None = None
-    for m, start, stop in bricks.runs(path):
-        chain = bricks.chains[m]
-        block = deepcopy(chain[start:stop])
-        if previous is not None:
-            source, target = bricks.chains[previous[0]].layout(previous[1]), chain.layout(start)
-            so_far, own = nn.Sequential(*parts), chain[0:start]
-            equations = StitchEquations(source, target)
-            for (x, _), (y, _) in zip(bricks.fit[first], bricks.fit[m], strict=True):
-                equations.add(so_far(x), own(y))
-            stitch = equations.solve(bricks.ridge, match_variance=not recalibrate.has_batchnorm(block)).eval()
-            parts.append(stitch)
-            described.append({"kind": "stitch", "source": source.to_dict(), "target": target.to_dict()})
-            recalibrate.batchnorm(block, _outputs(nn.Sequential(*parts), bricks.fit[first]))
-        parts.append(block)
-        described.append({"kind": "block", "source": bricks.cards[m].name, "start": start, "stop": stop})
-        previous = (m, stop)
-    last = path[-1]
+    first, *others = bricks.runs(path)
+    prefix = begin(bricks, *first)
+    for run in others:
+        prefix = extend(bricks, prefix, *run)
+    return finish(bricks, prefix)
+
+
+def begin(bricks: Bricks, m: int, start: int, stop: int) -> Prefix:
+    """The first run of blocks, as it is in its source."""
+    return Prefix((deepcopy(bricks.chains[m][start:stop]),), (_block(bricks, m, start, stop),), m, m, stop)
+
+
+@torch.no_grad()
+def extend(bricks: Bricks, prefix: Prefix, m: int, start: int, stop: int) -> Prefix:
+    """One stitch and one run of blocks more."""
+    chain, images = bricks.chains[m], bricks.fit[prefix.first]
+    source, target = bricks.chains[prefix.last].layout(prefix.stop), chain.layout(start)
+    block, own = deepcopy(chain[start:stop]), chain[0:start]
+    equations = StitchEquations(source, target)
+    for (x, _), (y, _) in zip(images, bricks.fit[m], strict=True):
+        equations.add(prefix(x), own(y))
+    stitch = equations.solve(bricks.ridge, match_variance=not recalibrate.has_batchnorm(block)).eval()
+    recalibrate.batchnorm(block, (stitch(prefix(x)) for x, _ in images))
+    described = {"kind": "stitch", "source": source.to_dict(), "target": target.to_dict()}
+    return Prefix(
+        (*prefix.parts, stitch, block),
+        (*prefix.described, described, _block(bricks, m, start, stop)),
+        prefix.first,
+        m,
+        stop,
+    )
+
+
+@torch.no_grad()
+def finish(bricks: Bricks, prefix: Prefix) -> tuple[ReassembledNetwork, Recipe]:
+    """The network with its head: that of the last source where it knows the task's classes, else in closed form."""
+    last = prefix.last
     if bricks.keeps_head(last):
         head: nn.Module = deepcopy(bricks.chains[last].head)
         head_recipe: str | dict[str, Any] = bricks.cards[last].name
     else:
         layout = bricks.chains[last].layout(len(bricks.chains[last]))
-        labelled = _mapped(nn.Sequential(*parts), bricks.labelled[first])
+        labelled = ((prefix(x), y) for x, y in bricks.labelled[prefix.first])
         head = fit_head(layout, labelled, len(bricks.classes), bricks.ridge)
         head_recipe = layout.to_dict()
-    sources = {bricks.cards[m].name: Source.of(bricks.cards[m]) for m in sorted(set(path))}
-    recipe = Recipe(sources, tuple(described), head_recipe, bricks.cards[first].input, bricks.classes)
-    return ReassembledNetwork(parts, head).eval(), recipe
+    names = {part["source"] for part in prefix.described if part["kind"] == "block"}
+    sources = {card.name: Source.of(card) for card in bricks.cards if card.name in names}
+    recipe = Recipe(sources, prefix.described, head_recipe, bricks.cards[prefix.first].input, bricks.classes)
+    return ReassembledNetwork(list(prefix.parts), head).eval(), recipe
 
 
-def _mapped(features: nn.Module, batches: Loader) -> Iterator[Batch]:
-    for x, y in batches:
-        yield features(x), y
-
-
-def _outputs(module: nn.Module, batches: Loader) -> Iterator[torch.Tensor]:
-    for x, _ in batches:
-        yield module(x)
+def _block(bricks: Bricks, m: int, start: int, stop: int) -> dict[str, Any]:
+    return {"kind": "block", "source": bricks.cards[m].name, "start": start, "stop": stop}
