@@ -45,7 +45,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Recipe:
-    """parts: blocks {source, start, stop} and stitches {source_layout, target_layout}, in order; head: the name of
+    """parts: blocks {source, start, stop} and stitches {source, target, patch}, in order; head: the name of
     the source whose head is used, or the layout that a linear head pools; input: that of the first source;
     tuning: the protocols it went through.
     """
@@ -111,7 +111,7 @@ def build(recipe: Recipe) -> ReassembledNetwork:
         if part["kind"] == "block":
             parts.append(chains[part["source"]][part["start"] : part["stop"]])
         else:
-            parts.append(Stitch(Layout(**part["source"]), Layout(**part["target"])))
+            parts.append(Stitch(Layout(**part["source"]), Layout(**part["target"]), part["patch"]))
     if isinstance(recipe.head, str):
         head = chains[recipe.head].head
     else:

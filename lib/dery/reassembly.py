@@ -11,7 +11,7 @@ from lib import recalibrate
 from lib.dery.assembly.problem import Path
 from lib.dery.bricks import Bricks
 from lib.dery.network import ReassembledNetwork, Recipe, Source
-from lib.dery.stitching import StitchEquations, fit_head
+from lib.dery.stitching import StitchEquations, fit_head, identity, random
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,24 @@ def extend(bricks: Bricks, prefix: Prefix, m: int, start: int, stop: int) -> Pre
     chain, images = bricks.chains[m], bricks.fit[prefix.first]
     source, target = bricks.chains[prefix.last].layout(prefix.stop), chain.layout(start)
     block, own = deepcopy(chain[start:stop]), chain[0:start]
-    equations = StitchEquations(source, target)
+    settings = bricks.stitching
+    forms = [StitchEquations(source, target, patch) for patch in bricks.patches(source, target)]
     for (x, _), (y, _) in zip(images, bricks.fit[m], strict=True):
-        equations.add(prefix(x), own(y))
-    stitch = equations.solve(bricks.ridge, match_variance=not recalibrate.has_batchnorm(block)).eval()
-    recalibrate.batchnorm(block, (stitch(prefix(x)) for x, _ in images))
-    described = {"kind": "stitch", "source": source.to_dict(), "target": target.to_dict()}
+        leaving, entering = prefix(x), own(y)
+        for form in forms:
+            form.add(leaving, entering)
+    equations = max(forms, key=lambda form: form.held_out_r2(bricks.ridge)) if len(forms) > 1 else forms[0]
+    if settings.init == "least_squares":
+        stitch = equations.fitted(bricks.ridge)
+    elif settings.init == "random":
+        stitch = random(source, target, equations.patch, bricks.seed + len(prefix.parts))
+    else:
+        stitch = identity(source, target, equations.patch)
+    if settings.recalibrate and not recalibrate.has_batchnorm(block):
+        stitch = equations.matched(stitch)
+    if settings.recalibrate:
+        recalibrate.batchnorm(block, (stitch(prefix(x)) for x, _ in images))
+    described = {"kind": "stitch", **stitch.to_dict()}
     return Prefix(
         (*prefix.parts, stitch, block),
         (*prefix.described, described, _block(bricks, m, start, stop)),
