@@ -35,7 +35,6 @@ def random_cuts(study: Study) -> list[Study]:
 def table(study: Study, tune: bool) -> Result:
     """Mean over the random parts; cost in networks put together and images through them."""
     few, fit, test = study.params.rank_images, len(study.data.probe), len(study.data.test)
-    steps: list[list[str]] = [[], ["frozen"]] if tune else [[]]
     cells_of: dict[tuple[bool, bool], list[list[float]]] = {}
     macs = {}
     for cover in (True, False):
@@ -44,7 +43,7 @@ def table(study: Study, tune: bool) -> Result:
             found, spent = list[list[float]](), list[float]()
             for own in studies:
                 chosen, looked = _picks(own, cover, predictor)
-                found += [[_test(own, path, step) for step in steps] for path in chosen]
+                found += _tested(own, chosen, tune)
                 spent.append(sum(own.problem.cost(path, "macs") for path in looked))
             cells_of[cover, predictor] = found
             macs[cover, predictor] = mean(spent)
@@ -70,7 +69,7 @@ def table(study: Study, tune: bool) -> Result:
         }
     columns = ("cover set", "predictor", "networks", "without training", *(["frozen"] if tune else []))
     notes = (
-        f"Predictor on: the best of {study.params.pool} on {few} labelled train images; off: random hybrids, their mean ± "
+        f"Predictor on: the best of {study.params.pool} on {few} labelled train images; off: random hybrids, mean ± "
         f"deviation. Cover set off: {RANDOM_CUTS} random legal partitions. Search cost: forward passes of the networks "
         f"that are put together to choose one, over {fit} images twice for the fits and {few} for the choice; to try "
         f"all {len(study.hybrids)} on the {test:,} test images is what it saves."
@@ -91,7 +90,9 @@ def _picks(study: Study, cover: bool, predictor: bool) -> tuple[list[Path], list
     return [pick(pool, score, again, study.params.pool)], pool
 
 
-def _test(study: Study, path: Path, steps: list[str]) -> float:
-    if not steps:
-        return accuracy(study.right(SETTING, [path], study.on_test))[path]
-    return accuracy(tuned(study, study.networks(SETTING, [path]), steps))[path]
+def _tested(study: Study, paths: list[Path], tune: bool) -> list[list[float]]:
+    """Of each path the test accuracy, untrained and where asked for frozen."""
+    columns = [accuracy(study.right(SETTING, paths, study.on_test))]
+    if tune:
+        columns.append(accuracy(tuned(study, study.networks(SETTING, paths), ["frozen"])))
+    return [[column[path] for column in columns] for path in paths]

@@ -92,7 +92,9 @@ def _sheet(
         records.append(record | {"beats_zoo": won[-1], "gain": None if gain is None else asdict(gain)})
     columns = ("params at most", "hybrids", "our pick", "%", "random search", "exhaustive best", "regret")
     columns += ("best zoo network", "pick - zoo, points [95 %]", *(["from scratch"] if scratch else []))
-    notes = f"Largest regret {max(regrets):.2f} points; the pick beats every zoo network within {sum(won)} of {len(won)} "
+    notes = (
+        f"Largest regret {max(regrets):.2f} points; the pick beats every zoo network within {sum(won)} of {len(won)} "
+    )
     notes += "budgets (*, paired bootstrap over test images)."
     sheet = Sheet(f"3. Under a budget, {protocol}: test accuracy, %", columns, tuple(rows), notes)
     return sheet, {"regret_max": max(regrets), "budgets": len(won), "won": sum(won), "rows": records}

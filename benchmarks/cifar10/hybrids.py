@@ -1,6 +1,7 @@
 """Table 1: every hybrid of the ResNet partition in every setting, beside its sources."""
 
 from statistics import mean
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,8 @@ def table(study: Study, tune: bool) -> Result:
     """Mean, least and best by setting; all hybrids."""
     right = measured(study, tune)
     by_setting = {setting: accuracy(own) for setting, own in right.items()}
-    figures, rows = {}, []
+    figures: dict[str, Any] = {}
+    rows = []
     for setting, own in by_setting.items():
         values = [own[path] for path in study.hybrids]
         figures[setting] = {"mean": mean(values), "min": min(values), "max": max(values)}
@@ -49,7 +51,7 @@ def table(study: Study, tune: bool) -> Result:
         f"1a. The {len(study.hybrids)} hybrids: test accuracy, %",
         ("setting", "test images", "mean", "min", "max", *study.names),
         tuple(rows),
-        "The sources' own accuracy stands beside: untrained, and after the same frozen epoch, in which their head learns.",
+        "Beside: the sources' own accuracy, untrained and after the same frozen epoch, in which their head learns.",
     )
     paths = sorted(study.hybrids, key=lambda path: -by_setting["recalibrated"][path])
     every = Sheet(
@@ -66,5 +68,10 @@ def table(study: Study, tune: bool) -> Result:
         ),
     )
     figures["sources"] = {study.title(p): by_setting["recalibrated"][p] for p in study.sources}
+    figures["networks"] = [
+        {"blocks": study.title(path), "hybrid": path in study.hybrids, "params": study.problem.cost(path, "params")}
+        | {setting: own.get(path) for setting, own in by_setting.items()}
+        for path in [*study.sources, *paths]
+    ]
     figures["cuts"] = {name: list(own) for name, own in zip(study.names, study.bricks.cuts, strict=True)}
     return Result(figures, (summary, every))

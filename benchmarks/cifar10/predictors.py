@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from math import isfinite
 from statistics import mean
+from typing import Any
 
 from benchmarks.cifar10.hybrids import WORDS, measured
 from benchmarks.cifar10.sheet import Result, Sheet
 from benchmarks.cifar10.statistics import tau
 from benchmarks.cifar10.study import Study, accuracy
+from lib.data import Loader
 from lib.dery.assembly.problem import Path
 from lib.dery.proxies.naswot import naswot
 from lib.dery.proxies.synflow import synflow
 from lib.dery.ranking import NASWOT_BATCHES, NASWOT_IMAGES
-from lib.data import Loader
 
 TITLES = {
     "stitch_r2": "R² of the stitches (label-free)",
@@ -66,6 +68,11 @@ def flows(study: Study, setting: str) -> dict[Path, float]:
     return found
 
 
+def finite(value: float) -> float | None:
+    """For JSON."""
+    return value if isfinite(value) else None
+
+
 def predictions(study: Study, setting: str) -> dict[str, dict[Path, float]]:
     """All predictors; those of the network itself look at it as it stands in `setting`."""
     own = {"few_shot": few_shot(study, setting), "naswot": switches(study, setting), "synflow": flows(study, setting)}
@@ -77,7 +84,7 @@ def table(study: Study, tune: bool) -> Result:
     """Kendall's tau to test accuracy with bootstrap intervals, in each setting; mean accuracy of the 5 best."""
     right = measured(study, tune)
     settings = [setting for setting in ("least_squares", "recalibrated", "frozen") if setting in right]
-    figures: dict[str, dict[str, dict[str, float]]] = {}
+    figures: dict[str, Any] = {}
     columns, top = {}, {}
     for setting in settings:
         measure = accuracy(right[setting])
@@ -87,6 +94,8 @@ def table(study: Study, tune: bool) -> Result:
             for name, own in predicted.items()
         }
         figures[setting] = {name: asdict(estimate) for name, estimate in columns[setting].items()}
+        points = {name: [finite(own[path]) for path in study.hybrids] for name, own in predicted.items()}
+        figures[setting]["points"] = points | {"test": [measure[path] for path in study.hybrids]}
         for name, own in predicted.items():
             best = sorted(study.hybrids, key=lambda path, own=own: (-own[path], path))[:5]
             top[setting, name] = mean(measure[path] for path in best)

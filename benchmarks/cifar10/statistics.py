@@ -38,7 +38,7 @@ def difference(ours: np.ndarray, theirs: np.ndarray, seed: int) -> Estimate:
 
 
 def tau(predicted: Sequence[float], measured: Sequence[float], seed: int, rounds: int = 2000) -> Estimate:
-    """Kendall's tau-b and its bootstrap interval over networks; rounds in which all of one side are equal do not count."""
+    """Kendall's tau-b and its bootstrap interval over networks; rounds with all of one side equal are left out."""
     value = kendall_tau(predicted, measured)
     drawn = np.random.default_rng(seed).integers(len(measured), size=(rounds, len(measured)))
     a, b = np.asarray(predicted, float), np.asarray(measured, float)

@@ -137,7 +137,9 @@ def open_study(group: str, names: Sequence[str], images: DataSet, workers: int) 
     artifacts.write_tensors(similarity / "similarity.safetensors", {"similarity": similar})
     artifacts.write_json(similarity / "nodes.json", nodes)
     problem = cover_set(nodes, similar.numpy(), read("partition", Partition))
-    settings = read("partition", Partition).model_dump(include={"solver", "bound", "starts", "gap", "random_partitions"})
+    settings = read("partition", Partition).model_dump(
+        include={"solver", "bound", "starts", "gap", "random_partitions"}
+    )
     partition = solve(problem, **settings, seed=seed).to_dict(problem, [node["node"] for node in nodes])
     return Study(tuple(names), images, params, seed, partition, similarity, FilePath("results"), workers)
 

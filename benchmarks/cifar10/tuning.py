@@ -41,7 +41,7 @@ def tuned(study: Study, networks: Mapping[Path, Network], names: Sequence[str]) 
 
 
 def from_scratch(study: Study, networks: Mapping[Path, Network]) -> dict[Path, np.ndarray]:
-    """The same architectures with random weights, everything learning, for as many epochs as frozen and full together."""
+    """The same architectures with random weights; everything learns, for the epochs of frozen and full together."""
     steps = [("full", tuning.from_scratch(protocols()))]
     return {
         path: _kept(study, (tuning.untrained(recipe, study.seed), recipe), steps)

@@ -24,11 +24,15 @@ def enter(folder: Path, images: Path, checkpoints: Path) -> chdir:
     """
     links = {"data/models": ROOT / "data" / "models", "data/cifar10": images}
     for depth in (20, 32, 56):
-        found = [path for path in sorted(checkpoints.glob(f"resnet{depth}*")) if re.match(rf"resnet{depth}\b", path.name)]
+        found = [
+            path for path in sorted(checkpoints.glob(f"resnet{depth}*")) if re.match(rf"resnet{depth}\b", path.name)
+        ]
         links[f"checkpoints/resnet{depth}.th"] = found[0] if found else checkpoints / f"resnet{depth}.th"
     for name, target in links.items():
         if not target.exists():
-            raise BrickyardError(f"{target} not found: name the place with --{'data' if 'cifar' in name else 'checkpoints'}")
+            raise BrickyardError(
+                f"{target} not found: name the place with --{'data' if 'cifar' in name else 'checkpoints'}"
+            )
         link = folder / name
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
@@ -44,9 +48,10 @@ def split() -> data.DataSet:
     return data.load(DATASET)
 
 
-def heterogeneous() -> list[str]:
-    """The networks that are trained here, in the order of params.yaml."""
-    return [name for name, entry in read("zoo", Zoo).models.items() if entry.weights == "train"]
+def trained(classes: str) -> list[str]:
+    """The networks that are trained here on these classes, in the order of params.yaml."""
+    models = read("zoo", Zoo).models
+    return [name for name, entry in models.items() if entry.weights == "train" and entry.classes == classes]
 
 
 def network(name: str) -> Path:
