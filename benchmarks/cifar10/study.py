@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cifar10 import work
-from benchmarks.cifar10.tree import BATCH, Judge, Network, reassembled
+from benchmarks.cifar10.tree import BATCH, ChannelsLast, Judge, Network, reassembled
 from lib import artifacts, data, zoo
 from lib.chain import Chain
 from lib.data import DataSet, Loader
@@ -53,7 +53,9 @@ class Study:
     @cached_property
     def bricks(self) -> Bricks:
         """The networks in blocks, with the images for fits."""
-        return open_bricks(work.ZOO, self.names, self.partition, self.data, self.params, self.seed)
+        opened = open_bricks(work.ZOO, self.names, self.partition, self.data, self.params, self.seed)
+        quick = {id(own): ChannelsLast(own.images, own.index, own.transform, own.batch_size) for own in opened.fit}
+        return replace(opened, fit=tuple(quick[id(own)] for own in opened.fit))
 
     @cached_property
     def problem(self) -> AssemblyProblem:
@@ -84,7 +86,7 @@ class Study:
         """Put together without training, each once."""
         made = self._made.setdefault(setting, {})
         missing = [path for path in paths if path not in made]
-        made |= reassembled(configured(self.bricks, setting), missing)
+        made |= reassembled(configured(self.bricks, setting), missing, self.workers)
         return {path: made[path] for path in paths}
 
     def right(self, setting: str, paths: Sequence[Path], judge: Judge) -> dict[Path, np.ndarray]:

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path as FilePath
 
@@ -19,24 +20,46 @@ from lib.dery.assembly.problem import Path
 from lib.dery.bricks import Bricks
 from lib.dery.network import ReassembledNetwork, Recipe
 from lib.dery.reassembly import Prefix, begin, extend, finish
-from lib.progress import track
 from lib.zoo import Input
 
 Network = tuple[ReassembledNetwork, Recipe]
 BATCH = 100  # images
 
 
-def reassembled(bricks: Bricks, paths: Iterable[Path]) -> dict[Path, Network]:
-    """Every path put together as `lib.dery.reassembly.reassemble` does, each beginning fitted once."""
+class ChannelsLast(Loader):
+    """The same images in the memory format in which convolutions are quickest."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        return ((x.contiguous(memory_format=torch.channels_last), y) for x, y in super().__iter__())
+
+
+def reassembled(bricks: Bricks, paths: Sequence[Path], workers: int = 1) -> dict[Path, Network]:
+    """Every path put together as `lib.dery.reassembly.reassemble` does, each beginning fitted once; paths that begin
+    with different networks by different workers, which changes no bits.
+    """
+    groups: dict[int, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(path[0], []).append(path)
+    for m in {m for path in paths for m in path}:  # opened, traced and decoded before there are several workers
+        deepcopy(bricks.chains[m][0 : bricks.cuts[m][1]])
+        next(iter(bricks.fit[m]))
+    with ThreadPoolExecutor(workers) as pool:
+        found = {
+            path: network for group in pool.map(partial(_group, bricks), groups.values()) for path, network in group
+        }
+    return {path: found[path] for path in paths}
+
+
+def _group(bricks: Bricks, paths: Sequence[Path]) -> list[tuple[Path, Network]]:
     prefixes: dict[tuple[tuple[int, int, int], ...], Prefix] = {}
-    found = {}
-    for path in track(list(paths), "reassembly"):
+    found = []
+    for path in paths:
         runs = tuple(bricks.runs(path))
         for length in range(1, len(runs) + 1):
             if (own := runs[:length]) not in prefixes:
                 run = own[-1]
                 prefixes[own] = begin(bricks, *run) if length == 1 else extend(bricks, prefixes[own[:-1]], *run)
-        found[path] = finish(bricks, prefixes[runs])
+        found.append((path, finish(bricks, prefixes[runs])))
     return found
 
 

@@ -1,11 +1,10 @@
 """The work folder: the experiment's own params.yaml, links to images and checkpoints, and what the stages leave."""
 
 import re
-import shutil
 from contextlib import chdir
 from pathlib import Path
 
-from lib import cost, data, zoo
+from lib import artifacts, cost, data, zoo
 from lib.errors import BrickyardError
 from lib.params.base import read
 from lib.params.zoo import Zoo, ZooModel
@@ -34,10 +33,11 @@ def enter(folder: Path, images: Path, checkpoints: Path) -> chdir:
                 f"{target} not found: name the place with --{'data' if 'cifar' in name else 'checkpoints'}"
             )
         link = folder / name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(target.resolve())
-    shutil.copyfile(PARAMS, folder / "params.yaml")
+        if link.resolve() != target.resolve():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(target.resolve())
+    artifacts.write_text(folder / "params.yaml", PARAMS.read_text(encoding="utf-8"))
     return chdir(folder)
 
 
