@@ -4,9 +4,9 @@ python -m benchmarks.cifar10 [--quick] [--untuned] [--tables 1,2,…] [--data DI
 python -m benchmarks.cifar10 --train-zoo
 
 Tables: 1 every hybrid of the ResNet partition; 2 which predictor ranks them; 3 under budgets; 4 ablation; 5 CNN
-and ViT; 6 transfer. --quick: tables 1-3 without tuning. Everything that takes time is kept in the work folder by what it depends
-on, so that a run that was killed goes on where it was, and tables can be made one by one. The full run writes
-docs/results.md and its pictures from all results that are there. The last line is one JSON object.
+and ViT; 6 transfer. --quick: tables 1-3 without tuning. Everything that takes time is kept in the work folder by what
+it depends on, so that a run that was killed goes on where it was, and tables can be made one by one. The full run
+writes docs/results.md and its pictures from all results that are there. The last line is one JSON object.
 """
 
 import argparse
