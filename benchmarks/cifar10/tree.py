@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path as FilePath
@@ -13,6 +13,7 @@ from pathlib import Path as FilePath
 import numpy as np
 import torch
 from torch import nn
+from torch.fx.experimental.optimization import fuse
 
 from lib.artifacts import tensor_checksum
 from lib.data import Batch, DataSet, Loader
@@ -23,7 +24,7 @@ from lib.dery.reassembly import Prefix, begin, extend, finish
 from lib.zoo import Input
 
 Network = tuple[ReassembledNetwork, Recipe]
-BATCH = 100  # images
+BATCH = 50  # images
 
 
 class ChannelsLast(Loader):
@@ -52,15 +53,40 @@ def reassembled(bricks: Bricks, paths: Sequence[Path], workers: int = 1) -> dict
 
 def _group(bricks: Bricks, paths: Sequence[Path]) -> list[tuple[Path, Network]]:
     prefixes: dict[tuple[tuple[int, int, int], ...], Prefix] = {}
+    replays: dict[tuple[tuple[int, int, int], ...], Prefix] = {}
     found = []
     for path in paths:
         runs = tuple(bricks.runs(path))
-        for length in range(1, len(runs) + 1):
-            if (own := runs[:length]) not in prefixes:
-                run = own[-1]
-                prefixes[own] = begin(bricks, *run) if length == 1 else extend(bricks, prefixes[own[:-1]], *run)
+        prefixes.setdefault(runs[:1], begin(bricks, *runs[0]))
+        for length in range(1, len(runs)):
+            before, after = runs[:length], runs[: length + 1]
+            if before not in replays:
+                replays[before] = _replayed(bricks, prefixes[before])
+            if after not in prefixes:
+                extended = extend(bricks, replays[before], *runs[length])
+                parts = (*prefixes[before].parts, *extended.parts[-2:])
+                prefixes[after] = replace(extended, parts=parts)
         found.append((path, finish(bricks, prefixes[runs])))
     return found
+
+
+class Replay(nn.Module):
+    """Stands for a prefix in passes over the images of the fit: gives what left it, batch by batch, again."""
+
+    def __init__(self, batches: Sequence[torch.Tensor]):
+        super().__init__()
+        self.batches, self.next = batches, 0
+
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
+        """The next batch; after the last one the first."""
+        self.next += 1
+        return self.batches[(self.next - 1) % len(self.batches)]
+
+
+@torch.no_grad()
+def _replayed(bricks: Bricks, prefix: Prefix) -> Prefix:
+    replay = Replay([prefix(x) for x, _ in bricks.fit[prefix.first]])
+    return replace(prefix, parts=(replay, *(nn.Identity() for _ in prefix.parts[1:])))
 
 
 @dataclass
@@ -94,7 +120,9 @@ def grow(bricks: Bricks, networks: Mapping[str, Network]) -> dict[Input, dict[st
     for name, (network, recipe) in networks.items():
         nodes, node = roots.setdefault(recipe.input, {}), None
         for key, part in _pieces(bricks, network, recipe):
-            node = nodes.setdefault(key, Node(part))
+            if key not in nodes:
+                nodes[key] = Node(_fused(part))
+            node = nodes[key]
             nodes = node.children
         assert node is not None
         node.heads[name] = network.head
@@ -121,6 +149,14 @@ def _piece(bricks: Bricks, m: int, start: int, stop: int, whole: nn.Module) -> n
     piece, state = deepcopy(bricks.chains[m][start:stop]), whole.state_dict()
     piece.load_state_dict({name: state[name] for name in piece.state_dict()})
     return piece.eval()
+
+
+def _fused(part: nn.Module) -> nn.Module:
+    """The same function with BatchNorm folded into the convolutions before, where torch.fx can do that."""
+    try:
+        return fuse(part)
+    except Exception:  # whatever a layer that cannot be traced raises
+        return part
 
 
 @dataclass(frozen=True)

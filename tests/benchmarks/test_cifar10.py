@@ -12,6 +12,7 @@ from benchmarks.cifar10.sheet import Result, Sheet
 from benchmarks.cifar10.tree import Judge, content, grow, reassembled
 from lib.data import DataSet
 from lib.dery.bricks import Bricks
+from lib.dery.proxies.agreement import kendall_tau
 from lib.dery.reassembly import reassemble
 from tests.dery.conftest import bricks, images
 
@@ -40,6 +41,9 @@ def test_the_interval_of_tau_holds_it_and_narrows_with_more_networks():
     few, many = (statistics.tau(guess[:n].tolist(), truth[:n].tolist(), 0, 300) for n in (20, 200))
     assert few.low < few.value < few.high
     assert many.high - many.low < few.high - few.low
+    drawn = np.random.default_rng(0).integers(20, size=(300, 20))
+    naive = [kendall_tau(guess[own].tolist(), truth[own].tolist()) for own in drawn]
+    assert [few.low, few.high] == pytest.approx(np.percentile([t for t in naive if t is not None], [2.5, 97.5]))
 
 
 def test_pick_and_regret():

@@ -50,7 +50,7 @@ def study(bricks: Bricks, images: DataSet, tmp_path: Path, monkeypatch: pytest.M
         yield found
 
 
-@pytest.mark.parametrize("tune", [False, True])
+@pytest.mark.parametrize("tune", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_every_table_is_made_and_the_page_written(study: Study, tune: bool):
     results = {
         1: hybrids.table(study, tune),
