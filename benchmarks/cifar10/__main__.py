@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -104,10 +105,12 @@ def main() -> None:
 def _run(bench: Bench, numbers: tuple[int, ...], tune: bool) -> None:
     console = Console(width=160)
     for number in numbers:
+        started = time.process_time()
         result = TABLES[number](bench, tune)
         result.save(_file(number, tune))
         for sheet in result.sheets:
             console.print(sheet.rich())
+        console.print(f"table {number}: {time.process_time() - started:.0f} CPU s")
 
 
 def stored(tuned: bool | None = None) -> dict[int, Result]:
