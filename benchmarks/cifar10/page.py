@@ -82,7 +82,7 @@ def _budgets(figure: "Figure", results: Mapping[int, Result]) -> None:
         axes.set_title(protocol, fontsize=10, loc="left")
         axes.set_xlabel("parameters, M")
         axes.set_ylabel("test accuracy, %")
-        axes.legend(fontsize=7.5, loc="lower right")
+        axes.legend(fontsize=7.5, loc="best")
 
 
 _PANELS = {"without training": "recalibrated", "frozen": "frozen"}
