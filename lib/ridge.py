@@ -26,15 +26,21 @@ class NormalEquations:
         self._x += x.double().sum(0)
         self._y += y.double().sum(0)
 
-    def solve(self, ridge: float) -> "Fit":
-        """Least squares with a penalty on W of `ridge` times the mean diagonal of the centred X'X; b is free."""
+    def solve(self, ridge: float, towards: torch.Tensor | None = None, intercept: bool = True) -> "Fit":
+        """Least squares with a penalty on W of `ridge` times the mean diagonal of the centred X'X; b is free.
+
+        The penalty is on the difference to the weights `towards` [p, q], where given. Without an `intercept` b is zero
+        and nothing is centred.
+        """
         mean_x, mean_y = self._x / self.count, self._y / self.count
-        xx, xy, tss = self._centred()
-        weight = torch.linalg.solve(xx + _penalty(xx, ridge), xy)
+        xx, xy, tss = self._centred() if intercept else (self._xx, self._xy, self._yy)
+        given = torch.zeros_like(xy) if towards is None else towards.double()
+        weight = given + torch.linalg.solve(xx + _penalty(xx, ridge), xy - xx @ given)
         fitted = (weight * (xx @ weight)).sum(0)
         rss = (tss - 2 * (weight * xy).sum(0) + fitted).sum()
         r2 = 1 - float(rss / tss.sum()) if tss.sum() > 0 else 1.0
-        return Fit(weight.float(), (mean_y - mean_x @ weight).float(), r2)
+        bias = mean_y - mean_x @ weight if intercept else torch.zeros_like(mean_y)
+        return Fit(weight.float(), bias.float(), r2)
 
     @torch.no_grad()
     def match(self, weight: torch.Tensor) -> "Fit":

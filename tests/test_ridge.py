@@ -60,6 +60,20 @@ def test_sums_of_two_parts_are_those_of_all_rows_and_judge_each_others_fits() ->
     assert first.explained(fit) == pytest.approx(fit.r2, abs=1e-6)
 
 
+def test_a_penalty_can_pull_towards_given_weights() -> None:
+    x, y = _problem()
+    equations, given = NormalEquations(6, 2), torch.randn(6, 2)
+    equations.add(x, y)
+    far = equations.solve(1e6, towards=given)
+    torch.testing.assert_close(far.weight, given, atol=1e-4, rtol=1e-4)
+    near = equations.solve(1e-9, towards=given)
+    torch.testing.assert_close(near.weight, equations.solve(1e-9).weight, atol=1e-5, rtol=1e-5)
+    through = equations.solve(0.1, intercept=False)
+    weight = torch.linalg.solve(x.T @ x + 0.1 * (x.T @ x).diagonal().mean() * torch.eye(6), x.T @ y)
+    torch.testing.assert_close(through.weight.double(), weight, atol=1e-5, rtol=1e-5)
+    assert (through.bias == 0).all()
+
+
 def test_fewer_rows_than_inputs_still_has_a_solution() -> None:
     equations = NormalEquations(20, 1)
     equations.add(torch.randn(5, 20), torch.randn(5, 1))

@@ -12,6 +12,7 @@ from lib.dery.assembly.problem import Path
 from lib.dery.bricks import Bricks
 from lib.dery.network import ReassembledNetwork, Recipe, Source
 from lib.dery.stitching import StitchEquations, fit_head, identity, random
+from lib.refit import refit
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,12 @@ def extend(bricks: Bricks, prefix: Prefix, m: int, start: int, stop: int) -> Pre
         stitch = random(source, target, equations.patch, bricks.seed + len(prefix.parts))
     else:
         stitch = identity(source, target, equations.patch)
-    if settings.recalibrate and not recalibrate.has_batchnorm(block):
+    if settings.recalibrate != "none" and not recalibrate.has_batchnorm(block):
         stitch = equations.matched(stitch)
-    if settings.recalibrate:
+    if settings.recalibrate == "layers":
+        pairs = [(stitch(prefix(x)), own(y)) for (x, _), (y, _) in zip(images, bricks.fit[m], strict=True)]
+        refit(block, chain[start:stop], pairs, settings.pull)
+    elif settings.recalibrate != "none":
         recalibrate.batchnorm(block, (stitch(prefix(x)) for x, _ in images))
     described = {"kind": "stitch", **stitch.to_dict()}
     return Prefix(
@@ -89,7 +93,11 @@ def finish(bricks: Bricks, prefix: Prefix) -> tuple[ReassembledNetwork, Recipe]:
     """The network with its head: that of the last source where it knows the task's classes, else in closed form."""
     last = prefix.last
     if bricks.keeps_head(last):
-        head: nn.Module = deepcopy(bricks.chains[last].head)
+        chain = bricks.chains[last]
+        head: nn.Module = deepcopy(chain.head)
+        if len(prefix.parts) > 1 and bricks.stitching.recalibrate in ("head", "layers"):
+            whole, images = chain[0 : len(chain)], zip(bricks.fit[prefix.first], bricks.fit[last], strict=True)
+            refit(head, chain.head, [(prefix(x), whole(y)) for (x, _), (y, _) in images], bricks.stitching.pull)
         head_recipe: str | dict[str, Any] = bricks.cards[last].name
     else:
         layout = bricks.chains[last].layout(len(bricks.chains[last]))

@@ -70,7 +70,8 @@ def test_recalibrated_activations_have_the_targets_moments(
 ) -> None:
     """BatchNorm statistics where there are some (network 2), else the mean and variance that leave the stitch."""
     plain, treated = (
-        reassemble(replace(bricks, stitching=Stitching(init=init, recalibrate=on)), path)[0] for on in (False, True)
+        reassemble(replace(bricks, stitching=Stitching(init=init, recalibrate=how)), path)[0]
+        for how in ("none", "statistics")
     )
     x, _ = bricks.fit[0].all()
     inputs = [net.parts[1](net.parts[0](x)) for net in (plain, treated)]
@@ -87,6 +88,27 @@ def test_recalibrated_activations_have_the_targets_moments(
         assert init == "least_squares" or not torch.allclose(means[0], means[2], atol=1e-2)
         moved = inputs[1][:, 1:].var((0, 1)) > 1e-6  # not what identity fills up with zeros
         torch.testing.assert_close(inputs[1][:, 1:].var((0, 1))[moved], own[:, 1:].var((0, 1))[moved])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("path", [(0, 1, 1), (2, 0, 0)])
+def test_a_refitted_head_follows_the_sources_own_logits(bricks: Bricks, path: tuple[int, ...]) -> None:
+    """The blocks are the same; with `layers` the network comes closer still, from blocks of its own."""
+    made = {
+        how: reassemble(replace(bricks, stitching=Stitching(recalibrate=how, pull=1e-2)), path)[0]
+        for how in ("statistics", "head", "layers")
+    }
+    x, _ = bricks.fit[path[0]].all()
+    chain = bricks.chains[path[1]]
+    own = chain.head(chain[0 : len(chain)](x))
+    error = {how: float((network(x) - own).square().mean()) for how, network in made.items()}
+    assert error["head"] < error["statistics"]
+    assert error["layers"] < error["statistics"]
+    states = [made[how].parts.state_dict() for how in made]
+    assert all(torch.equal(v, states[1][k]) for k, v in states[0].items())
+    assert any(not torch.equal(v, states[2][k]) for k, v in states[0].items())
+    whole, _ = reassemble(bricks, bricks.whole(path[1]))
+    assert torch.equal(whole(x), own)  # without a stitch nothing is refitted
 
 
 def test_a_budget_holds_whatever_form_the_fit_takes(bricks: Bricks, params: Callable[..., Assembly]) -> None:
