@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from rich.console import Console
 
 from benchmarks.cifar10 import ablation, budgets, families, hybrids, page, predictors, transfer, work
 from benchmarks.cifar10.sheet import Result
-from benchmarks.cifar10.study import Study, open_study
+from benchmarks.cifar10.study import BASIC, SETTINGS, Study, open_study
 from lib.data import DataSet
 from lib.errors import BrickyardError
 from lib.params.base import read
@@ -39,8 +39,8 @@ QUICK = (1, 2, 3)
 class Bench:
     """The groups of networks, opened when a table asks for them."""
 
-    def __init__(self, workers: int):
-        self.workers = workers
+    def __init__(self, workers: int, settings: Sequence[str]):
+        self.workers, self.settings = workers, settings
 
     @cached_property
     def images(self) -> DataSet:
@@ -50,12 +50,12 @@ class Bench:
     @cached_property
     def resnets(self) -> Study:
         """The three published networks."""
-        return open_study("resnets", ["resnet20", "resnet32", "resnet56"], self.images, self.workers)
+        return open_study("resnets", ["resnet20", "resnet32", "resnet56"], self.images, self.workers, self.settings)
 
     @cached_property
     def mixed(self) -> Study:
         """The zoo that is trained here, on all classes."""
-        return open_study("mixed", work.trained("all"), self.images, self.workers)
+        return open_study("mixed", work.trained("all"), self.images, self.workers, self.settings)
 
     @cached_property
     def halves(self) -> Study:
@@ -94,7 +94,8 @@ def main() -> None:
                 for name in [*work.trained("all"), *work.trained("0-4")]:
                     work.network(name)
                 return
-            _run(Bench(given.workers), QUICK if given.quick else given.tables, not (given.quick or given.untuned))
+            bench = Bench(given.workers, BASIC if given.quick else tuple(SETTINGS))
+            _run(bench, QUICK if given.quick else given.tables, not (given.quick or given.untuned))
             if not given.quick:
                 page.write(DOCS, stored(), read("run", Run).seed)
             print(json.dumps(figures(stored(tuned=not (given.quick or given.untuned)))))

@@ -14,7 +14,8 @@ from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import from_scratch, tuned
 from lib.dery.assembly.problem import Path
 
-UNTRAINED, FROZEN, FULL = "without training", "frozen", "frozen, then full"
+UNTRAINED, REFITTED = "without training", "without training, layers refitted"
+FROZEN, FULL = "frozen", "frozen, then full"
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class Choice:
     zoo: tuple[Path, ...]
 
 
-def choices(study: Study) -> list[Choice]:
+def choices(study: Study, setting: str) -> list[Choice]:
     """One for each of the hybrids' own numbers of parameters as a budget; no test image is looked at."""
     params = {path: study.problem.cost(path, "params") for path in [*study.hybrids, *study.sources]}
     score = {path: study.problem.score(path) for path in study.hybrids}
-    again = few_shot(study, "recalibrated")
+    again = few_shot(study, setting)
     found = []
     for limit in sorted({params[path] for path in study.hybrids}):
         hybrids = affordable({path: params[path] for path in study.hybrids}, limit)
@@ -42,18 +43,21 @@ def choices(study: Study) -> list[Choice]:
 
 def table(study: Study, tune: bool) -> Result:
     """A sheet a tuning protocol, a row a budget, and how many budgets are won."""
-    chosen = choices(study)
+    chosen = choices(study, "recalibrated")
     right = measured(study, tune)
     liked = switches(study, "recalibrated")
     sheets, figures = [], {}
     rights: dict[str, Mapping[Path, np.ndarray]] = {UNTRAINED: right["recalibrated"]}
     scratch: Mapping[Path, np.ndarray] = {}
+    if "layers" in right:
+        rights[REFITTED] = {path: right["recalibrated"][path] for path in study.sources} | right["layers"]
     if tune:
         networks = study.networks("recalibrated", [*study.sources, *study.hybrids])
         rights |= {FROZEN: right["frozen"], FULL: tuned(study, networks, ["frozen", "full"])}
         scratch = from_scratch(study, {path: networks[path] for path in dict.fromkeys(c.pick for c in chosen)})
     for protocol, own in rights.items():
-        sheet, figures[protocol] = _sheet(study, chosen, protocol, own, liked, scratch if protocol == FULL else {})
+        within = choices(study, "layers") if protocol == REFITTED else chosen
+        sheet, figures[protocol] = _sheet(study, within, protocol, own, liked, scratch if protocol == FULL else {})
         sheets.append(sheet)
     return Result(figures, tuple(sheets))
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.cifar10.hybrids import CHANCE, CHANCE_IMAGES, WORDS
 from benchmarks.cifar10.sheet import Result, Sheet, cells
-from benchmarks.cifar10.study import SETTINGS, Study, accuracy
+from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import tuned
 from lib.dery.assembly.problem import Path
 
@@ -28,7 +28,7 @@ def table(study: Study, tune: bool) -> Result:
     groups = crossings(study)
     paths = [path for group in groups.values() for path in group]
     columns: dict[str, dict[Path, np.ndarray]] = {}
-    for setting in SETTINGS:
+    for setting in study.settings:
         judge = study.some_test(CHANCE_IMAGES) if setting in CHANCE else study.on_test
         columns[setting] = study.right(setting, paths, judge)
     columns["recalibrated"] |= study.right("recalibrated", study.sources, study.on_test)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cifar10.sheet import Result, Sheet, cells
-from benchmarks.cifar10.study import SETTINGS, Study, accuracy
+from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import tuned
 from lib.dery.assembly.problem import Path
 
@@ -17,6 +17,8 @@ WORDS = {
     "random": "random",
     "least_squares": "least squares",
     "recalibrated": "+ recalibration",
+    "head": "+ refitted head",
+    "layers": "+ refitted layers",
     "frozen": "one epoch frozen",
 }
 
@@ -26,7 +28,7 @@ def measured(study: Study, tune: bool) -> dict[str, dict[Path, np.ndarray]]:
     which recalibration leaves as they are.
     """
     found = {}
-    for setting in SETTINGS:
+    for setting in study.settings:
         judge = study.some_test(CHANCE_IMAGES) if setting in CHANCE else study.on_test
         found[setting] = study.right(setting, study.hybrids, judge)
     found["recalibrated"] |= study.right("recalibrated", study.sources, study.on_test)

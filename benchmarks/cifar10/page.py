@@ -70,7 +70,10 @@ def _budgets(figure: "Figure", results: Mapping[int, Result]) -> None:
     panels = [(name, setting) for name, setting in _PANELS.items() if name in by_protocol and setting in networks[0]]
     for i, (protocol, setting) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), i + 1)
-        _dots(axes, networks, setting)
+        own = [
+            network if network["hybrid"] else {**network, setting: _source(network, setting)} for network in networks
+        ]
+        _dots(axes, own, setting)
         rows = by_protocol[protocol]["rows"]
         x, y = [row["limit"] / 1e6 for row in rows], [row["pick_accuracy"] for row in rows]
         axes.step(x, y, where="post", color=PALETTE[0], linewidth=1.3, label="our pick")
@@ -85,7 +88,12 @@ def _budgets(figure: "Figure", results: Mapping[int, Result]) -> None:
         axes.legend(fontsize=7.5, loc="best")
 
 
-_PANELS = {"without training": "recalibrated", "frozen": "frozen"}
+_PANELS = {"without training": "recalibrated", "without training, layers refitted": "layers", "frozen": "frozen"}
+
+
+def _source(network: Mapping[str, Any], setting: str) -> float:
+    """Accuracy of an unmodified network, which nothing but tuning changes."""
+    return network["recalibrated"] if network.get(setting) is None else network[setting]
 
 
 def _dots(axes: "Axes", networks: list[dict[str, Any]], setting: str) -> None:

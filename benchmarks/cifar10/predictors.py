@@ -83,7 +83,9 @@ def predictions(study: Study, setting: str) -> dict[str, dict[Path, float]]:
 def table(study: Study, tune: bool) -> Result:
     """Kendall's tau to test accuracy with bootstrap intervals, in each setting; mean accuracy of the 5 best."""
     right = measured(study, tune)
-    settings = [setting for setting in ("least_squares", "recalibrated", "frozen") if setting in right]
+    settings = [
+        setting for setting in ("least_squares", "recalibrated", "head", "layers", "frozen") if setting in right
+    ]
     figures: dict[str, Any] = {}
     columns, top = {}, {}
     for setting in settings:

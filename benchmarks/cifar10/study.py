@@ -29,16 +29,22 @@ from lib.params.similarity import Similarity
 
 MEMORY = 2 * 2**30  # bytes, for the comparison of activations
 SETTINGS = {  # of the stitches, without training
-    "identity": Stitching(init="identity", recalibrate=False),
-    "random": Stitching(init="random", recalibrate=False),
-    "least_squares": Stitching(recalibrate=False),
-    "recalibrated": Stitching(),
+    "identity": Stitching(init="identity", recalibrate="none"),
+    "random": Stitching(init="random", recalibrate="none"),
+    "least_squares": Stitching(recalibrate="none"),
+    "recalibrated": Stitching(recalibrate="statistics"),
+    "head": Stitching(recalibrate="head"),
+    "layers": Stitching(recalibrate="layers"),
 }
+SOLVER = {"solver", "bound", "starts", "gap", "random_partitions"}  # what the partition's solver is told
+BASIC = ("identity", "random", "least_squares", "recalibrated")
 
 
 @dataclass(frozen=True)
 class Study:
-    """names: of the networks; data: images and splits of the task; cuts: partition.json as its stage writes it."""
+    """names: of the networks; data: images and splits of the task; partition: as its stage writes it; settings: of
+    the stitches, those that are looked at.
+    """
 
     names: tuple[str, ...]
     data: DataSet
@@ -48,6 +54,7 @@ class Study:
     similarity: FilePath
     results: FilePath
     workers: int
+    settings: tuple[str, ...] = tuple(SETTINGS)
     _made: dict[str, dict[Path, Network]] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
@@ -122,7 +129,9 @@ def accuracy(right: Mapping[Path, np.ndarray]) -> dict[Path, float]:
     return {path: 100 * float(own.mean()) for path, own in right.items()}
 
 
-def open_study(group: str, names: Sequence[str], images: DataSet, workers: int) -> Study:
+def open_study(
+    group: str, names: Sequence[str], images: DataSet, workers: int, settings: Sequence[str] = tuple(SETTINGS)
+) -> Study:
     """Compares and partitions the networks `names`, made where they are missing; kept in folders named `group`."""
     seed, params = read("run", Run).seed, read("assembly", Assembly)
     recorded = FilePath("activations") / group
@@ -139,11 +148,11 @@ def open_study(group: str, names: Sequence[str], images: DataSet, workers: int) 
     artifacts.write_tensors(similarity / "similarity.safetensors", {"similarity": similar})
     artifacts.write_json(similarity / "nodes.json", nodes)
     problem = cover_set(nodes, similar.numpy(), read("partition", Partition))
-    settings = read("partition", Partition).model_dump(
-        include={"solver", "bound", "starts", "gap", "random_partitions"}
+    solver = read("partition", Partition).model_dump(include=SOLVER)
+    partition = solve(problem, **solver, seed=seed).to_dict(problem, [node["node"] for node in nodes])
+    return Study(
+        tuple(names), images, params, seed, partition, similarity, FilePath("results"), workers, tuple(settings)
     )
-    partition = solve(problem, **settings, seed=seed).to_dict(problem, [node["node"] for node in nodes])
-    return Study(tuple(names), images, params, seed, partition, similarity, FilePath("results"), workers)
 
 
 def _record(folder: FilePath, out: FilePath, images: DataSet) -> None:
