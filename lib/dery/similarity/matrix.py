@@ -29,8 +29,9 @@ def matrix(networks: Sequence[Network], params: Similarity, memory: int, kept: m
 
     A tile is a pair of networks; its bits depend on the two networks' activations, the index and `params` alone, not
     on other networks, on memory (bytes that may be in use at a time) or on whether it was in the memo, where it is put
-    as soon as it is done. Products are normalised by their own diagonal. A constant layer is similar to nothing, itself excepted. Raises BrickyardError
-    when images are too few for the index, and naming the node whose activations are too large or too small.
+    as soon as it is done. Products are normalised by their own diagonal. A constant layer is similar to nothing, itself
+    excepted. Raises BrickyardError when images are too few for the index, and naming the node whose activations are too
+    large or too small.
     """
     if networks[0].images < 2:
         raise BrickyardError("similarity needs at least 2 images; raise dataset.probe_images")
