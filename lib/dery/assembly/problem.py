@@ -49,9 +49,9 @@ class AssemblyProblem:
     """Maximise the sum of `scores` over paths.
 
     costs: what parts need: params, macs and latency (milliseconds a batch) add up; memory (bytes of activations that
-    must be alive at once) is that of the part which needs most, or of the step to it. limits: upper limits, of the kinds in `costs`.
-    min_sources, max_sources: how many networks lend blocks (an unmodified network is one source); required, excluded:
-    networks that lend at least one block, and none.
+    must be alive at once) is that of the part or the step which needs most. limits: upper limits, of the kinds in
+    `costs`. min_sources, max_sources: how many networks lend blocks (an unmodified network is one source); required,
+    excluded: networks that lend at least one block, and none.
     """
 
     names: tuple[str, ...]
