@@ -11,7 +11,8 @@ from lib import artifacts
 from lib.chain import Chain
 from lib.checkpoint import assign
 from lib.cost import Cost, count
-from lib.dery.stitching import LinearHead, Stitch
+from lib.dery.heads import LinearHead
+from lib.dery.stitching import Stitch
 from lib.errors import BrickyardError
 from lib.layout import Layout
 from lib.zoo import Architecture, Card, Input, input_from_dict

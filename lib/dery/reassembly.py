@@ -10,8 +10,9 @@ from torch import nn
 from lib import recalibrate
 from lib.dery.assembly.problem import Path
 from lib.dery.bricks import Bricks
+from lib.dery.heads import fit_head
 from lib.dery.network import ReassembledNetwork, Recipe, Source
-from lib.dery.stitching import StitchEquations, fit_head
+from lib.dery.stitching import StitchEquations
 
 
 @dataclass(frozen=True)
