@@ -83,7 +83,7 @@ def finish(bricks: Bricks, prefix: Prefix) -> tuple[ReassembledNetwork, Recipe]:
     else:
         layout = bricks.chains[last].layout(len(bricks.chains[last]))
         labelled = ((prefix(x), y) for x, y in bricks.labelled[prefix.first])
-        head = fit_head(layout, labelled, len(bricks.classes), bricks.ridge)
+        head = fit_head(layout, labelled, len(bricks.classes), bricks.head, bricks.head_shrinkage)
         head_recipe = layout.to_dict()
     names = {part["source"] for part in prefix.described if part["kind"] == "block"}
     sources = {card.name: Source.of(card) for card in bricks.cards if card.name in names}
