@@ -51,7 +51,7 @@ def main(dataset: Path, model: str, out: Path, metrics: Path, curve: Path) -> No
         input=expected,
         classes=tuple(split.images.classes[c] for c in classes) if classes else zoo.own_classes(network, expected),
         nodes=tuple(entry.nodes),
-        weights=entry.weights,
+        weights=zoo.origin(entry, network),
         licence=entry.licence,
         cost=cost.count(network, expected.shape),
         accuracy=scores,

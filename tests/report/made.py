@@ -186,7 +186,7 @@ def _recipe(names: list[str], blocks: int) -> Json:
             {"kind": "stitch", "source": side, "target": {**side, "kind": "pooled", "channels": 48}},
             {"kind": "block", "source": names[1], "start": stop, "stop": NODES},
         ],
-        "head": {"kind": "pooled"},
+        "head": {"layout": {"kind": "pooled"}, "method": "lda"},
     }
 
 
