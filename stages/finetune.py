@@ -14,7 +14,7 @@ from stages import SCRATCH, prepare, run
 
 
 def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) -> None:
-    """Writes the tuned network to `out`, its accuracy after each protocol to `metrics`, one row an epoch to `curve`."""
+    """Writes the tuned network to `out`, its accuracy after each protocol to `metrics`, learning curves to `curve`."""
     run_params = read("run", Run)
     protocols = {name: read(f"finetune.{name}", Training, within=Finetune) for name in ("frozen", "full")}
     device = prepare(run_params)
@@ -45,8 +45,8 @@ def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) 
             "validation": {**tuned.validation, **{name: c.final_validation for name, c in controls.items()}},
         },
     )
-    rivals = [{**row, "control": name} for name, control in controls.items() for row in control.curve]
-    artifacts.write_json(curve, tuned.curve + rivals)
+    curves = {"reassembled": tuned, **controls}
+    artifacts.write_json(curve, [{"network": name, **row} for name, one in curves.items() for row in one.curve])
 
 
 if __name__ == "__main__":

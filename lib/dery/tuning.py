@@ -20,7 +20,9 @@ from lib.zoo import Input
 
 @dataclass(frozen=True)
 class Tuned:
-    """validation, test: accuracy in percent, `untrained` and after each protocol; curve: a row an epoch."""
+    """validation, test: accuracy in percent, `untrained` and after each protocol; curve: a row an epoch, counted over
+    all protocols, and one for epoch 0, before training, without a loss.
+    """
 
     validation: dict[str, float]
     test: dict[str, float]
@@ -81,7 +83,9 @@ def tune(
     on_validation, on_test = loader(data.validation), loader(data.test)
     validation = {"untrained": accuracy(network, on_validation)}
     test = {"untrained": accuracy(network, on_test)}
-    curve: list[dict[str, Any]] = []
+    curve: list[dict[str, Any]] = [
+        {"protocol": "untrained", "epoch": 0, "loss": None, "validation_accuracy": validation["untrained"]}
+    ]
     for protocol, settings in protocols.items():
         if settings.epochs == 0:
             continue
@@ -96,7 +100,8 @@ def tune(
             scratch=scratch,
             what=f"{protocol} tuning",
         )
-        curve += [{"protocol": protocol, **row} for row in rows]
+        done = curve[-1]["epoch"]
+        curve += [{"protocol": protocol, **row, "epoch": done + row["epoch"]} for row in rows]
         validation[protocol] = rows[-1]["validation_accuracy"]
         test[protocol] = accuracy(network, on_test)
         network.recipe = replace(network.recipe, tuning=(*network.recipe.tuning, _told(protocol, settings, seed)))

@@ -140,7 +140,7 @@ def _scale(largest: float) -> tuple[float, str]:
 
 def _curves(findings: Findings) -> list[Markup]:
     ranks = [rank for rank in findings.ranks if findings.curves[rank]][:PANELS]
-    rows = [row for rank in ranks for row in findings.curves[rank] if row["protocol"] != "scratch"]
+    rows = [row for rank in ranks for row in findings.curves[rank] if row["network"] != "scratch"]
     lowest = min((row["validation_accuracy"] for row in rows), default=0)
     bottom = max(0, 5 * floor(lowest / 5) - 10)
     svgs = {rank: charts.curves(findings.curves[rank], f"r{rank}", bottom) for rank in ranks}
