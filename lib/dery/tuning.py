@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from lib.data import DataSet, Loader
 from lib.dery.network import ReassembledNetwork, build
 from lib.dery.recipe import Recipe
+from lib.errors import BrickyardError
 from lib.params.training import Training
 from lib.training import accuracy, fit
 from lib.zoo import Input
@@ -71,8 +72,14 @@ def tune(
     """Trains `network` in place by one protocol after another; under `frozen` only stitches and head learn.
 
     scratch: where a killed run leaves its state and goes on; teacher: a trained network of the task, for distillation.
-    Its recipe then names the protocols.
+    Its recipe then names the protocols. Raises BrickyardError, before anything is trained, where a teacher is missing.
     """
+    for protocol, settings in protocols.items():
+        if settings.distillation > 0 and settings.epochs > 0 and teacher is None:
+            raise BrickyardError(
+                f"finetune.{protocol}.distillation = {settings.distillation:g}: there is no teacher, since no zoo "
+                "network is within the budget; set it to 0"
+            )
     transform = network.recipe.input.transform()
 
     def loader(index: np.ndarray, batch_size: int = 256) -> Loader:
