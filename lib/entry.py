@@ -54,7 +54,7 @@ def make(
         input=expected,
         classes=tuple(images.images.classes[c] for c in classes) if classes else zoo.own_classes(network, expected),
         nodes=tuple(entry.nodes),
-        weights=entry.weights,
+        weights=zoo.origin(entry, network),
         licence=entry.licence,
         cost=cost.count(network, expected.shape),
         accuracy=scores,

@@ -33,7 +33,10 @@ def open_network(folder: Path) -> tuple[nn.Module, Input, tuple[str, ...]]:
     kind = artifacts.read_json(folder / "recipe.json").get("kind")
     if kind not in kinds:
         raise BrickyardError(f"{folder}/recipe.json: kind {kind!r}; expected {', '.join(kinds)}")
-    model, recipe = network.load(folder) if kind == "reassembled" else saved.load(folder, kinds[kind])
+    if kind == "reassembled":
+        reassembled = network.load(folder)
+        return reassembled, reassembled.recipe.input, reassembled.recipe.classes
+    model, recipe = saved.load(folder, kinds[kind])
     return model, recipe.input, recipe.classes
 
 

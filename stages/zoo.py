@@ -21,7 +21,7 @@ def main(dataset: Path, model: str, out: Path, metrics: Path, curve: Path) -> No
     )
     zoo.save(out, network, card)
     artifacts.write_json(metrics, {"params": card.cost.params, "macs": card.cost.macs, "accuracy": card.accuracy})
-    artifacts.write_json(curve, rows)
+    artifacts.write_json(curve, [{"network": model, **row} for row in rows])
 
 
 if __name__ == "__main__":

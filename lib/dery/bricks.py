@@ -11,6 +11,7 @@ from lib import zoo
 from lib.chain import Chain
 from lib.data import DataSet, Loader, stratified_sample
 from lib.dery.assembly.problem import Path
+from lib.dery.heads import Method
 from lib.params.assembly import Assembly
 from lib.zoo import Card
 
@@ -44,7 +45,8 @@ class Bricks:
     """The networks and the images.
 
     cuts[m]: K+1 positions; fit[m]: the same unlabelled train images in the same order under network m's own
-    transform; labelled[m]: train images for closed-form heads, likewise; classes: those of the task.
+    transform; labelled[m]: train images for closed-form heads, likewise; classes: those of the task; head,
+    head_shrinkage: method of those heads and its strength.
     """
 
     cards: tuple[Card, ...]
@@ -54,6 +56,8 @@ class Bricks:
     labelled: tuple[Loader, ...]
     classes: tuple[str, ...]
     ridge: float
+    head: Method = "lda"
+    head_shrinkage: float = 1e-3
 
     @property
     def sets(self) -> int:
@@ -94,4 +98,6 @@ def open_bricks(
         labelled=tuple(labelled[card.input] for card in cards.values()),
         classes=data.images.classes,
         ridge=params.ridge,
+        head=params.head,
+        head_shrinkage=params.head_shrinkage,
     )

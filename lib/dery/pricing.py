@@ -12,7 +12,8 @@ from lib import cost, latency
 from lib.cost import Cost
 from lib.dery.assembly.problem import AssemblyProblem, Kind, Table
 from lib.dery.bricks import Bricks
-from lib.dery.stitching import LinearHead, Stitch
+from lib.dery.heads import LinearHead
+from lib.dery.stitching import Stitch
 from lib.errors import BrickyardError
 from lib.latency import Latencies
 from lib.layout import Layout

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib import artifacts, cost
+from lib import cost
 from lib.dery import network, pricing
 from lib.dery.assembly.problem import AssemblyProblem
 from lib.dery.bricks import Bricks
 from lib.dery.reassembly import reassemble
 from lib.dery.tuning import untrained
-from lib.errors import BrickyardError
 from lib.params.assembly import Assembly
 from tests import pico
 
@@ -33,8 +32,8 @@ def test_predicted_cost_is_the_saved_networks_own(
     states = [deepcopy(chain[0 : len(chain)].state_dict()) for chain in bricks.chains]
     made, recipe = reassemble(bricks, path)
     saved = network.save(tmp_path, made, recipe)
-    again, loaded = network.load(tmp_path)
-    assert loaded == saved
+    again = network.load(tmp_path)
+    assert again.recipe == saved
     counted = cost.count(again, pico.IMAGE)
     assert counted == saved.cost
     assert {kind: getattr(counted, kind) for kind in ("params", "macs", "memory")} == task.price(path)
@@ -75,17 +74,8 @@ def test_frozen_tuning_moves_stitches_and_head_alone(bricks: Bricks) -> None:
     made, _ = reassemble(bricks, (0, 2, 1))
     new = {id(p) for p in made.new_parameters()}
     named = {name for name, p in made.named_parameters() if id(p) in new}
-    assert all(name.startswith(("parts.1.", "parts.3.", "head.")) for name in named)
+    assert all(name.startswith(("stitch_1.", "stitch_2.", "head.")) for name in named)
     assert any(name.startswith("head.") for name in named)
-
-
-def test_edited_weights_are_refused(bricks: Bricks, tmp_path: Path) -> None:
-    made, recipe = reassemble(bricks, (0, 0, 2))
-    network.save(tmp_path, made, recipe)
-    state = {name: tensor + 1 for name, tensor in made.state_dict().items()}
-    artifacts.write_tensors(tmp_path / "model.safetensors", state)
-    with pytest.raises(BrickyardError, match="is not the file that recipe"):
-        network.load(tmp_path)
 
 
 def test_the_control_from_scratch_depends_on_the_seed_alone(bricks: Bricks) -> None:
