@@ -39,8 +39,11 @@ def fit(
     parameters: those that learn, all by default; modules that hold others too stay in eval mode (frozen BatchNorm, no
     dropout). validate: accuracy of a network in percent, measured after each epoch. teacher: answers the same batches,
     for distillation. scratch: a folder for the state after each epoch; a run that was killed goes on from there to the
-    same result. Raises BrickyardError at the first loss that is not finite, and for distillation without a teacher.
+    same result. Raises BrickyardError at the first loss that is not finite, without epochs, and for distillation
+    without a teacher.
     """
+    if settings.epochs == 0:
+        raise BrickyardError(f"{what}: epochs = 0; at least 1 to train it here")
     if settings.distillation > 0 and teacher is None:
         raise BrickyardError(f"{what}: distillation = {settings.distillation:g}, but there is no teacher; set it to 0")
     learning = list(model.parameters() if parameters is None else parameters)

@@ -9,31 +9,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-from PIL import Image
 from torch import nn
 
-from lib import artifacts, zoo
+from lib import artifacts, pictures, zoo
 from lib.dery import network
 from lib.errors import BrickyardError
 from lib.mda import components, lego, saved
 from lib.zoo import Input
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
-
 
 def main(trained: Path, folder: Path) -> None:
     """Prints the most probable class of every image below `folder`."""
-    model, expected, classes = open_network(trained)
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-    if not files:
-        raise BrickyardError(f"{folder}: no images ({', '.join(sorted(SUFFIXES))})")
-    transform = expected.transform()
-    for file in files:
-        with torch.no_grad():
-            scores = torch.softmax(model(transform(_picture(file))[None])[0], 0)
-        best = int(scores.argmax())
-        print(f"{file}\t{classes[best]}\t{100 * float(scores[best]):.1f}")
+    for file, name, percent in pictures.classified(folder, *open_network(trained)):
+        print(f"{file}\t{name}\t{percent:.1f}")
 
 
 def open_network(folder: Path) -> tuple[nn.Module, Input, tuple[str, ...]]:
@@ -45,16 +33,11 @@ def open_network(folder: Path) -> tuple[nn.Module, Input, tuple[str, ...]]:
     kind = artifacts.read_json(folder / "recipe.json").get("kind")
     if kind not in kinds:
         raise BrickyardError(f"{folder}/recipe.json: kind {kind!r}; expected {', '.join(kinds)}")
-    model, recipe = network.load(folder) if kind == "reassembled" else saved.load(folder, kinds[kind])
+    if kind == "reassembled":
+        reassembled = network.load(folder)
+        return reassembled, reassembled.recipe.input, reassembled.recipe.classes
+    model, recipe = saved.load(folder, kinds[kind])
     return model, recipe.input, recipe.classes
-
-
-def _picture(file: Path) -> Image.Image:
-    try:
-        with Image.open(file) as opened:
-            return opened.convert("RGB")
-    except OSError as error:
-        raise BrickyardError(f"{file} is not a readable image: {error}") from None
 
 
 if __name__ == "__main__":

@@ -163,3 +163,8 @@ def test_distillation_follows_the_teacher_instead_of_the_labels(bright_or_dark: 
     assert accuracy(student, bright_or_dark) < 5
     with pytest.raises(BrickyardError, match=r"distillation = 0\.95, but there is no teacher; set it to 0"):
         fit(student, bright_or_dark, settings, 0)
+
+
+def test_no_epochs_are_no_training(bright_or_dark: Loader) -> None:
+    with pytest.raises(BrickyardError, match=r"net: epochs = 0; at least 1 to train it here"):
+        fit(pico.plain(2), bright_or_dark, SETTINGS.model_copy(update={"epochs": 0}), 0, what="net")
