@@ -24,7 +24,7 @@ from lib.progress import track
 def problem(bricks: Bricks, params: Assembly, latencies: FilePath) -> AssemblyProblem:
     """All data of the choice (DeRy, Eq. 8-11) but the scores, which are zero. Stitches and heads count in all costs;
     latency is one of them where it has been measured: it adds up approximately. Memory is never less than that of the
-    finished network.
+    finished network. Where the fit will choose the form of a stitch, the dearer one counts.
 
     Raises BrickyardError when no choice of sources can be right, or a limit on latency finds nothing measured.
     """
@@ -95,8 +95,12 @@ def _costs(bricks: Bricks, latencies: Latencies | None) -> dict[Kind, Table]:
             measured = latencies.of(chain)
             times.append([measured.block(cuts[k], cuts[k + 1]) for k in sets])
             times[-1][-1] += measured.head
+
+    def stitch_cost(source: Layout, target: Layout) -> Cost:
+        return _stitch_cost(source, target, max(bricks.patches(source, target)))
+
     between = [
-        [[Cost() if m == n else _stitch_cost(layouts[m][k], layouts[n][k]) for n in networks] for m in networks]
+        [[Cost() if m == n else stitch_cost(layouts[m][k], layouts[n][k]) for n in networks] for m in networks]
         for k in sets[:-1]
     ]
     whole = [[*own[:-1], own[-1] + head] for own, head in zip(blocks, heads, strict=True)]
@@ -168,8 +172,8 @@ def _index(names: Sequence[str], name: str, key: str) -> int:
 
 
 @cache
-def _stitch_cost(source: Layout, target: Layout) -> Cost:
-    return cost.count(Stitch(source, target), source.shape)
+def _stitch_cost(source: Layout, target: Layout, patch: int) -> Cost:
+    return cost.count(Stitch(source, target, patch), source.shape)
 
 
 @cache

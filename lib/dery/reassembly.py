@@ -13,7 +13,8 @@ from lib.dery.bricks import Bricks
 from lib.dery.heads import fit_head
 from lib.dery.network import ReassembledNetwork
 from lib.dery.recipe import NewHead, Recipe, Source
-from lib.dery.stitching import StitchEquations
+from lib.dery.stitching import StitchEquations, identity, random
+from lib.refit import refit
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,27 @@ def extend(bricks: Bricks, prefix: Prefix, m: int, start: int, stop: int) -> Pre
     chain, images = bricks.chains[m], bricks.fit[prefix.first]
     source, target = bricks.chains[prefix.last].layout(prefix.stop), chain.layout(start)
     block, own = deepcopy(chain[start:stop]), chain[0:start]
-    equations = StitchEquations(source, target)
+    settings = bricks.stitching
+    forms = [StitchEquations(source, target, patch) for patch in bricks.patches(source, target)]
     for (x, _), (y, _) in zip(images, bricks.fit[m], strict=True):
-        equations.add(prefix(x), own(y))
-    stitch = equations.solve(bricks.ridge, match_variance=not recalibrate.has_batchnorm(block)).eval()
-    recalibrate.batchnorm(block, (stitch(prefix(x)) for x, _ in images))
-    described = {"kind": "stitch", "source": source.to_dict(), "target": target.to_dict()}
-    described["r2"] = equations.r2(bricks.ridge)
+        leaving, entering = prefix(x), own(y)
+        for form in forms:
+            form.add(leaving, entering)
+    equations = max(forms, key=lambda form: form.held_out_r2(bricks.ridge)) if len(forms) > 1 else forms[0]
+    if settings.init == "least_squares":
+        stitch = equations.fitted(bricks.ridge)
+    elif settings.init == "random":
+        stitch = random(source, target, equations.patch, bricks.seed + len(prefix.parts))
+    else:
+        stitch = identity(source, target, equations.patch)
+    if settings.recalibrate != "none" and not recalibrate.has_batchnorm(block):
+        stitch = equations.matched(stitch)
+    if settings.recalibrate == "layers":
+        pairs = [(stitch(prefix(x)), own(y)) for (x, _), (y, _) in zip(images, bricks.fit[m], strict=True)]
+        refit(block, chain[start:stop], pairs, settings.pull)
+    elif settings.recalibrate != "none":
+        recalibrate.batchnorm(block, (stitch(prefix(x)) for x, _ in images))
+    described = {"kind": "stitch", **stitch.to_dict(), "r2": equations.r2(bricks.ridge)}
     return Prefix(
         (*prefix.parts, stitch, block),
         (*prefix.described, described, _block(bricks, m, start, stop)),
@@ -80,7 +95,11 @@ def finish(bricks: Bricks, prefix: Prefix) -> tuple[ReassembledNetwork, Recipe]:
     """The network with its head: that of the last source where it knows the task's classes, else in closed form."""
     last = prefix.last
     if bricks.keeps_head(last):
-        head: nn.Module = deepcopy(bricks.chains[last].head)
+        chain = bricks.chains[last]
+        head: nn.Module = deepcopy(chain.head)
+        if len(prefix.parts) > 1 and bricks.stitching.recalibrate in ("head", "layers"):
+            whole, both = chain[0 : len(chain)], zip(bricks.fit[prefix.first], bricks.fit[last], strict=True)
+            refit(head, chain.head, [(prefix(x), whole(y)) for (x, _), (y, _) in both], bricks.stitching.pull)
         head_recipe: str | NewHead = bricks.cards[last].name
     else:
         layout = bricks.chains[last].layout(len(bricks.chains[last]))
