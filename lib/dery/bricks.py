@@ -11,6 +11,7 @@ from lib import zoo
 from lib.chain import Chain
 from lib.data import DataSet, Loader, stratified_sample
 from lib.dery.assembly.problem import Path
+from lib.dery.heads import Method
 from lib.dery.stitching import takes_patches
 from lib.layout import Layout
 from lib.params.assembly import Assembly, Stitching
@@ -46,8 +47,9 @@ class Bricks:
     """The networks and the images.
 
     cuts[m]: K+1 positions; fit[m]: the same unlabelled train images in the same order under network m's own
-    transform; labelled[m]: train images for closed-form heads, likewise; classes: those of the task; stitching: how
-    `reassembly` joins blocks; seed: of random stitches.
+    transform; labelled[m]: train images for closed-form heads, likewise; classes: those of the task; head,
+    head_shrinkage: method of those heads and its strength; stitching: how `reassembly` joins blocks; seed: of random
+    stitches.
     """
 
     cards: tuple[Card, ...]
@@ -57,6 +59,8 @@ class Bricks:
     labelled: tuple[Loader, ...]
     classes: tuple[str, ...]
     ridge: float
+    head: Method = "lda"
+    head_shrinkage: float = 1e-3
     stitching: Stitching = field(default_factory=Stitching)
     seed: int = 0
 
@@ -110,4 +114,6 @@ def open_bricks(
         ridge=params.ridge,
         stitching=params.stitch,
         seed=seed,
+        head=params.head,
+        head_shrinkage=params.head_shrinkage,
     )

@@ -10,8 +10,10 @@ from torch import nn
 from lib import recalibrate
 from lib.dery.assembly.problem import Path
 from lib.dery.bricks import Bricks
-from lib.dery.network import ReassembledNetwork, Recipe, Source
-from lib.dery.stitching import StitchEquations, fit_head, identity, random
+from lib.dery.heads import fit_head
+from lib.dery.network import ReassembledNetwork
+from lib.dery.recipe import NewHead, Recipe, Source
+from lib.dery.stitching import StitchEquations, identity, random
 from lib.refit import refit
 
 
@@ -78,7 +80,7 @@ def extend(bricks: Bricks, prefix: Prefix, m: int, start: int, stop: int) -> Pre
         refit(block, chain[start:stop], pairs, settings.pull)
     elif settings.recalibrate != "none":
         recalibrate.batchnorm(block, (stitch(prefix(x)) for x, _ in images))
-    described = {"kind": "stitch", **stitch.to_dict()}
+    described = {"kind": "stitch", **stitch.to_dict(), "r2": equations.r2(bricks.ridge)}
     return Prefix(
         (*prefix.parts, stitch, block),
         (*prefix.described, described, _block(bricks, m, start, stop)),
@@ -96,19 +98,21 @@ def finish(bricks: Bricks, prefix: Prefix) -> tuple[ReassembledNetwork, Recipe]:
         chain = bricks.chains[last]
         head: nn.Module = deepcopy(chain.head)
         if len(prefix.parts) > 1 and bricks.stitching.recalibrate in ("head", "layers"):
-            whole, images = chain[0 : len(chain)], zip(bricks.fit[prefix.first], bricks.fit[last], strict=True)
-            refit(head, chain.head, [(prefix(x), whole(y)) for (x, _), (y, _) in images], bricks.stitching.pull)
-        head_recipe: str | dict[str, Any] = bricks.cards[last].name
+            whole, both = chain[0 : len(chain)], zip(bricks.fit[prefix.first], bricks.fit[last], strict=True)
+            refit(head, chain.head, [(prefix(x), whole(y)) for (x, _), (y, _) in both], bricks.stitching.pull)
+        head_recipe: str | NewHead = bricks.cards[last].name
     else:
         layout = bricks.chains[last].layout(len(bricks.chains[last]))
-        labelled = ((prefix(x), y) for x, y in bricks.labelled[prefix.first])
-        head = fit_head(layout, labelled, len(bricks.classes), bricks.ridge)
-        head_recipe = layout.to_dict()
+        images = bricks.labelled[prefix.first]
+        labelled = ((prefix(x), y) for x, y in images)
+        head = fit_head(layout, labelled, len(bricks.classes), bricks.head, bricks.head_shrinkage)
+        head_recipe = NewHead(layout, bricks.head, bricks.head_shrinkage, len(images.index), images.images.checksum)
     names = {part["source"] for part in prefix.described if part["kind"] == "block"}
     sources = {card.name: Source.of(card) for card in bricks.cards if card.name in names}
     recipe = Recipe(sources, prefix.described, head_recipe, bricks.cards[prefix.first].input, bricks.classes)
-    return ReassembledNetwork(list(prefix.parts), head).eval(), recipe
+    return ReassembledNetwork(prefix.parts, head, recipe).eval(), recipe
 
 
 def _block(bricks: Bricks, m: int, start: int, stop: int) -> dict[str, Any]:
-    return {"kind": "block", "source": bricks.cards[m].name, "start": start, "stop": stop}
+    nodes = [node.name for node in bricks.chains[m].nodes[start:stop]]
+    return {"kind": "block", "source": bricks.cards[m].name, "start": start, "stop": stop, "nodes": nodes}

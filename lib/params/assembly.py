@@ -47,6 +47,8 @@ class Assembly(Section):
     rank_images: Count
     ridge: float = Field(gt=0)
     stitch: Stitching = Stitching()
+    head: Literal["ridge", "lda"] = "lda"
+    head_shrinkage: float = Field(default=1e-3, gt=0, le=1)
     random_assemblies: Count
     random_search: Count = 16
     batch_size: Count

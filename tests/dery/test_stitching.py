@@ -1,11 +1,11 @@
-"""Stitches and heads: every pair of layouts, and fits that are what they claim."""
+"""Stitches: every pair of layouts, and fits that are what they claim."""
 
 from itertools import product
 
 import pytest
 import torch
 
-from lib.dery.stitching import LinearHead, Stitch, StitchEquations, fit_head, identity, random, takes_patches
+from lib.dery.stitching import Stitch, StitchEquations, identity, random, takes_patches
 from lib.layout import Layout
 
 LAYOUTS = [Layout("nchw", 5, 4, 4), Layout("nhwc", 3, 2, 2), Layout("tokens", 6, 4, 4, 1), Layout("tokens", 4, 8, 8)]
@@ -110,25 +110,3 @@ def test_matched_variance_is_that_of_the_target() -> None:
     shrunken, matched = (stitch(x).var((0, 2, 3)) for stitch in (fitted, equations.matched(fitted)))
     torch.testing.assert_close(matched, y.var((0, 2, 3)), rtol=0.01, atol=0.01)
     assert (shrunken < 0.5 * matched).all()
-
-
-def _clusters(noise: float) -> tuple[Layout, torch.Tensor, torch.Tensor]:
-    y = torch.arange(300) % 3
-    x = torch.randn(3, 6)[y][:, :, None, None] + noise * torch.randn(300, 6, 2, 2)
-    return Layout("nchw", 6, 2, 2), x, y
-
-
-def test_a_head_separates_what_is_separable() -> None:
-    layout, x, y = _clusters(0.1)
-    head = fit_head(layout, [(x[:100], y[:100]), (x[100:], y[100:])], 3, 1e-4)
-    assert isinstance(head, LinearHead)
-    assert (head(x).argmax(1) == y).all()
-
-
-@torch.no_grad()
-def test_the_scale_of_a_head_has_the_least_cross_entropy() -> None:
-    layout, x, y = _clusters(3.0)
-    logits = fit_head(layout, [(x, y)], 3, 1e-4)(x)
-    low, least, high = (float(torch.nn.functional.cross_entropy(s * logits, y)) for s in (0.95, 1.0, 1.05))
-    assert least < low
-    assert least < high
