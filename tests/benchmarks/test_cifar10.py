@@ -73,7 +73,11 @@ def test_a_tree_answers_as_its_networks_do_one_by_one(bricks: Bricks, images: Da
         assert content(alone, recipe) == content(*networks[path])
         x, y = judge.loader(recipe.input).all()
         with torch.no_grad():
-            assert (found[path] == (alone(x).argmax(1) == y).numpy()).all(), path
+            logits = alone(x)
+        first, second = logits.topk(2).values.unbind(1)
+        clear = (first - second > 1e-5 * logits.abs().max()).numpy()  # folding BatchNorm moves the last bits
+        assert clear.mean() > 0.8
+        assert (found[path] == (logits.argmax(1) == y).numpy())[clear].all(), path
     assert {path: own.tolist() for path, own in judge(bricks, networks).items()} == {
         path: own.tolist() for path, own in found.items()
     }

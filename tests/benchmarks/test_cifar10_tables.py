@@ -82,10 +82,10 @@ def test_every_table_is_made_and_the_page_written(study: Study, tune: bool):
 
 def test_tuning_is_kept_and_leaves_the_network_as_it_was(study: Study, monkeypatch: pytest.MonkeyPatch):
     networks = study.networks("recalibrated", study.hybrids[:2])
-    before = {path: own[0].state_dict()["parts.1.channels.weight"].clone() for path, own in networks.items()}
+    before = {path: own[0].state_dict()["stitch_1.channels.weight"].clone() for path, own in networks.items()}
     first = tuning.tuned(study, networks, ["frozen"])
     monkeypatch.setattr(tuning.training, "fit", None)
     again = tuning.tuned(study, networks, ["frozen"])
     for path, (network, _) in networks.items():
         assert (first[path] == again[path]).all()
-        assert torch.equal(network.state_dict()["parts.1.channels.weight"], before[path])
+        assert torch.equal(network.state_dict()["stitch_1.channels.weight"], before[path])
