@@ -222,6 +222,7 @@ TREATMENTS = {
     "statistics + variance": Treatment(matched, statistics, nothing),
     "head": Treatment(least_squares, statistics, layers),
     "layers": Treatment(least_squares, layers, layers),
+    "head + random stitch": Treatment(drawn, statistics, layers),
     "head + patch": Treatment(patched, statistics, layers),
     "head + variance": Treatment(matched, statistics, layers),
     "head + ridge x 100": Treatment(smoother, statistics, layers),

@@ -1,5 +1,6 @@
 """Putting a candidate together without training: stitches fitted in forward order, BatchNorm recalibrated, a head."""
 
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from lib.dery.bricks import Bricks
 from lib.dery.heads import fit_head
 from lib.dery.network import ReassembledNetwork
 from lib.dery.recipe import NewHead, Recipe, Source
-from lib.dery.stitching import StitchEquations, identity, random
+from lib.dery.stitching import Stitch, StitchEquations, identity, random
 from lib.refit import refit
 
 
@@ -37,8 +38,8 @@ class Prefix:
 
 
 def reassemble(bricks: Bricks, path: Path) -> tuple[ReassembledNetwork, Recipe]:
-    """Builds a candidate. Each stitch is fitted to the activations that really reach it, then the block behind it has
-    its BatchNorm recalibrated; where it has none, the stitch matches the variances of its target instead.
+    """Builds a candidate. Each stitch is fitted to the activations that really reach it; then the block behind it and
+    the head are treated as `bricks.stitching` says. No labels are used, but for a new head.
 
     Differs from the paper: closed-form stitches instead of random ones, so that the network works untrained.
     """
@@ -57,29 +58,17 @@ def begin(bricks: Bricks, m: int, start: int, stop: int) -> Prefix:
 @torch.no_grad()
 def extend(bricks: Bricks, prefix: Prefix, m: int, start: int, stop: int) -> Prefix:
     """One stitch and one run of blocks more."""
-    chain, images = bricks.chains[m], bricks.fit[prefix.first]
-    source, target = bricks.chains[prefix.last].layout(prefix.stop), chain.layout(start)
+    chain, how = bricks.chains[m], bricks.stitching.recalibrate
     block, own = deepcopy(chain[start:stop]), chain[0:start]
-    settings = bricks.stitching
-    forms = [StitchEquations(source, target, patch) for patch in bricks.patches(source, target)]
-    for (x, _), (y, _) in zip(images, bricks.fit[m], strict=True):
-        leaving, entering = prefix(x), own(y)
-        for form in forms:
-            form.add(leaving, entering)
-    equations = max(forms, key=lambda form: form.held_out_r2(bricks.ridge)) if len(forms) > 1 else forms[0]
-    if settings.init == "least_squares":
-        stitch = equations.fitted(bricks.ridge)
-    elif settings.init == "random":
-        stitch = random(source, target, equations.patch, bricks.seed + len(prefix.parts))
-    else:
-        stitch = identity(source, target, equations.patch)
-    if settings.recalibrate != "none" and not recalibrate.has_batchnorm(block):
+    equations = _equations(bricks, prefix, m, start)
+    stitch = _stitch(bricks, equations, position=len(prefix.parts))
+    if how != "none" and not recalibrate.has_batchnorm(block):
         stitch = equations.matched(stitch)
-    if settings.recalibrate == "layers":
-        pairs = [(stitch(prefix(x)), own(y)) for (x, _), (y, _) in zip(images, bricks.fit[m], strict=True)]
-        refit(block, chain[start:stop], pairs, settings.pull)
-    elif settings.recalibrate != "none":
-        recalibrate.batchnorm(block, (stitch(prefix(x)) for x, _ in images))
+    if how == "layers":
+        pairs = [(stitch(x), y) for x, y in _pairs(bricks, prefix, m, own)]
+        refit(block, chain[start:stop], pairs, bricks.stitching.pull)
+    elif how != "none":
+        recalibrate.batchnorm(block, (stitch(prefix(x)) for x, _ in bricks.fit[prefix.first]))
     described = {"kind": "stitch", **stitch.to_dict(), "r2": equations.r2(bricks.ridge)}
     return Prefix(
         (*prefix.parts, stitch, block),
@@ -92,14 +81,16 @@ def extend(bricks: Bricks, prefix: Prefix, m: int, start: int, stop: int) -> Pre
 
 @torch.no_grad()
 def finish(bricks: Bricks, prefix: Prefix) -> tuple[ReassembledNetwork, Recipe]:
-    """The network with its head: that of the last source where it knows the task's classes, else in closed form."""
+    """The network with its head: that of the last source where it knows the task's classes, refitted to that source's
+    own logits behind stitches if `bricks.stitching` says so; else a new one in closed form.
+    """
     last = prefix.last
     if bricks.keeps_head(last):
         chain = bricks.chains[last]
         head: nn.Module = deepcopy(chain.head)
         if len(prefix.parts) > 1 and bricks.stitching.recalibrate in ("head", "layers"):
-            whole, both = chain[0 : len(chain)], zip(bricks.fit[prefix.first], bricks.fit[last], strict=True)
-            refit(head, chain.head, [(prefix(x), whole(y)) for (x, _), (y, _) in both], bricks.stitching.pull)
+            pairs = list(_pairs(bricks, prefix, last, chain[0 : len(chain)]))
+            refit(head, chain.head, pairs, bricks.stitching.pull)
         head_recipe: str | NewHead = bricks.cards[last].name
     else:
         layout = bricks.chains[last].layout(len(bricks.chains[last]))
@@ -111,6 +102,30 @@ def finish(bricks: Bricks, prefix: Prefix) -> tuple[ReassembledNetwork, Recipe]:
     sources = {card.name: Source.of(card) for card in bricks.cards if card.name in names}
     recipe = Recipe(sources, prefix.described, head_recipe, bricks.cards[prefix.first].input, bricks.classes)
     return ReassembledNetwork(prefix.parts, head, recipe).eval(), recipe
+
+
+def _pairs(bricks: Bricks, prefix: Prefix, m: int, own: nn.Module) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What leaves the prefix, and what leaves the front `own` of network m, for the same images, batch by batch."""
+    for (x, _), (y, _) in zip(bricks.fit[prefix.first], bricks.fit[m], strict=True):
+        yield prefix(x), own(y)
+
+
+def _equations(bricks: Bricks, prefix: Prefix, m: int, start: int) -> StitchEquations:
+    """Of a stitch from the prefix to what enters node start + 1 of network m, in the form that fits best."""
+    source, target = bricks.chains[prefix.last].layout(prefix.stop), bricks.chains[m].layout(start)
+    forms = [StitchEquations(source, target, patch) for patch in bricks.patches(source, target)]
+    for x, y in _pairs(bricks, prefix, m, bricks.chains[m][0:start]):
+        for form in forms:
+            form.add(x, y)
+    return max(forms, key=lambda form: form.held_out_r2(bricks.ridge)) if len(forms) > 1 else forms[0]
+
+
+def _stitch(bricks: Bricks, equations: StitchEquations, position: int) -> Stitch:
+    if bricks.stitching.init == "least_squares":
+        return equations.fitted(bricks.ridge)
+    if bricks.stitching.init == "identity":
+        return identity(equations.source, equations.target, equations.patch)
+    return random(equations.source, equations.target, equations.patch, bricks.seed + position)
 
 
 def _block(bricks: Bricks, m: int, start: int, stop: int) -> dict[str, Any]:

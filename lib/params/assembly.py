@@ -21,7 +21,12 @@ class Budget(Section):
 
 
 class Stitching(Section):
-    """How stitches come about, and what is done to the blocks behind them."""
+    """How stitches come about, and what is done behind them, without labels.
+
+    recalibrate: statistics: BatchNorm's; in front of a block without any, mean and variance of the stitch; head: also
+    the last source's head, if it is kept, is refitted to that source's own logits; layers: also all layers of the
+    blocks, to their sources' own outputs, each with weights pulled towards the given ones by `pull`.
+    """
 
     init: Literal["least_squares", "random", "identity"] = "least_squares"
     down: Literal["auto", "pool", "patch"] = "auto"
