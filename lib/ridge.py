@@ -26,20 +26,22 @@ class NormalEquations:
         self._x += x.double().sum(0)
         self._y += y.double().sum(0)
 
-    def solve(self, ridge: float, match_variance: bool = False) -> "Fit":
+    def solve(self, ridge: float, match_variance: bool = False, intercept: bool = True) -> "Fit":
         """The least-squares fit with a penalty on W of `ridge` times the mean diagonal of the centred X'X; b is free.
 
         `match_variance` scales each output so that its fitted variance is that of Y (least squares shrinks it).
+        Without an `intercept` b is zero and nothing is centred.
         """
         mean_x, mean_y = self._x / self.count, self._y / self.count
-        xx, xy, tss = self._centred()
+        xx, xy, tss = self._centred() if intercept else (self._xx, self._xy, self._yy)
         weight = torch.linalg.solve(xx + _penalty(xx, ridge), xy)
         fitted = (weight * (xx @ weight)).sum(0)
         rss = (tss - 2 * (weight * xy).sum(0) + fitted).sum()
         r2 = 1 - float(rss / tss.sum()) if tss.sum() > 0 else 1.0
         if match_variance:
             weight = weight * torch.where(fitted > 0, (tss / fitted).sqrt(), 1.0)
-        return Fit(weight.float(), (mean_y - mean_x @ weight).float(), r2)
+        bias = mean_y - mean_x @ weight if intercept else torch.zeros_like(mean_y)
+        return Fit(weight.float(), bias.float(), r2)
 
     def r2(self, ridge: float, sizes: Sequence[int]) -> list[float]:
         """R^2 of several regressions on the same X, whose outputs stand side by side in Y: `sizes` columns each.
