@@ -4,7 +4,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from lib import graph
-from lib.coupling import Coupling, couple
+from lib.channels import Coupling
+from lib.coupling import couple
 from lib.errors import BrickyardError
 from tests import pico
 from tests.mda import networks

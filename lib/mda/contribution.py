@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lib.coupling import Layer
+from lib.channels import Layer
 from lib.data import Batch
 from lib.errors import BrickyardError
 

@@ -9,8 +9,9 @@ import torch
 from torch import fx, nn
 
 from lib import graph
+from lib.channels import Coupling, Layer
 from lib.cost import Cost
-from lib.coupling import Coupling, Layer, couple
+from lib.coupling import couple
 from lib.errors import BrickyardError
 
 Kept = Mapping[str, Sequence[int]]

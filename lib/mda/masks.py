@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from lib.coupling import Coupling
+from lib.channels import Coupling
 from lib.errors import BrickyardError
 from lib.params.contributions import Threshold
 

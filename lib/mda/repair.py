@@ -6,7 +6,7 @@ so that from what the component now gives it, it makes what the source makes bef
 
 import copy
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,22 +14,29 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from lib import graph
+from lib.channels import Layer
 from lib.channelwise import Operation
-from lib.coupling import Layer, couple
+from lib.coupling import couple
 from lib.errors import BrickyardError
 from lib.graph import Trace
 from lib.mda.contribution import norm_scale
 from lib.mda.cutting import Kept, channels
-from lib.ridge import NormalEquations
+from lib.mda.refit import Goal, refit
 
 Method = Literal["ridge", "bn", "none"]
-_ROWS = 2**17  # most rows of a regression, images times positions
-_CHUNK = 2**24  # most elements of the rows that are unfolded at once
+_FAINT = 1e-3  # a BatchNorm's scale below which it is not divided by
 _ADDING = (operator.add, operator.iadd, torch.add)
+_RECTIFYING = (F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
 
 
 def repair(
-    source: nn.Module, component: nn.Module, kept: Kept, images: torch.Tensor, method: Method, ridge: float = 1e-2
+    source: nn.Module,
+    component: nn.Module,
+    kept: Kept,
+    images: torch.Tensor,
+    method: Method,
+    ridge: float = 1e-2,
+    steps: int = 4,
 ) -> nn.Module:
     """A copy of `component`, which was cut from `source` with the output channels `kept`, that follows it more closely.
 
@@ -37,15 +44,16 @@ def repair(
     ||X W + b - Y||^2 + lambda ||W - W0||^2: X the patches of what the repaired component gives it, W0 the weights that
     were cut out, Y what the source makes before its BatchNorm, b free where there is a bias or a BatchNorm to take it,
     lambda = `ridge` times the mean diagonal of X'X. Where a layer's output is added to another that is already there,
-    Y absorbs how far that one is off. BatchNorms that follow no such layer are matched: the mean and the standard
-    deviation of each channel before them are mapped onto those in the source. bn does only that, to all of them. none
-    changes nothing.
+    Y absorbs how far that one is off. Where a ReLU follows, `steps` more regressions spend nothing on how far values
+    lie below zero (see `lib.mda.refit.refit`). BatchNorms that follow no such layer are matched: the mean and the
+    standard deviation of each channel before them are mapped onto those in the source. bn does only that, to all of
+    them. none changes nothing.
 
     Raises BrickyardError where the component was not cut from such a source.
     """
     component = copy.deepcopy(component).eval()
     if method != "none":
-        _Repair(source.eval(), component, kept, images).run(method, ridge)
+        _Repair(source.eval(), component, kept, images).run(method, ridge, steps)
     return component
 
 
@@ -79,7 +87,7 @@ class _Repair:
         same = len(before.graph.nodes) == len(after.graph.nodes)
         if not same or any(a.op != b.op for a, b in self.pairs):
             raise BrickyardError("the component and its source are not of one architecture; dvc repro components")
-        self.coupling = couple(before, "the source")
+        self.found, self.coupling = before, couple(before, "the source")
         self.chosen = channels(self.coupling, kept)
         self.layers = {layer.name: layer for layer in self.coupling.layers}
         self.before, self.after = _Run(before, images), _Run(after, images)
@@ -87,7 +95,7 @@ class _Repair:
         self.other = dict(self.pairs)
 
     @torch.no_grad()
-    def run(self, method: Method, ridge: float) -> None:
+    def run(self, method: Method, ridge: float, steps: int) -> None:
         """Changes the component."""
         fitted = {layer.norm for layer in self.coupling.layers} if method == "ridge" else set()
         last_use = {source: node for node, _ in self.pairs for source in node.all_input_nodes}
@@ -98,7 +106,7 @@ class _Repair:
             operation = Operation(node, self.modules)
             layer = self.layers.get(operation.name)
             if layer is not None and method == "ridge":
-                self.fit(node, layer, y, ridge)
+                self.fit(node, layer, y, ridge, steps)
             elif isinstance(operation.module, nn.BatchNorm1d | nn.BatchNorm2d) and operation.name not in fitted:
                 self.match(node, operation.name)
             self.after.step(twin)
@@ -109,43 +117,55 @@ class _Repair:
     def positions(self, row: Sequence[int]) -> list[int]:
         return [i for i, channel in enumerate(row) if channel in self.chosen]
 
-    def fit(self, node: fx.Node, layer: Layer, y: torch.Tensor, ridge: float) -> None:
+    def fit(self, node: fx.Node, layer: Layer, y: torch.Tensor, ridge: float, steps: int) -> None:
         """Refits one layer of the component; y: what it makes in the source."""
         module: Any = self.new[layer.name]
-        rows = self.positions(layer.outputs)
-        target = y[:, rows]
-        error = self.error_after(node, rows)
-        if error is not None:
-            target = target + error
         norm: Any = self.new[layer.norm] if layer.norm else None
         x = self.after.env[self.other[node.all_input_nodes[0]]]
-        free = module.bias is not None or norm is not None
-        weight, bias = _refit(x, target, module, ridge, free)
+        goal = self.goal(node, y[:, (rows := self.positions(layer.outputs))], rows)
+        weight, bias = refit(x, goal, module, ridge, module.bias is not None or norm is not None, steps)
         module.weight.copy_(weight)
         if module.bias is not None:
             module.bias.copy_(bias)
         elif norm is not None:
             norm.running_mean.sub_(bias)
 
-    def error_after(self, node: fx.Node, rows: list[int]) -> torch.Tensor | None:
-        """How far off, before the layer's BatchNorm, that is in the component to which the layer's output is added."""
-        scale = torch.ones(len(rows), device=self.before.env[node].device)
+    def goal(self, node: fx.Node, target: torch.Tensor, rows: list[int]) -> Goal:
+        """What a layer should make, from what it makes in the source: [n, outputs that are kept, ...].
+
+        What follows it, a BatchNorm, a tensor that is added and a ReLU, says how: z -> ReLU(scale z + shift + added).
+        """
+        scale, shift = (torch.full((len(rows),), value, device=target.device) for value in (1.0, 0.0))
+        added = None
         while len(node.users) == 1:
             user = next(iter(node.users))
-            module = self.modules.get(str(user.target)) if user.op == "call_module" else None
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and _is_affine(module):
-                scale = scale * norm_scale(module)[rows]
+            module: Any = self.modules.get(str(user.target)) if user.op == "call_module" else None
+            acts = list(module.children()) if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) else []
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and added is None:
+                by = norm_scale(module)[rows]
+                offset = 0.0 if module.bias is None else module.bias[rows]
+                scale, shift = scale * by, (shift - module.get_buffer("running_mean")[rows]) * by + offset
+            elif user.target in _ADDING and added is None and (other := self.ready(user, node)) is not None:
+                added = self.after.env[self.other[other]]
+                error = self.before.env[other][:, rows] - added
+                target = target + torch.where(_along(scale.abs() > _FAINT, error), error / _along(scale, error), 0.0)
+            elif isinstance(module, nn.ReLU) or (module is None and user.target in _RECTIFYING):
+                acts = [nn.ReLU()]
             elif not isinstance(module, nn.Identity | nn.Dropout | nn.Dropout2d):
                 break
+            acts = [act for act in acts if not isinstance(act, nn.Identity)]
+            if any(not isinstance(act, nn.ReLU) for act in acts):
+                break
+            if acts:
+                return _rectified(target, scale, shift, added)
             node = user
-        user = next(iter(node.users), None)
-        if user is None or len(node.users) != 1 or user.target not in _ADDING or len(user.all_input_nodes) != 2:
-            return None
-        other = next(source for source in user.all_input_nodes if source is not node)
-        if other not in self.before.env or self.before.env[other].ndim < 2:
-            return None
-        error = self.before.env[other][:, rows] - self.after.env[self.other[other]]
-        return torch.where(_along(scale.abs() > 1e-3, error), error / _along(scale, error), 0.0)
+        return Goal(target)
+
+    def ready(self, user: fx.Node, node: fx.Node) -> fx.Node | None:
+        """The other of two tensors that meet in `user`, if it is there."""
+        others = [source for source in user.all_input_nodes if source is not node]
+        there = len(others) == 1 and others[0] in self.before.env
+        return others[0] if there and self.found.tensor(others[0]).shape == self.found.tensor(node).shape else None
 
     def match(self, node: fx.Node, name: str) -> None:
         """Makes a BatchNorm give the mean and standard deviation of each channel that it gives in the source."""
@@ -162,8 +182,12 @@ class _Repair:
         norm.running_var.copy_(((old * ratio).square() - norm.eps).clamp_min(0))
 
 
-def _is_affine(norm: nn.Module) -> bool:
-    return all(isinstance(child, nn.Identity) for child in norm.children())
+def _rectified(target: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, added: torch.Tensor | None) -> Goal:
+    """The goal z = target where ReLU(scale z + shift + added) follows."""
+    level = _along(shift, target) + (0.0 if added is None else added)
+    clear = _along(scale.abs() > _FAINT, target)
+    floor = torch.where(clear, -level / _along(scale, target), -torch.inf).expand_as(target)
+    return Goal(target, floor, torch.where((scale < 0) & (scale.abs() > _FAINT), -1.0, 1.0))
 
 
 def _along(vector: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -174,60 +198,3 @@ def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of every channel of [n, C, ...]."""
     deviation, mean = torch.std_mean(x.double(), [0, *range(2, x.ndim)], correction=0)
     return mean.to(x.dtype), deviation.to(x.dtype)
-
-
-def _refit(
-    x: torch.Tensor, target: torch.Tensor, module: Any, ridge: float, free: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The weight of `module` and the bias [O], zeros unless `free`, that bring it from x to the target."""
-    groups = getattr(module, "groups", 1)
-    unfold = _patches(module, x)
-    start = module.weight.detach().flatten(1)
-    weights, biases = [], []
-    wide, deep = len(start) // groups, x.shape[1] // groups
-    for g in range(groups):
-        own = slice(g * wide, (g + 1) * wide)
-        initial = start[own].T
-        equations = NormalEquations(*initial.shape)
-        for some, goal in zip(*_chunks(x[:, g * deep : (g + 1) * deep], target[:, own], len(initial)), strict=True):
-            patches, goals = unfold(some), _rows(goal)
-            patches, goals = _thinned(patches, len(x)), _thinned(goals, len(x))
-            equations.add(patches.cpu(), (goals - patches @ initial).cpu())
-        fit = equations.solve(ridge, intercept=free)
-        weights.append((initial + fit.weight.to(initial.device)).T)
-        biases.append(fit.bias.to(initial.device))
-    return torch.cat(weights).view_as(module.weight), torch.cat(biases)
-
-
-def _chunks(x: torch.Tensor, target: torch.Tensor, features: int) -> tuple[Sequence[torch.Tensor], ...]:
-    positions = target[0, 0].numel()
-    step = max(1, _CHUNK // (features * positions))
-    return x.split(step), target.split(step)
-
-
-def _rows(y: torch.Tensor) -> torch.Tensor:
-    """[n, C, ...] -> [n, positions, C]"""
-    return y.flatten(2).transpose(1, 2) if y.ndim > 2 else y[:, None]
-
-
-def _thinned(rows: torch.Tensor, images: int) -> torch.Tensor:
-    """[n, positions, C] -> [rows, C]: the same positions, drawn at random, of each of so many images."""
-    positions = rows.shape[1]
-    count = max(1, min(positions, _ROWS // images))
-    if count < positions:
-        drawn = torch.randperm(positions, generator=torch.Generator().manual_seed(0))[:count].sort().values
-        rows = rows[:, drawn.to(rows.device)]
-    return rows.flatten(0, 1)
-
-
-def _patches(module: Any, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What brings an input of `module` to rows [n, positions, features], in the order of the weight's."""
-    if isinstance(module, nn.Linear):
-        return lambda some: some[:, None]
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-
-    def unfold(some: torch.Tensor) -> torch.Tensor:
-        padded = F.pad(some, module._reversed_padding_repeated_twice, mode=mode)
-        return F.unfold(padded, module.kernel_size, module.dilation, 0, module.stride).transpose(1, 2)
-
-    return unfold

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lib.coupling import Coupling, Layer
+from lib.channels import Coupling, Layer
 from lib.data import Batch
 from lib.mda.contribution import contributions
 from lib.mda.masks import Evidence, relative

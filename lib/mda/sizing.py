@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from lib import graph
+from lib.channels import Coupling
 from lib.cost import Cost
-from lib.coupling import Coupling, couple
+from lib.coupling import couple
 from lib.data import Batch
 from lib.errors import BrickyardError
 from lib.mda.cutting import Scales, indices

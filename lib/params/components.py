@@ -33,10 +33,13 @@ class Size(Section):
 
 
 class Repair(Section):
-    """method: what is fitted; ridge: lambda, relative to the mean diagonal of X'X; images: of a task, unlabelled."""
+    """method: what is fitted; ridge: lambda, relative to the mean diagonal of X'X; steps: further regressions where a
+    ReLU follows; images: of a task, unlabelled.
+    """
 
     method: Literal["ridge", "bn", "none"] = "ridge"
     ridge: Annotated[float, Field(gt=0)] = 1e-2
+    steps: Annotated[int, Field(ge=0)] = 4
     images: Annotated[int, Field(ge=1, le=500)] = 500
 
 

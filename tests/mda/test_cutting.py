@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from lib import cost, graph
-from lib.coupling import Coupling, couple
+from lib.channels import Coupling
+from lib.coupling import couple
 from lib.errors import BrickyardError
 from lib.mda.cutting import Scales, channels, cut, indices
 from tests import pico

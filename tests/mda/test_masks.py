@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lib import graph
-from lib.coupling import Coupling, Layer, couple
+from lib.channels import Coupling, Layer
+from lib.coupling import couple
 from lib.errors import BrickyardError
 from lib.mda.masks import Evidence, masks, overall, relative, shares, table
 from lib.mda.scores import gather
