@@ -10,7 +10,7 @@ from torch import nn
 
 from lib.ridge import NormalEquations
 
-_ROWS = 2**17  # most rows of a regression, images times positions
+_ROWS = 2**16  # most rows of a regression, images times positions
 _CHUNK = 2**24  # most elements of the rows that are unfolded at once
 
 
