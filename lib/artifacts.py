@@ -49,7 +49,7 @@ def write_tensors(path: Path, tensors: Mapping[str, "torch.Tensor"]) -> str:
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+    plain = _apart({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())})
     checksum = tensor_checksum(plain)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(plain, partial, metadata={"sha256": checksum})
@@ -173,6 +173,17 @@ def tensor_checksum(tensors: Mapping[str, "torch.Tensor"]) -> str:
         digest.update(_title(name, tensor))
         digest.update(_bytes(tensor))
     return digest.hexdigest()
+
+
+def _apart(tensors: dict[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
+    """Copies of those that share their memory with one before: safetensors takes no shared weights."""
+    seen: set[int] = set()
+    found = {}
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if storage in seen else tensor
+        seen.add(storage)
+    return found
 
 
 def _title(name: str, tensor: "torch.Tensor") -> bytes:

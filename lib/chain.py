@@ -93,6 +93,17 @@ class Chain:
         memory = self._memory(self._traces[False], self._ends[start], self._ends[stop])
         return replace(total, memory=max(memory, default=0))
 
+    def alive(self, start: int, stop: int) -> int:
+        """Most bytes of activations alive at once for one image while nodes start + 1..stop run inside a longer part,
+        which frees what enters them as soon as it can; the memory of `cost` is that of a part of their own.
+        """
+        found = self._traces[False]
+        return max(found.memory[node] for node in graph.between(found, self._ends[start], self._ends[stop]))
+
+    def entering(self, boundary: int) -> int:
+        """Bytes of what enters node boundary + 1, for one image."""
+        return self._traces[False].tensor(self._ends[boundary])[0].nbytes
+
     @cached_property
     def _parts(self) -> list[Part]:
         return [self[i : i + 1] for i in range(len(self))]

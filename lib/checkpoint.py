@@ -40,10 +40,15 @@ def read(path: Path) -> dict[str, torch.Tensor]:
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    check_finite(tensors, path)
+    return tensors
+
+
+def check_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Raises BrickyardError naming the first tensor of the file `path` that holds NaN or infinite numbers."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise BrickyardError(f"{path}: {name} holds NaN or infinite numbers")
-    return tensors
 
 
 def classes(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> int | None:

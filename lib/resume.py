@@ -1,6 +1,7 @@
 """Training that goes on where it was killed: the state after each epoch, in a folder that lives until the end."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+DIGEST = hashlib.sha256().digest_size  # bytes
 
 
 @contextmanager
@@ -25,22 +28,26 @@ def key_of(parts: Mapping[str, Any]) -> str:
 
 
 def save(folder: Path, key: str, state: dict[str, Any]) -> None:
-    """Writes tensors, numbers and plain containers whole, in place of the state before."""
+    """Writes tensors, numbers and plain containers whole, behind their SHA-256, in place of the state before."""
     folder.mkdir(parents=True, exist_ok=True)
+    made = io.BytesIO()
+    torch.save(state, made)
     partial = folder / f".{key}.{os.getpid()}"
     try:
-        torch.save(state, partial)
+        partial.write_bytes(hashlib.sha256(made.getbuffer()).digest() + made.getbuffer())
         partial.replace(folder / f"{key}.pt")
     finally:
         partial.unlink(missing_ok=True)
 
 
 def load(folder: Path, key: str) -> dict[str, Any] | None:
-    """The last state of the run `key`; None where there is none that can be read (no code is run from it)."""
+    """The last state of the run `key`, on the CPU; None where there is none, or one that is damaged: it does not match
+    its SHA-256. No code is run from it. Errors of the machine (a file that may not be read, no memory) are raised.
+    """
     file = folder / f"{key}.pt"
     if not file.is_file():
         return None
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # a damaged state is worth as much as none
+    content = memoryview(file.read_bytes())
+    if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
         return None
+    return torch.load(io.BytesIO(content[DIGEST:]), map_location="cpu", weights_only=True)

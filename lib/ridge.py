@@ -1,7 +1,7 @@
 """Ridge regression in closed form, from sums that grow batch by batch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -34,22 +34,49 @@ class NormalEquations:
         for sums in (self._xy, self._yy, self._y):
             sums.zero_()
 
-    def solve(self, ridge: float, match_variance: bool = False, intercept: bool = True) -> "Fit":
-        """The least-squares fit with a penalty on W of `ridge` times the mean diagonal of the centred X'X; b is free.
+    def solve(self, ridge: float, towards: torch.Tensor | None = None, intercept: bool = True) -> "Fit":
+        """Least squares with a penalty on W of `ridge` times the mean diagonal of the centred X'X; b is free.
 
-        `match_variance` scales each output so that its fitted variance is that of Y (least squares shrinks it).
-        Without an `intercept` b is zero and nothing is centred.
+        The penalty is on the difference to the weights `towards` [p, q], where given. Without an `intercept` b is zero
+        and nothing is centred.
         """
         mean_x, mean_y = self._x / self.count, self._y / self.count
         xx, xy, tss = self._centred() if intercept else (self._xx, self._xy, self._yy)
-        weight = torch.linalg.solve(xx + _penalty(xx, ridge), xy)
+        given = torch.zeros_like(xy) if towards is None else towards.double()
+        weight = given + torch.linalg.solve(xx + _penalty(xx, ridge), xy - xx @ given)
         fitted = (weight * (xx @ weight)).sum(0)
         rss = (tss - 2 * (weight * xy).sum(0) + fitted).sum()
         r2 = 1 - float(rss / tss.sum()) if tss.sum() > 0 else 1.0
-        if match_variance:
-            weight = weight * torch.where(fitted > 0, (tss / fitted).sqrt(), 1.0)
         bias = mean_y - mean_x @ weight if intercept else torch.zeros_like(mean_y)
         return Fit(weight.float(), bias.float(), r2)
+
+    @torch.no_grad()
+    def match(self, weight: torch.Tensor) -> "Fit":
+        """W = `weight` [p, q] with each output scaled and moved so that its mean and variance are those of Y.
+
+        An output that is constant over X stays so. Least squares, above all, shrinks variances.
+        """
+        weight = weight.double()
+        xx, _, tss = self._centred()
+        fitted = (weight * (xx @ weight)).sum(0)
+        weight = weight * torch.where(fitted > 0, (tss / fitted).sqrt(), 1.0)
+        fit = Fit(weight.float(), ((self._y - self._x @ weight) / self.count).float(), 0.0)
+        return replace(fit, r2=self.explained(fit))
+
+    def explained(self, fit: "Fit") -> float:
+        """R^2 of a given fit on these rows, over all outputs; at most 1, negative where the mean of Y is better."""
+        weight, bias = fit.weight.double(), fit.bias.double()
+        xx, xy, tss = self._centred()
+        offset = (self._x @ weight - self._y) / self.count + bias
+        rss = tss - 2 * (weight * xy).sum(0) + (weight * (xx @ weight)).sum(0) + self.count * offset.square()
+        return 1 - float(rss.sum() / tss.sum()) if tss.sum() > 0 else 1.0
+
+    def __add__(self, other: "NormalEquations") -> "NormalEquations":
+        """Those of all rows of both."""
+        total = NormalEquations(len(self._x), len(self._y))
+        for name in ("count", "_xx", "_xy", "_yy", "_x", "_y"):
+            setattr(total, name, getattr(self, name) + getattr(other, name))
+        return total
 
     def r2(self, ridge: float, sizes: Sequence[int]) -> list[float]:
         """R^2 of several regressions on the same X, whose outputs stand side by side in Y: `sizes` columns each.
@@ -77,7 +104,7 @@ def _penalty(xx: torch.Tensor, ridge: float) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Fit:
-    """weight: W [p, q]; bias: b [q]; r2: 1 - sum RSS / sum TSS over all outputs, before any matching of variances."""
+    """weight: W [p, q]; bias: b [q]; r2: 1 - sum RSS / sum TSS over all outputs."""
 
     weight: torch.Tensor
     bias: torch.Tensor

@@ -39,8 +39,11 @@ def fit(
     parameters: those that learn, all by default; modules that hold others too stay in eval mode (frozen BatchNorm, no
     dropout). validate: accuracy of a network in percent, measured after each epoch. teacher: answers the same batches,
     for distillation. scratch: a folder for the state after each epoch; a run that was killed goes on from there to the
-    same result. Raises BrickyardError at the first loss that is not finite, and for distillation without a teacher.
+    same result. Raises BrickyardError at the first loss that is not finite, without epochs, and for distillation
+    without a teacher.
     """
+    if settings.epochs == 0:
+        raise BrickyardError(f"{what}: epochs = 0; at least 1 to train it here")
     if settings.distillation > 0 and teacher is None:
         raise BrickyardError(f"{what}: distillation = {settings.distillation:g}, but there is no teacher; set it to 0")
     learning = list(model.parameters() if parameters is None else parameters)
@@ -96,9 +99,7 @@ class _Run:
         )
         self.averaged = None
         if settings.ema is not None:
-            self.averaged = AveragedModel(
-                model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True
-            ).eval()
+            self.averaged = AveragedModel(model, multi_avg_fn=_moving(settings.ema), use_buffers=True).eval()
         self.curve: list[dict[str, float]] = []
 
     @property
@@ -214,6 +215,17 @@ def _factor(step: int, total: int, warmup: float) -> float:
     if step < warm:
         return (step + 1) / (warm + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1)))
+
+
+def _moving(decay: float) -> Callable[[Any, Any, Any], None]:
+    """An exponential moving average whose decay after n updates is (1 + n) / (10 + n) at most: it forgets the random
+    start even in a short run.
+    """
+
+    def update(averaged: Any, current: Any, count: Any) -> None:
+        get_ema_multi_avg_fn(min(decay, (1 + int(count)) / (10 + int(count))))(averaged, current, count)
+
+    return update
 
 
 def _train_mode(model: nn.Module, learning: set[int]) -> None:

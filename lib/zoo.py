@@ -20,6 +20,8 @@ from lib.params.zoo import ZooModel
 if TYPE_CHECKING:
     from lib.data import Transform
 
+ROOT = Path(__file__).parents[1]  # of the repository
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -89,7 +91,8 @@ class Input:
 @dataclass(frozen=True)
 class Card:
     """What is known of a zoo network; nodes: module paths that the user declared, none where they are to be found;
-    accuracy: validation and test, over its own classes, in percent or None.
+    weights: where they came from (`origin`); accuracy: validation and test, over its own classes, in percent or None;
+    checksum: of the weights.
     """
 
     name: str
@@ -101,6 +104,7 @@ class Card:
     licence: str
     cost: Cost
     accuracy: dict[str, float] | None
+    checksum: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -153,10 +157,24 @@ def own_classes(model: nn.Module, expected: Input) -> tuple[str, ...]:
         return tuple(str(i) for i in range(model(torch.zeros(1, *expected.shape)).shape[1]))
 
 
+def origin(entry: ZooModel, model: nn.Module) -> str:
+    """Where the weights of an entry's network came from: `train` (here), the tag of pretrained ones, or their file."""
+    if entry.weights == "pretrained" and entry.timm is not None:
+        config: Any = model.pretrained_cfg
+        return f"pretrained {config['architecture']}.{config['tag']}".rstrip(".")
+    if entry.weights == "pretrained":
+        from torchvision.models import get_model_weights
+
+        weights: Any = get_model_weights(str(entry.torchvision))
+        return f"pretrained {weights.DEFAULT}"
+    path = Path(entry.weights)
+    return path.name if path.is_absolute() else entry.weights
+
+
 def save(folder: Path, model: nn.Module, card: Card) -> None:
     """Writes model.safetensors and card.json."""
-    artifacts.write_tensors(folder / "model.safetensors", model.state_dict())
-    artifacts.write_json(folder / "card.json", card.to_dict())
+    checksum = artifacts.write_tensors(folder / "model.safetensors", model.state_dict())
+    artifacts.write_json(folder / "card.json", replace(card, checksum=checksum).to_dict())
 
 
 def load(folder: Path) -> tuple[nn.Module, Card]:
@@ -239,7 +257,7 @@ def _factory(reference: str) -> tuple[Any, str | None]:
     where, _, function = reference.rpartition(":")
     try:
         if where.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(where).stem, where)
+            spec = importlib.util.spec_from_file_location(Path(where).stem, _found(where))
             if spec is None or spec.loader is None:
                 raise BrickyardError(f"{where} is not a Python file")
             module = importlib.util.module_from_spec(spec)
@@ -247,7 +265,10 @@ def _factory(reference: str) -> tuple[Any, str | None]:
         else:
             module = importlib.import_module(where)
     except FileNotFoundError:
-        raise BrickyardError(f"factory {reference}: {where} not found") from None
+        looked = " or ".join(dict.fromkeys((str(Path.cwd()), str(ROOT))))
+        raise BrickyardError(
+            f"factory {reference}: {where} not found in {looked}; it holds the network's code"
+        ) from None
     except Exception as error:  # whatever the user's own file raises
         raise BrickyardError(f"factory {reference}: {where}: {type(error).__name__}: {error}") from error
     if not callable(getattr(module, function, None)):
@@ -255,6 +276,11 @@ def _factory(reference: str) -> tuple[Any, str | None]:
     file = getattr(module, "__file__", None)
     sha256 = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
     return getattr(module, function), sha256
+
+
+def _found(where: str) -> Path:
+    """`where` in the current folder, else in the repository."""
+    return Path(where) if Path(where).exists() else ROOT / where
 
 
 def _input(model: nn.Module, entry: ZooModel) -> Input:

@@ -1,7 +1,6 @@
 """Classifies a folder of images with any network that the pipeline made: python -m stages.predict NETWORK FOLDER.
 
-NETWORK is a folder that holds a network (artifacts/zoo/<model>, artifacts/finetune/r1, artifacts/lego/network, …).
-Prints one line an image: file, class, probability in percent.
+NETWORK is a folder (artifacts/zoo/<model>, artifacts/finetune/r1, …). A line an image: file, class, percent.
 """
 
 import argparse
@@ -9,60 +8,43 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-from PIL import Image
 from torch import nn
 
-from lib import artifacts, zoo
+from lib import artifacts, pictures, zoo
 from lib.dery import network
 from lib.errors import BrickyardError
 from lib.mda import components, lego, saved
 from lib.zoo import Input
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
-
 
 def main(trained: Path, folder: Path) -> None:
     """Prints the most probable class of every image below `folder`."""
-    model, expected, classes = open_network(trained)
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-    if not files:
-        raise BrickyardError(f"{folder}: no images ({', '.join(sorted(SUFFIXES))})")
-    transform = expected.transform()
-    for file in files:
-        with torch.no_grad():
-            scores = torch.softmax(model(transform(_picture(file))[None])[0], 0)
-        best = int(scores.argmax())
-        print(f"{file}\t{classes[best]}\t{100 * float(scores[best]):.1f}")
+    for file, name, percent in pictures.classified(folder, *open_network(trained)):
+        print(f"{file}\t{name}\t{percent:.1f}")
 
 
 def open_network(folder: Path) -> tuple[nn.Module, Input, tuple[str, ...]]:
     """Any network of the pipeline, what it expects and its class names."""
     if (folder / "card.json").is_file():
-        model, card = zoo.load(folder)
-        return model, card.input, card.classes
-    kinds: dict[str, Any] = {"reassembled": None, "component": components.Recipe, "lego": lego.Recipe}
+        source, card = zoo.load(folder)
+        return source, card.input, card.classes
     kind = artifacts.read_json(folder / "recipe.json").get("kind")
+    if kind == "reassembled":
+        made = network.load(folder)
+        return made, made.recipe.input, made.recipe.classes
+    kinds: dict[str, Any] = {"component": components.Recipe, "lego": lego.Recipe}
     if kind not in kinds:
-        raise BrickyardError(f"{folder}/recipe.json: kind {kind!r}; expected {', '.join(kinds)}")
-    model, recipe = network.load(folder) if kind == "reassembled" else saved.load(folder, kinds[kind])
+        raise BrickyardError(f"{folder}/recipe.json: kind {kind!r}; expected reassembled, {', '.join(kinds)}")
+    model, recipe = saved.load(folder, kinds[kind])
     return model, recipe.input, recipe.classes
-
-
-def _picture(file: Path) -> Image.Image:
-    try:
-        with Image.open(file) as opened:
-            return opened.convert("RGB")
-    except OSError as error:
-        raise BrickyardError(f"{file} is not a readable image: {error}") from None
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m stages.predict", description="Classifies a folder of images.")
     parser.add_argument("network", type=Path, help="a folder with a network: artifacts/finetune/r1, artifacts/zoo/…")
     parser.add_argument("folder", type=Path, help="a folder of images")
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     try:
-        main(arguments.network, arguments.folder)
+        main(given.network, given.folder)
     except BrickyardError as error:
         sys.exit(f"predict: {error}")

@@ -1,14 +1,11 @@
 """Stage `similarity`: how similar the outputs of all nodes of all networks are."""
 
 import os
-from itertools import combinations_with_replacement
 from pathlib import Path
-
-import pandas as pd
-import torch
 
 from lib import artifacts
 from lib.dery import activations as lib_activations
+from lib.dery.similarity import tables
 from lib.dery.similarity.layers import Network
 from lib.dery.similarity.matrix import TITLES, matrix
 from lib.dery.similarity.memo import Memo
@@ -31,24 +28,13 @@ def main(activations: Path, out: Path, metrics: Path) -> None:
     artifacts.keep_only(activations, names)
     found = lib_activations.load(activations, names)
     similar = matrix([Network.of(net) for net in found], params, _memory(), Memo(MEMO))
-    nodes = [
-        {"model": net.model, "node": node["name"], "params": node["params"], "macs": node["macs"]}
-        for net in found
-        for node in net.nodes
-    ]
+    nodes, title = tables.nodes(found), TITLES[params.index]
     artifacts.write_tensors(out / "similarity.safetensors", {"similarity": similar})
     artifacts.write_json(out / "nodes.json", nodes)
-    rows = [
-        (a["model"], a["node"], b["model"], b["node"], float(similar[i, j]))
-        for (i, a), (j, b) in combinations_with_replacement(enumerate(nodes), 2)
-    ]
-    columns = ["model_a", "node_a", "model_b", "node_b", params.index]
-    artifacts.write_csv(out / "similarity.csv", pd.DataFrame(rows, columns=columns))
-    models, title = [node["model"] for node in nodes], TITLES[params.index]
+    artifacts.write_csv(out / "similarity.csv", tables.long_form(similar, nodes, params.index))
+    models = [node["model"] for node in nodes]
     artifacts.write_text(out / "similarity.svg", figures.heat_map(similar.numpy(), models, title))
-    between = torch.tensor([[a != b for b in models] for a in models])
-    mean = float(similar[between].mean()) if between.any() else 1.0
-    artifacts.write_json(metrics, {"index": title, "nodes": len(nodes), "between_networks_mean": mean})
+    artifacts.write_json(metrics, {"index": title, "nodes": len(nodes), **tables.means(similar, nodes)})
 
 
 def _memory() -> int:

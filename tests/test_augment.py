@@ -10,7 +10,6 @@ from PIL import Image
 
 from lib.augment import Augment, seeded
 from lib.data import Loader
-from lib.errors import BrickyardError
 from lib.params.training import Augmentation
 from lib.sources import Images
 
@@ -109,8 +108,3 @@ def test_seeded_leaves_the_generators_as_they_were() -> None:
     assert (random.random(), np.random.rand()) == expected
     with seeded(3, 4):
         assert (random.random(), np.random.rand()) == inside
-
-
-def test_unknown_notation_is_named() -> None:
-    with pytest.raises(BrickyardError, match=r"augmentation\.randaugment = 'strong': timm does not know it"):
-        _augment(randaugment="strong")

@@ -7,7 +7,9 @@ import pytest
 
 from lib.errors import BrickyardError
 from lib.params.base import SECTIONS, read
+from lib.params.finetune import Finetune
 from lib.params.partition import Partition
+from lib.params.training import Training
 from lib.params.zoo import Zoo, ZooModel
 
 PARTITION = (
@@ -49,6 +51,41 @@ def test_a_missing_file_or_key_is_named(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("zoo: {models: {}}\n")
     with pytest.raises(BrickyardError, match=r"zoo\.models\.resnet is missing"):
         read("zoo.models.resnet", ZooModel, path=tmp_path / "params.yaml")
+
+
+TRAINING = "{epochs: 3, batch_size: 64, learning_rate: 1e-3, weight_decay: 0.05, warmup: 0.1, label_smoothing: 0.1"
+TRAINING_MISTAKES = [
+    ("epochs: 3", "epochs: -1", r"full\.epochs = -1: should be greater than or equal to 0"),
+    ("batch_size: 64", "batch_size: 1", r"full\.batch_size = 1: should be greater than or equal to 2"),
+    ("learning_rate: 1e-3", "learning_rate: 0", r"full\.learning_rate = 0: should be greater than 0"),
+    ("warmup: 0.1", "warmup: 1", r"full\.warmup = 1: should be less than 1"),
+    ("{epochs", "{ema: 1.0, epochs", r"full\.ema = 1\.0: should be less than 1"),
+    ("{epochs", "{distillation: 1.0, epochs", r"full\.distillation = 1\.0: should be less than 1"),
+    ("{epochs", "{precision: fp16, epochs", r"full\.precision = 'fp16': should be 'fp32' or 'bf16'"),
+    (
+        "{epochs",
+        "{augmentation: {mixup: -1}, epochs",
+        r"full\.augmentation\.mixup = -1: should be greater than or equal",
+    ),
+    *(
+        (
+            "{epochs",
+            f"{{augmentation: {{randaugment: {given}}}, epochs",
+            rf"randaugment = '{given}': timm does not know it",
+        )
+        for given in ("strong", "rand-x9")
+    ),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "message"), TRAINING_MISTAKES)
+def test_a_mistake_in_a_tuning_protocol_is_one_line(tmp_path: Path, right: str, wrong: str, message: str) -> None:
+    file = tmp_path / "params.yaml"
+    text = f"finetune:\n  ranks: [1]\n  frozen: {TRAINING}}}\n  full: {TRAINING.replace(right, wrong)}}}\n"
+    file.write_text(text)
+    with pytest.raises(BrickyardError, match=message) as caught:
+        read("finetune.full", Training, within=Finetune, path=file)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -32,11 +32,46 @@ def test_equals_the_direct_solution_whatever_the_batches() -> None:
 def test_matched_variances_are_those_of_the_target() -> None:
     x, y = _problem()
     equations = NormalEquations(6, 2)
-    equations.add(x, y + torch.randn_like(y))
-    fit = equations.solve(1.0, match_variance=True)
-    fitted = x @ fit.weight.double() + fit.bias.double()
+    noisy = y + torch.randn_like(y)
+    equations.add(x, noisy)
     plain = equations.solve(1.0)
+    fit = equations.match(plain.weight)
+    fitted = x @ fit.weight.double() + fit.bias.double()
     assert (x @ plain.weight.double()).var(0).lt(fitted.var(0)).all()
+    torch.testing.assert_close(fitted.var(0), noisy.var(0), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(fitted.mean(0), noisy.mean(0), rtol=1e-5, atol=1e-5)
+    constant = equations.match(torch.zeros(6, 2))
+    torch.testing.assert_close(constant.bias.double(), noisy.mean(0), rtol=1e-5, atol=1e-5)
+    assert constant.r2 == pytest.approx(0, abs=1e-9)
+
+
+def test_sums_of_two_parts_are_those_of_all_rows_and_judge_each_others_fits() -> None:
+    x, y = _problem()
+    first, second = NormalEquations(6, 2), NormalEquations(6, 2)
+    first.add(x[:150], y[:150])
+    second.add(x[150:], y[150:])
+    whole = NormalEquations(6, 2)
+    whole.add(x, y)
+    torch.testing.assert_close((first + second).solve(0.1).weight, whole.solve(0.1).weight)
+    fit = first.solve(0.1)
+    residual = y[150:] - (x[150:] @ fit.weight.double() + fit.bias.double())
+    expected = 1 - float(residual.square().sum() / (y[150:] - y[150:].mean(0)).square().sum())
+    assert second.explained(fit) == pytest.approx(expected, abs=1e-6)
+    assert first.explained(fit) == pytest.approx(fit.r2, abs=1e-6)
+
+
+def test_a_penalty_can_pull_towards_given_weights() -> None:
+    x, y = _problem()
+    equations, given = NormalEquations(6, 2), torch.randn(6, 2)
+    equations.add(x, y)
+    far = equations.solve(1e6, towards=given)
+    torch.testing.assert_close(far.weight, given, atol=1e-4, rtol=1e-4)
+    near = equations.solve(1e-9, towards=given)
+    torch.testing.assert_close(near.weight, equations.solve(1e-9).weight, atol=1e-5, rtol=1e-5)
+    through = equations.solve(0.1, intercept=False)
+    weight = torch.linalg.solve(x.T @ x + 0.1 * (x.T @ x).diagonal().mean() * torch.eye(6), x.T @ y)
+    torch.testing.assert_close(through.weight.double(), weight, atol=1e-5, rtol=1e-5)
+    assert (through.bias == 0).all()
 
 
 def test_fewer_rows_than_inputs_still_has_a_solution() -> None:
@@ -45,16 +80,6 @@ def test_fewer_rows_than_inputs_still_has_a_solution() -> None:
     fit = equations.solve(1e-4)
     assert torch.isfinite(fit.weight).all()
     assert fit.r2 > 0.99
-
-
-def test_without_an_intercept() -> None:
-    x, y = torch.randn(40, 3), torch.randn(40, 2)
-    sums = NormalEquations(3, 2)
-    sums.add(x, y)
-    fit = sums.solve(0.0, intercept=False)
-    expected = torch.linalg.lstsq(x.double(), y.double()).solution
-    torch.testing.assert_close(fit.weight.double(), expected, atol=1e-5, rtol=1e-4)
-    assert not fit.bias.any()
 
 
 def test_the_same_rows_with_other_targets() -> None:

@@ -1,5 +1,6 @@
 """The zoo: entries become networks, cards come back, mistakes are named."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lib import cost, zoo
+from lib import artifacts, cost, zoo
 from lib.errors import BrickyardError
 from lib.params.zoo import ZooModel
 from tests import pico
@@ -27,7 +28,8 @@ def test_a_saved_network_comes_back_with_its_card(tmp_path: Path) -> None:
     )
     zoo.save(tmp_path, model, card)
     again, read = zoo.load(tmp_path)
-    assert read == card
+    assert replace(read, checksum="") == card
+    assert read.checksum == artifacts.stored_checksum(tmp_path / "model.safetensors")
     x = torch.rand(2, *expected.shape)
     assert torch.equal(again(x), model(x))
     assert (expected.size, expected.crop_pct) == (16, 1.0)
@@ -112,3 +114,15 @@ def test_an_edited_factory_is_noticed(tmp_path: Path) -> None:
     file.write_text(file.read_text() + "# edited\n")
     with pytest.raises(BrickyardError, match="has changed since the network was made"):
         architecture.build()
+
+
+def test_where_weights_came_from_is_told_without_the_machines_folders(tmp_path: Path) -> None:
+    import timm
+
+    pretrained = ZooModel.model_validate({"timm": "resnet18", "weights": "pretrained"})
+    assert zoo.origin(pretrained, timm.create_model("resnet18")) == "pretrained resnet18.a1_in1k"
+    other = ZooModel.model_validate({"torchvision": "resnet18", "weights": "pretrained"})
+    assert zoo.origin(other, pico.plain(2)) == "pretrained ResNet18_Weights.IMAGENET1K_V1"
+    assert zoo.origin(_entry(weights=str(tmp_path / "mine.pth")), pico.plain(2)) == "mine.pth"
+    assert zoo.origin(_entry(weights="data/models/mine.pth"), pico.plain(2)) == "data/models/mine.pth"
+    assert zoo.origin(_entry(), pico.plain(2)) == "train"

@@ -54,24 +54,33 @@ def record(
     artifacts.write_json(folder / "chain.json", chain.to_dict())
     with artifacts.TensorWriter(folder / "activations.safetensors", shapes) as writer:
         writer.append("images", torch.from_numpy(images))
-        waiting: list[list[torch.Tensor]] = [[] for _ in chain.nodes]
+        waiting, filled = _room(chain, grid, dtype, 0), 0
         for x, _ in batches:
+            if filled + len(x) > len(waiting[0]):
+                _write(writer, chain, waiting, filled)
+                waiting, filled = (waiting if len(x) <= len(waiting[0]) else _room(chain, grid, dtype, len(x))), 0
             for rows, node, output in zip(waiting, chain.nodes, chain.walk(x), strict=True):
-                rows.append(pooled(node.output, output, grid).to(dtype, copy=True))
-            if sum(part.nbytes for rows in waiting for part in rows) > BUFFER:
-                _write(writer, chain, waiting)
-        _write(writer, chain, waiting)
+                rows[filled : filled + len(x)] = pooled(node.output, output, grid)
+            filled += len(x)
+        _write(writer, chain, waiting, filled)
 
 
-def _write(writer: artifacts.TensorWriter, chain: Chain, waiting: list[list[torch.Tensor]]) -> None:
-    """Appends and forgets the rows that are waiting."""
+def _room(chain: Chain, grid: int, dtype: torch.dtype, images: int) -> list[torch.Tensor]:
+    """For the rows that wait, [r, d] a node: BUFFER bytes, and at least so many images; taken once, since memory that
+    is taken again and again has to be found anew by the system.
+    """
+    widths = [_width(node.output, grid) for node in chain.nodes]
+    count = max(images, BUFFER // (sum(widths) * dtype.itemsize))
+    return [torch.empty(count, width, dtype=dtype) for width in widths]
+
+
+def _write(writer: artifacts.TensorWriter, chain: Chain, waiting: list[torch.Tensor], filled: int) -> None:
+    """Appends the first rows, which have been waiting."""
     for i, (node, rows) in enumerate(zip(chain.nodes, waiting, strict=True)):
-        if rows:
-            joined = torch.cat(rows)
-            if not isfinite(joined.sum(dtype=torch.float64)):
-                raise BrickyardError(f"{chain.name}: activations of node {node.name} are not finite; leave it out")
-            writer.append(_key(i), joined)
-            rows.clear()
+        found = rows[:filled]
+        if not isfinite(found.sum()) and not found.isfinite().all():  # a sum may be infinite where no summand is
+            raise BrickyardError(f"{chain.name}: activations of node {node.name} are not finite; leave it out")
+        writer.append(_key(i), found)
 
 
 def pooled(layout: Layout, x: torch.Tensor, grid: int) -> torch.Tensor:

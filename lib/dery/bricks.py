@@ -1,7 +1,7 @@
 """What candidates are made of: the zoo's networks, cut into K blocks each, and images to fit them together."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path as FilePath
@@ -11,7 +11,10 @@ from lib import zoo
 from lib.chain import Chain
 from lib.data import DataSet, Loader, stratified_sample
 from lib.dery.assembly.problem import Path
-from lib.params.assembly import Assembly
+from lib.dery.heads import Method
+from lib.dery.stitching import takes_patches
+from lib.layout import Layout
+from lib.params.assembly import Assembly, Stitching
 from lib.zoo import Card
 
 OPEN = 8  # networks in memory at once
@@ -44,7 +47,9 @@ class Bricks:
     """The networks and the images.
 
     cuts[m]: K+1 positions; fit[m]: the same unlabelled train images in the same order under network m's own
-    transform; labelled[m]: train images for closed-form heads, likewise; classes: those of the task.
+    transform; labelled[m]: train images for closed-form heads, likewise; classes: those of the task; head,
+    head_shrinkage: method of those heads and its strength; stitching: how `reassembly` joins blocks; seed: of random
+    stitches.
     """
 
     cards: tuple[Card, ...]
@@ -54,6 +59,10 @@ class Bricks:
     labelled: tuple[Loader, ...]
     classes: tuple[str, ...]
     ridge: float
+    head: Method = "lda"
+    head_shrinkage: float = 1e-3
+    stitching: Stitching = field(default_factory=Stitching)
+    seed: int = 0
 
     @property
     def sets(self) -> int:
@@ -63,6 +72,15 @@ class Bricks:
     def keeps_head(self, m: int) -> bool:
         """Whether network m already answers with the task's classes, so that its own head serves."""
         return self.cards[m].classes == self.classes
+
+    def patches(self, source: Layout, target: Layout) -> tuple[int, ...]:
+        """The sides of patches among which the fit of a stitch may choose: 1 is pooling."""
+        down = self.stitching.down
+        if down == "pool" or not takes_patches(source, target):
+            return (1,)
+        if down == "patch":
+            return (2,)
+        return (1, 2) if self.stitching.init == "least_squares" else (1,)
 
     def whole(self, m: int) -> Path:
         """The path of the unmodified network m, as it would be used for the task."""
@@ -94,4 +112,8 @@ def open_bricks(
         labelled=tuple(labelled[card.input] for card in cards.values()),
         classes=data.images.classes,
         ridge=params.ridge,
+        stitching=params.stitch,
+        seed=seed,
+        head=params.head,
+        head_shrinkage=params.head_shrinkage,
     )

@@ -1,91 +1,42 @@
-"""Reassembled networks: blocks and stitches in a row, with a recipe from which they can be built again."""
+"""Reassembled networks: blocks and stitches in a row, on disk as recipe.json and model.safetensors."""
 
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from lib import artifacts
+from lib import artifacts, checkpoint
 from lib.chain import Chain
-from lib.checkpoint import assign
-from lib.cost import Cost, count
-from lib.dery.stitching import LinearHead, Stitch
+from lib.cost import count, without_data
+from lib.dery.heads import LinearHead
+from lib.dery.recipe import Recipe, versions
+from lib.dery.stitching import Stitch
 from lib.errors import BrickyardError
 from lib.layout import Layout
-from lib.zoo import Architecture, Card, Input, input_from_dict
-
-
-@dataclass(frozen=True)
-class Source:
-    """A zoo network that lent blocks: enough to build its architecture again, and where the weights came from."""
-
-    architecture: Architecture
-    input: Input
-    nodes: tuple[str, ...]
-    weights: str
-    licence: str
-
-    @classmethod
-    def of(cls, card: Card) -> "Source":
-        """What a recipe needs of a zoo card."""
-        return cls(card.architecture, card.input, card.nodes, card.weights, card.licence)
-
-    @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> "Source":
-        """A source from its JSON form."""
-        parts = {"architecture": Architecture(**stored["architecture"]), "input": input_from_dict(stored["input"])}
-        return cls(**{**stored, **parts, "nodes": tuple(stored["nodes"])})
-
-    def chain(self, name: str) -> Chain:
-        """The source's chain with random weights."""
-        return Chain(name, self.architecture.build(), self.input.shape, declared=self.nodes)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """parts: blocks {source, start, stop} and stitches {source_layout, target_layout}, in order; head: the name of
-    the source whose head is used, or the layout that a linear head pools; input: that of the first source;
-    tuning: the protocols it went through.
-    """
-
-    sources: dict[str, Source]
-    parts: tuple[dict[str, Any], ...]
-    head: str | dict[str, Any]
-    input: Input
-    classes: tuple[str, ...]
-    tuning: tuple[str, ...] = ()
-    cost: Cost = field(default_factory=Cost)
-    checksum: str = ""
-
-    @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> "Recipe":
-        """A recipe from its JSON form."""
-        sources = {name: Source.from_dict(source) for name, source in stored["sources"].items()}
-        return cls(
-            sources,
-            tuple(stored["parts"]),
-            stored["head"],
-            input_from_dict(stored["input"]),
-            tuple(stored["classes"]),
-            tuple(stored["tuning"]),
-            Cost(**stored["cost"]),
-            stored["checksum"],
-        )
-
-    def blocks(self) -> list[str]:
-        """The blocks in words: `resnet 0:3`, nodes 1 to 3."""
-        return [f"{p['source']} {p['start']}:{p['stop']}" for p in self.parts if p["kind"] == "block"]
 
 
 class ReassembledNetwork(nn.Module):
-    """`parts` one after another, then `head`: images [b, 3, h, w] -> logits [b, classes]."""
+    """`parts` one after another, then `head`: images [b, 3, h, w] -> logits [b, classes].
 
-    def __init__(self, parts: list[nn.Module], head: nn.Module):
+    `recipe` tells what they are; keys of the state_dict begin with its names: `resnet_1_2.layer1.0.conv1.weight`,
+    `stitch_1.channels.weight`, `head.weight`.
+    """
+
+    def __init__(self, parts: Iterable[nn.Module], head: nn.Module, recipe: Recipe):
         super().__init__()
-        self.parts = nn.ModuleList(parts)
+        self.recipe = recipe
+        for name, part in zip(recipe.names, parts, strict=True):
+            self.add_module(name, part)
         self.head = head
+
+    @property
+    def parts(self) -> list[nn.Module]:
+        """Blocks and stitches, in order."""
+        return [getattr(self, name) for name in self.recipe.names]
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """What enters the head."""
@@ -104,19 +55,45 @@ class ReassembledNetwork(nn.Module):
 
 
 def build(recipe: Recipe) -> ReassembledNetwork:
-    """The recipe's network with random weights, in eval mode; needs the architectures, not the zoo's weights."""
+    """The recipe's network with random weights, in eval mode; needs the architectures, not the zoo's weights.
+
+    Raises BrickyardError where a source cannot be built, or has other nodes here than it had when it lent them.
+    """
     chains = {name: source.chain(name) for name, source in recipe.sources.items()}
     parts: list[nn.Module] = []
     for part in recipe.parts:
         if part["kind"] == "block":
-            parts.append(chains[part["source"]][part["start"] : part["stop"]])
+            parts.append(_block(chains[part["source"]], part, recipe))
         else:
-            parts.append(Stitch(Layout(**part["source"]), Layout(**part["target"])))
+            made_with = {key: value for key, value in part.items() if key not in ("kind", "source", "target", "r2")}
+            parts.append(Stitch(Layout(**part["source"]), Layout(**part["target"]), **made_with))
     if isinstance(recipe.head, str):
-        head = chains[recipe.head].head
+        head: nn.Module = deepcopy(chains[recipe.head].head)
     else:
-        head = LinearHead(Layout(**recipe.head), len(recipe.classes))
-    return ReassembledNetwork(parts, head).eval()
+        head = LinearHead(recipe.head.layout, len(recipe.classes))
+    return ReassembledNetwork(parts, head, recipe).eval()
+
+
+def _block(chain: Chain, part: dict[str, Any], recipe: Recipe) -> nn.Module:
+    """A copy, since two blocks may have modules of their source in common."""
+    start, stop = part["start"], part["stop"]
+    here = [node.name for node in chain.nodes[start:stop]]
+    if here != list(part["nodes"]):
+        changed = [f"{name} {recipe.versions.get(name)}, here {now}" for name, now in versions().items()]
+        raise BrickyardError(
+            f"nodes {start + 1}-{stop} of {chain.name} are {', '.join(here) or 'none'} here, but "
+            f"{', '.join(part['nodes'])} in the recipe (made with {'; '.join(changed)})"
+        )
+    return deepcopy(chain[start:stop])
+
+
+def _checked(network: ReassembledNetwork) -> ReassembledNetwork:
+    """Raises BrickyardError unless the network gives one logit a class; nothing is computed."""
+    with without_data(network):
+        outputs = network(torch.zeros(1, *network.recipe.input.shape, device="meta")).shape[1]
+    if outputs != len(network.recipe.classes):
+        raise BrickyardError(f"the head has {outputs} outputs for {len(network.recipe.classes)} classes; dvc repro")
+    return network
 
 
 def save(folder: Path, network: ReassembledNetwork, recipe: Recipe) -> Recipe:
@@ -124,16 +101,31 @@ def save(folder: Path, network: ReassembledNetwork, recipe: Recipe) -> Recipe:
     counted = count(network, recipe.input.shape)
     checksum = artifacts.write_tensors(folder / "model.safetensors", network.state_dict())
     recipe = replace(recipe, cost=counted, checksum=checksum)
-    artifacts.write_json(folder / "recipe.json", {"kind": "reassembled", **asdict(recipe)})
+    artifacts.write_json(folder / "recipe.json", recipe.to_dict())
     return recipe
 
 
-def load(folder: Path) -> tuple[ReassembledNetwork, Recipe]:
-    """What `save` left, in eval mode. Raises BrickyardError when recipe and weights do not belong together."""
-    recipe = Recipe.from_dict(artifacts.read_json(folder / "recipe.json"))
-    tensors = artifacts.read_tensors(folder / "model.safetensors")
+def load(folder: str | Path) -> ReassembledNetwork:
+    """The network that `save` left in `folder`, wherever that has been moved, in eval mode, ready to be trained.
+
+    Needs no zoo and runs no code from the folder; its `recipe` says what it is, what it expects and what it answers.
+    Raises BrickyardError naming the file that is missing or damaged, or does not belong to the other.
+    """
+    folder = Path(folder)
+    if (folder / "card.json").is_file() and not (folder / "recipe.json").is_file():
+        raise BrickyardError(f"{folder} holds a network of the zoo, not a reassembled one: lib.zoo.load opens it")
+    stored = artifacts.read_json(folder / "recipe.json")
+    try:
+        recipe = Recipe.from_dict(stored)
+        tensors = artifacts.read_tensors(folder / "model.safetensors")
+        network = _checked(build(recipe))
+    except BrickyardError as error:
+        named = str(error).startswith(str(folder))
+        raise error if named else BrickyardError(f"{folder / 'recipe.json'}: {error}") from None
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:  # parts that are none, or do not fit together
+        raise BrickyardError(f"{folder / 'recipe.json'}: damaged: {error}; dvc repro") from None
     if artifacts.tensor_checksum(tensors) != recipe.checksum:
-        raise BrickyardError(f"{folder}: model.safetensors is not the file that recipe.json describes")
-    network = build(recipe)
-    assign(network, tensors)
-    return network, recipe
+        raise BrickyardError(f"{folder}: model.safetensors is not the file that recipe.json describes; dvc repro")
+    checkpoint.check_finite(tensors, folder / "model.safetensors")
+    checkpoint.fill(network, tensors, folder / "model.safetensors")
+    return network

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path as FilePath
 
@@ -11,7 +12,8 @@ from lib import cost, latency
 from lib.cost import Cost
 from lib.dery.assembly.problem import AssemblyProblem, Kind, Table
 from lib.dery.bricks import Bricks
-from lib.dery.stitching import LinearHead, Stitch
+from lib.dery.heads import LinearHead
+from lib.dery.stitching import Stitch
 from lib.errors import BrickyardError
 from lib.latency import Latencies
 from lib.layout import Layout
@@ -21,7 +23,8 @@ from lib.progress import track
 
 def problem(bricks: Bricks, params: Assembly, latencies: FilePath) -> AssemblyProblem:
     """All data of the choice (DeRy, Eq. 8-11) but the scores, which are zero. Stitches and heads count in all costs;
-    latency is one of them where it has been measured: it adds up approximately.
+    latency is one of them where it has been measured: it adds up approximately. Memory is never less than that of the
+    finished network. Where the fit will choose the form of a stitch, the dearer one counts.
 
     Raises BrickyardError when no choice of sources can be right, or a limit on latency finds nothing measured.
     """
@@ -72,7 +75,7 @@ def _measured(bricks: Bricks, path: FilePath, needed: bool) -> Latencies | None:
 
 def _costs(bricks: Bricks, latencies: Latencies | None) -> dict[Kind, Table]:
     networks, sets = range(len(bricks.cards)), range(bricks.sets)
-    blocks, layouts = list[list[Cost]](), list[list[Layout]]()
+    blocks, layouts, needs = list[list[Cost]](), list[list[Layout]](), list[_Needs]()
     heads, times = list[Cost](), list[list[float]]()
     for m in track(networks, "costs", len(networks)):
         chain, cuts = bricks.chains[m], bricks.cuts[m]
@@ -80,17 +83,29 @@ def _costs(bricks: Bricks, latencies: Latencies | None) -> dict[Kind, Table]:
         layouts.append([chain.layout(cut) for cut in cuts[1:-1]])
         own = bricks.keeps_head(m)
         heads.append(chain.head_cost if own else _head_cost(chain.layout(len(chain)), len(bricks.classes)))
+        needs.append(
+            _Needs(
+                alone=tuple(cost.memory for cost in blocks[m]),
+                within=tuple(chain.alive(cuts[k], cuts[k + 1]) for k in sets),
+                entering=tuple(chain.entering(cuts[k]) for k in sets),
+                head=heads[m].memory,
+            )
+        )
         if latencies is not None:
             measured = latencies.of(chain)
             times.append([measured.block(cuts[k], cuts[k + 1]) for k in sets])
             times[-1][-1] += measured.head
+
+    def stitch_cost(source: Layout, target: Layout) -> Cost:
+        return _stitch_cost(source, target, max(bricks.patches(source, target)))
+
     between = [
-        [[Cost() if m == n else _stitch_cost(layouts[m][k], layouts[n][k]) for n in networks] for m in networks]
+        [[Cost() if m == n else stitch_cost(layouts[m][k], layouts[n][k]) for n in networks] for m in networks]
         for k in sets[:-1]
     ]
     whole = [[*own[:-1], own[-1] + head] for own, head in zip(blocks, heads, strict=True)]
     shape = (bricks.sets - 1, len(networks), len(networks))
-    kinds: tuple[Kind, ...] = ("params", "macs", "memory")
+    kinds: tuple[Kind, ...] = ("params", "macs")
     costs: dict[Kind, Table] = {
         kind: Table(
             np.array([[getattr(own[k], kind) for own in whole] for k in sets]),
@@ -98,10 +113,53 @@ def _costs(bricks: Bricks, latencies: Latencies | None) -> dict[Kind, Table]:
         )
         for kind in kinds
     }
+    costs["memory"] = _memory(needs, [[[c.memory for c in row] for row in table] for table in between])
     if latencies is not None:
         stitch = [[[latencies.stitch.of(c.macs) if c.macs else 0.0 for c in row] for row in table] for table in between]
         costs["latency"] = Table(np.array(times).T, np.array(stitch).reshape(shape))
     return costs
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """Bytes alive at once for one image, of each of a network's K blocks and its head. alone: of a part of its own,
+    which keeps what enters it to its end; within: of a part that began before; entering: of what enters the block.
+    """
+
+    alone: tuple[int, ...]
+    within: tuple[int, ...]
+    entering: tuple[int, ...]
+    head: int
+
+
+def _memory(needs: Sequence[_Needs], between: Sequence[Sequence[Sequence[int]]]) -> Table:
+    """A step from a network to another needs what its stitch does or the block behind it as a part of its own; a step
+    within a network what the block does in a part that keeps the largest tensor that may have entered it before. The
+    caller keeps the image all the time. between: of the stitches alone, [K-1, N, N].
+
+    The most over a path is what `cost.count` finds for its network, where images have one size, for K <= 3 and two
+    sources or more. Elsewhere it may be more: which tensor entered a part is known from the whole path only.
+    """
+    sets, networks = range(len(needs[0].alone)), range(len(needs))
+    image = max(own.entering[0] for own in needs)
+    blocks = [[own.within[k] + image if k else own.alone[0] for own in needs] for k in sets]
+    blocks[-1] = [max(value, own.head + image) for value, own in zip(blocks[-1], needs, strict=True)]
+    stitches = [
+        [
+            [
+                image
+                + (
+                    needs[n].within[k] + max(needs[n].entering[1:k], default=0)
+                    if m == n
+                    else max(between[k - 1][m][n], needs[n].alone[k])
+                )
+                for n in networks
+            ]
+            for m in networks
+        ]
+        for k in sets[1:]
+    ]
+    return Table(np.array(blocks), np.array(stitches).reshape(len(sets) - 1, len(needs), len(needs)))
 
 
 def _index(names: Sequence[str], name: str, key: str) -> int:
@@ -114,8 +172,8 @@ def _index(names: Sequence[str], name: str, key: str) -> int:
 
 
 @cache
-def _stitch_cost(source: Layout, target: Layout) -> Cost:
-    return cost.count(Stitch(source, target), source.shape)
+def _stitch_cost(source: Layout, target: Layout, patch: int) -> Cost:
+    return cost.count(Stitch(source, target, patch), source.shape)
 
 
 @cache

@@ -11,11 +11,12 @@ from torch import nn
 from lib.data import DataSet, Loader, stratified_sample
 from lib.dery.assembly.problem import Candidate
 from lib.dery.bricks import Bricks
-from lib.dery.network import ReassembledNetwork, Recipe
+from lib.dery.network import ReassembledNetwork
 from lib.dery.proxies.agreement import kendall_tau
 from lib.dery.proxies.naswot import naswot
 from lib.dery.proxies.synflow import synflow
 from lib.dery.reassembly import reassemble
+from lib.dery.recipe import Recipe
 from lib.params.assembly import Assembly
 from lib.progress import track
 from lib.training import accuracy

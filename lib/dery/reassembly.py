@@ -10,8 +10,11 @@ from torch import nn
 from lib import recalibrate
 from lib.dery.assembly.problem import Path
 from lib.dery.bricks import Bricks
-from lib.dery.network import ReassembledNetwork, Recipe, Source
-from lib.dery.stitching import StitchEquations, fit_head
+from lib.dery.heads import fit_head
+from lib.dery.network import ReassembledNetwork
+from lib.dery.recipe import NewHead, Recipe, Source
+from lib.dery.stitching import StitchEquations, identity, random
+from lib.refit import refit
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,27 @@ def extend(bricks: Bricks, prefix: Prefix, m: int, start: int, stop: int) -> Pre
     chain, images = bricks.chains[m], bricks.fit[prefix.first]
     source, target = bricks.chains[prefix.last].layout(prefix.stop), chain.layout(start)
     block, own = deepcopy(chain[start:stop]), chain[0:start]
-    equations = StitchEquations(source, target)
+    settings = bricks.stitching
+    forms = [StitchEquations(source, target, patch) for patch in bricks.patches(source, target)]
     for (x, _), (y, _) in zip(images, bricks.fit[m], strict=True):
-        equations.add(prefix(x), own(y))
-    stitch = equations.solve(bricks.ridge, match_variance=not recalibrate.has_batchnorm(block)).eval()
-    recalibrate.batchnorm(block, (stitch(prefix(x)) for x, _ in images))
-    described = {"kind": "stitch", "source": source.to_dict(), "target": target.to_dict()}
+        leaving, entering = prefix(x), own(y)
+        for form in forms:
+            form.add(leaving, entering)
+    equations = max(forms, key=lambda form: form.held_out_r2(bricks.ridge)) if len(forms) > 1 else forms[0]
+    if settings.init == "least_squares":
+        stitch = equations.fitted(bricks.ridge)
+    elif settings.init == "random":
+        stitch = random(source, target, equations.patch, bricks.seed + len(prefix.parts))
+    else:
+        stitch = identity(source, target, equations.patch)
+    if settings.recalibrate != "none" and not recalibrate.has_batchnorm(block):
+        stitch = equations.matched(stitch)
+    if settings.recalibrate == "layers":
+        pairs = [(stitch(prefix(x)), own(y)) for (x, _), (y, _) in zip(images, bricks.fit[m], strict=True)]
+        refit(block, chain[start:stop], pairs, settings.pull)
+    elif settings.recalibrate != "none":
+        recalibrate.batchnorm(block, (stitch(prefix(x)) for x, _ in images))
+    described = {"kind": "stitch", **stitch.to_dict(), "r2": equations.r2(bricks.ridge)}
     return Prefix(
         (*prefix.parts, stitch, block),
         (*prefix.described, described, _block(bricks, m, start, stop)),
@@ -77,18 +95,24 @@ def finish(bricks: Bricks, prefix: Prefix) -> tuple[ReassembledNetwork, Recipe]:
     """The network with its head: that of the last source where it knows the task's classes, else in closed form."""
     last = prefix.last
     if bricks.keeps_head(last):
-        head: nn.Module = deepcopy(bricks.chains[last].head)
-        head_recipe: str | dict[str, Any] = bricks.cards[last].name
+        chain = bricks.chains[last]
+        head: nn.Module = deepcopy(chain.head)
+        if len(prefix.parts) > 1 and bricks.stitching.recalibrate in ("head", "layers"):
+            whole, both = chain[0 : len(chain)], zip(bricks.fit[prefix.first], bricks.fit[last], strict=True)
+            refit(head, chain.head, [(prefix(x), whole(y)) for (x, _), (y, _) in both], bricks.stitching.pull)
+        head_recipe: str | NewHead = bricks.cards[last].name
     else:
         layout = bricks.chains[last].layout(len(bricks.chains[last]))
-        labelled = ((prefix(x), y) for x, y in bricks.labelled[prefix.first])
-        head = fit_head(layout, labelled, len(bricks.classes), bricks.ridge)
-        head_recipe = layout.to_dict()
+        images = bricks.labelled[prefix.first]
+        labelled = ((prefix(x), y) for x, y in images)
+        head = fit_head(layout, labelled, len(bricks.classes), bricks.head, bricks.head_shrinkage)
+        head_recipe = NewHead(layout, bricks.head, bricks.head_shrinkage, len(images.index), images.images.checksum)
     names = {part["source"] for part in prefix.described if part["kind"] == "block"}
     sources = {card.name: Source.of(card) for card in bricks.cards if card.name in names}
     recipe = Recipe(sources, prefix.described, head_recipe, bricks.cards[prefix.first].input, bricks.classes)
-    return ReassembledNetwork(list(prefix.parts), head).eval(), recipe
+    return ReassembledNetwork(prefix.parts, head, recipe).eval(), recipe
 
 
 def _block(bricks: Bricks, m: int, start: int, stop: int) -> dict[str, Any]:
-    return {"kind": "block", "source": bricks.cards[m].name, "start": start, "stop": stop}
+    nodes = [node.name for node in bricks.chains[m].nodes[start:stop]]
+    return {"kind": "block", "source": bricks.cards[m].name, "start": start, "stop": stop, "nodes": nodes}

@@ -1,62 +1,101 @@
-"""Stitches: the layer between two blocks, and heads on top of a block, both fitted in closed form."""
+"""Stitches: the layer between two blocks, fitted in closed form."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from math import inf
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lib.data import Batch
 from lib.layout import Layout
-from lib.ridge import NormalEquations
+from lib.ridge import Fit, NormalEquations
+
+HELD_OUT = 4  # one image of so many tells which form of a stitch fits better
 
 
 class Stitch(nn.Module):
-    """Maps one layout to another: pooling to a smaller grid, a 1x1 convolution, interpolation to a larger one.
+    """Maps one layout to another: pooling to a smaller grid, a convolution, interpolation to a larger one.
 
-    Prefix tokens of the target are a linear map of the pooled source. Pooling and bilinear interpolation commute with
-    the 1x1 convolution, so it always works on the smaller grid.
+    The convolution is 1x1; or 2x2 with stride 2 (`patch` = 2), where the grid shrinks to a half or a quarter, ...: it
+    then sees the positions of the larger grid. Prefix tokens of the target are a linear map of the pooled source.
+    Pooling and bilinear interpolation commute with a 1x1 convolution, so it always works on the smaller grid.
     """
 
-    def __init__(self, source: Layout, target: Layout):
+    def __init__(self, source: Layout, target: Layout, patch: int = 1):
         super().__init__()
-        self.source, self.target = source, target
-        self.channels = nn.Conv2d(source.channels, target.channels, 1)
+        self.source, self.target, self.patch = source, target, patch
+        self.channels = nn.Conv2d(source.channels, target.channels, patch, patch)
         self.prefix = nn.Linear(source.channels, target.prefix * target.channels) if target.prefix else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """A batch in the source's layout -> the same batch in the target's."""
-        y = _enlarge(self.channels(_shrink(self.source.to_map(x), self.target)), self.target)
+        y = _enlarge(self.channels(_shrink(self.source.to_map(x), self.target, self.patch)), self.target)
         if self.prefix is None:
             return self.target.from_map(y)
         prefix = self.prefix(self.source.pool(x)).unflatten(1, (self.target.prefix, self.target.channels))
         return self.target.from_map(y, prefix)
 
+    def to_dict(self) -> dict[str, Any]:
+        """All that `Stitch(source, target, patch)` takes, for a recipe."""
+        return {"source": self.source.to_dict(), "target": self.target.to_dict(), "patch": self.patch}
 
-class LinearHead(nn.Module):
-    """Global average pooling and one linear layer."""
+    def maps(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Weight and bias of the map of positions and, where there is one, of that of prefix tokens."""
+        layers = (self.channels,) if self.prefix is None else (self.channels, self.prefix)
+        return [(layer.weight, layer.bias) for layer in layers if layer.bias is not None]
 
-    def __init__(self, source: Layout, num_classes: int):
-        super().__init__()
-        self.source = source
-        self.classifier = nn.Linear(source.channels, num_classes)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """A batch in the source's layout -> logits [b, classes]."""
-        return self.classifier(self.source.pool(x))
+def takes_patches(source: Layout, target: Layout) -> bool:
+    """Whether the grid shrinks by an even factor, so that a stitch can look at 2x2 patches."""
+    return source.height % (2 * target.height) == 0 and source.width % (2 * target.width) == 0
+
+
+@torch.no_grad()
+def random(source: Layout, target: Layout, patch: int, seed: int) -> Stitch:
+    """The paper's stitch: weights and biases uniform within 1/sqrt(inputs), torch's default."""
+    stitch, generator = Stitch(source, target, patch), torch.Generator().manual_seed(seed)
+    for weight, bias in stitch.maps():
+        limit = weight[0].numel() ** -0.5
+        for values in (weight, bias):
+            values.uniform_(-limit, limit, generator=generator)
+    return stitch
+
+
+@torch.no_grad()
+def identity(source: Layout, target: Layout, patch: int) -> Stitch:
+    """Channels as they are: those that the target has too many are zero, those that it lacks are dropped.
+
+    The grid is matched as in every stitch, a patch is averaged; prefix tokens are the source's pooled channels.
+    """
+    stitch = Stitch(source, target, patch)
+    same = torch.eye(target.channels, source.channels)
+    stitch.channels.weight.copy_((same / patch**2)[:, :, None, None].expand_as(stitch.channels.weight))
+    if stitch.prefix is not None:
+        stitch.prefix.weight.copy_(same.repeat(target.prefix, 1))
+    for _, bias in stitch.maps():
+        bias.zero_()
+    return stitch
 
 
 class StitchEquations:
     """The least-squares problem of one stitch: source activations against the target's own, batch by batch."""
 
-    def __init__(self, source: Layout, target: Layout):
-        self.source, self.target = source, target
-        self._map = NormalEquations(source.channels, target.channels)
+    def __init__(self, source: Layout, target: Layout, patch: int = 1):
+        self.source, self.target, self.patch = source, target, patch
+        self._seen = 0
+        kept, held_out = (NormalEquations(source.channels * patch**2, target.channels) for _ in range(2))
+        self._parts = (kept, held_out)
         self._prefix = NormalEquations(source.channels, target.prefix * target.channels) if target.prefix else None
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """A batch as it leaves the source and as it enters the target, for the same images."""
-        self._map.add(rows(resized(self.source.to_map(x), self.target)), rows(self.target.to_map(y)))
+        inputs = F.pixel_unshuffle(_shrink(self.source.to_map(x), self.target, self.patch), self.patch)
+        inputs, outputs = _enlarge(inputs, self.target), self.target.to_map(y)
+        held_out = torch.arange(self._seen, self._seen + len(x)) % HELD_OUT == HELD_OUT - 1
+        for part, images in zip(self._parts, (~held_out, held_out), strict=True):
+            part.add(rows(inputs[images]), rows(outputs[images]))
+        self._seen += len(x)
         if self._prefix is not None:
             self._prefix.add(self.source.pool(x), y[:, : self.target.prefix].flatten(1))
 
@@ -64,51 +103,35 @@ class StitchEquations:
         """R^2 of the map over all positions and channels."""
         return self._map.solve(ridge).r2
 
+    def held_out_r2(self, ridge: float) -> float:
+        """R^2 of the map on every fourth image, fitted on the others; -inf with fewer than four images."""
+        kept, held_out = self._parts
+        return held_out.explained(kept.solve(ridge)) if held_out.count else -inf
+
+    def fitted(self, ridge: float) -> Stitch:
+        """The stitch with the least squared error. Differs from the paper: fitted instead of random."""
+        return self._filled([equations.solve(ridge) for equations in self._equations])
+
+    def matched(self, stitch: Stitch) -> Stitch:
+        """`stitch` with its output channels scaled and moved so that they have the target's mean and variance."""
+        weights = (weight.flatten(1).T for weight, _ in stitch.maps())
+        return self._filled([own.match(weight) for own, weight in zip(self._equations, weights, strict=True)])
+
+    @property
+    def _map(self) -> NormalEquations:
+        return self._parts[0] + self._parts[1]
+
+    @property
+    def _equations(self) -> list[NormalEquations]:
+        return [self._map] if self._prefix is None else [self._map, self._prefix]
+
     @torch.no_grad()
-    def solve(self, ridge: float, match_variance: bool) -> Stitch:
-        """The fitted stitch. Differs from the paper: fitted instead of random."""
-        stitch = Stitch(self.source, self.target)
-        fit = self._map.solve(ridge, match_variance)
-        stitch.channels.weight.copy_(fit.weight.T[:, :, None, None])
-        assert stitch.channels.bias is not None
-        stitch.channels.bias.copy_(fit.bias)
-        if stitch.prefix is not None and self._prefix is not None:
-            fit = self._prefix.solve(ridge, match_variance)
-            stitch.prefix.weight.copy_(fit.weight.T)
-            stitch.prefix.bias.copy_(fit.bias)
+    def _filled(self, fits: Sequence[Fit]) -> Stitch:
+        stitch = Stitch(self.source, self.target, self.patch)
+        for (weight, bias), fit in zip(stitch.maps(), fits, strict=True):
+            weight.copy_(fit.weight.T.reshape_as(weight))
+            bias.copy_(fit.bias)
         return stitch
-
-
-@torch.no_grad()
-def fit_head(layout: Layout, batches: Iterable[Batch], num_classes: int, ridge: float) -> LinearHead:
-    """A linear head by ridge regression of one-hot labels on pooled features; batches of (activation, label).
-
-    The logits are scaled so that their cross-entropy on the same images is least; that moves no argmax.
-    """
-    equations = NormalEquations(layout.channels, num_classes)
-    kept: list[Batch] = []
-    for x, y in batches:
-        pooled = layout.pool(x)
-        equations.add(pooled, F.one_hot(y, num_classes).float())
-        kept.append((pooled, y))
-    fit = equations.solve(ridge)
-    features, labels = (torch.cat(parts) for parts in zip(*kept, strict=True))
-    scale = _temperature(features @ fit.weight + fit.bias, labels)
-    head = LinearHead(layout, num_classes)
-    head.classifier.weight.copy_(scale * fit.weight.T)
-    head.classifier.bias.copy_(scale * fit.bias)
-    return head
-
-
-def _temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """The factor on `logits` [n, classes] with the least cross-entropy (convex in it), by bisection on its slope."""
-    low, high = 0.0, 100.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        expected = (torch.softmax(middle * logits, 1) * logits).sum(1)
-        slope = float((expected - logits.gather(1, labels[:, None])[:, 0]).mean())
-        low, high = (low, middle) if slope > 0 else (middle, high)
-    return (low + high) / 2
 
 
 def resized(x: torch.Tensor, target: Layout) -> torch.Tensor:
@@ -121,8 +144,8 @@ def rows(x: torch.Tensor) -> torch.Tensor:
     return x.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def _shrink(x: torch.Tensor, target: Layout) -> torch.Tensor:
-    size = (min(x.shape[2], target.height), min(x.shape[3], target.width))
+def _shrink(x: torch.Tensor, target: Layout, patch: int = 1) -> torch.Tensor:
+    size = (min(x.shape[2], patch * target.height), min(x.shape[3], patch * target.width))
     return x if x.shape[2:] == size else F.adaptive_avg_pool2d(x, size)
 
 

@@ -1,7 +1,7 @@
 """Tuning of a reassembled network: frozen (stitches and head), full (everything), or from scratch as a control."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from lib.data import DataSet, Loader
-from lib.dery.network import ReassembledNetwork, Recipe, build
+from lib.dery.network import ReassembledNetwork, build
+from lib.dery.recipe import Recipe
+from lib.errors import BrickyardError
 from lib.params.training import Training
 from lib.training import accuracy, fit
 from lib.zoo import Input
@@ -19,7 +21,9 @@ from lib.zoo import Input
 
 @dataclass(frozen=True)
 class Tuned:
-    """validation, test: accuracy in percent, `untrained` and after each protocol; curve: a row an epoch."""
+    """validation, test: accuracy in percent, `untrained` and after each protocol; curve: a row an epoch, counted over
+    all protocols, and one for epoch 0, before training, without a loss.
+    """
 
     validation: dict[str, float]
     test: dict[str, float]
@@ -59,28 +63,36 @@ class Teacher(nn.Module):
 
 def tune(
     network: ReassembledNetwork,
-    recipe: Recipe,
     data: DataSet,
     protocols: Mapping[str, Training],
     seed: int,
     scratch: Path | None = None,
-    teacher: tuple[ReassembledNetwork, Recipe] | None = None,
+    teacher: ReassembledNetwork | None = None,
 ) -> Tuned:
     """Trains `network` in place by one protocol after another; under `frozen` only stitches and head learn.
 
     scratch: where a killed run leaves its state and goes on; teacher: a trained network of the task, for distillation.
+    Its recipe then names the protocols. Raises BrickyardError, before anything is trained, where a teacher is missing.
     """
-    transform = recipe.input.transform()
+    for protocol, settings in protocols.items():
+        if settings.distillation > 0 and settings.epochs > 0 and teacher is None:
+            raise BrickyardError(
+                f"finetune.{protocol}.distillation = {settings.distillation:g}: there is no teacher, since no zoo "
+                "network is within the budget; set it to 0"
+            )
+    transform = network.recipe.input.transform()
 
     def loader(index: np.ndarray, batch_size: int = 256) -> Loader:
         return Loader(data.images, index, transform, batch_size)
 
     device = next(network.parameters()).device
-    taught = None if teacher is None else Teacher(teacher[0], teacher[1].input, recipe.input).to(device)
+    taught = None if teacher is None else Teacher(teacher, teacher.recipe.input, network.recipe.input).to(device)
     on_validation, on_test = loader(data.validation), loader(data.test)
     validation = {"untrained": accuracy(network, on_validation)}
     test = {"untrained": accuracy(network, on_test)}
-    curve: list[dict[str, Any]] = []
+    curve: list[dict[str, Any]] = [
+        {"protocol": "untrained", "epoch": 0, "loss": None, "validation_accuracy": validation["untrained"]}
+    ]
     for protocol, settings in protocols.items():
         if settings.epochs == 0:
             continue
@@ -95,10 +107,16 @@ def tune(
             scratch=scratch,
             what=f"{protocol} tuning",
         )
-        curve += [{"protocol": protocol, **row} for row in rows]
+        done = curve[-1]["epoch"]
+        curve += [{"protocol": protocol, **row, "epoch": done + row["epoch"]} for row in rows]
         validation[protocol] = rows[-1]["validation_accuracy"]
         test[protocol] = accuracy(network, on_test)
+        network.recipe = replace(network.recipe, tuning=(*network.recipe.tuning, _told(protocol, settings, seed)))
     return Tuned(validation, test, curve)
+
+
+def _told(protocol: str, settings: Training, seed: int) -> dict[str, Any]:
+    return {"protocol": protocol, "seed": seed, "threads": torch.get_num_threads(), **settings.model_dump()}
 
 
 def untrained(recipe: Recipe, seed: int) -> ReassembledNetwork:

@@ -20,6 +20,15 @@ class Budget(Section):
         return {"params": self.params, "macs": self.macs, "memory": self.memory, "latency": self.latency}
 
 
+class Stitching(Section):
+    """How stitches come about, and what is done to the blocks behind them."""
+
+    init: Literal["least_squares", "random", "identity"] = "least_squares"
+    down: Literal["auto", "pool", "patch"] = "auto"
+    recalibrate: Literal["none", "statistics", "head", "layers"] = "head"
+    pull: float = Field(default=0.01, gt=0)
+
+
 class Assembly(Section):
     """Budgets and sources, how candidates are scored, and how the pool of the best of them is fitted and ranked."""
 
@@ -37,6 +46,9 @@ class Assembly(Section):
     head_images: Count
     rank_images: Count
     ridge: float = Field(gt=0)
+    stitch: Stitching = Stitching()
+    head: Literal["ridge", "lda"] = "lda"
+    head_shrinkage: float = Field(default=1e-3, gt=0, le=1)
     random_assemblies: Count
     random_search: Count = 16
     batch_size: Count

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from lib.params.base import Count, Section
+from lib.params.base import Section
 
 
 class Augmentation(Section):
@@ -18,16 +18,29 @@ class Augmentation(Section):
     mixup: float = Field(default=0.0, ge=0)
     cutmix: float = Field(default=0.0, ge=0)
 
+    @field_validator("randaugment")
+    @classmethod
+    def _known_to_timm(cls, value: str | None) -> str | None:
+        if value is not None:
+            from timm.data.auto_augment import rand_augment_transform
+
+            try:
+                rand_augment_transform(value, {})
+            except (AssertionError, ValueError, KeyError):
+                raise ValueError("timm does not know it; e.g. rand-m9-mstd0.5-inc1") from None
+        return value
+
 
 class Training(Section):
     """AdamW with linear warm-up and cosine decay.
 
-    `ema`: decay of an exponential moving average of the weights, which then is the result. `distillation`: weight of
-    the teacher's softened answers in the loss; the teacher is the best zoo network within the budget (`finetune` only).
+    `ema`: decay of an exponential moving average of the weights, which then is the result; smaller in the first steps.
+    `distillation`: weight of the teacher's softened answers in the loss; the teacher is the best zoo network within the
+    budget (`finetune` only).
     """
 
     epochs: int = Field(ge=0)
-    batch_size: Count
+    batch_size: int = Field(ge=2)  # a single image has no batch statistics
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     warmup: float = Field(ge=0, lt=1)

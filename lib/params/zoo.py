@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 from lib.params.base import Count, Name, Section
 from lib.params.training import Training
 
-_ANY = Training(epochs=1, batch_size=1, learning_rate=1, weight_decay=0, warmup=0, label_smoothing=0)
+_ANY = Training(epochs=1, batch_size=2, learning_rate=1, weight_decay=0, warmup=0, label_smoothing=0)
 
 
 class ZooModel(Section):

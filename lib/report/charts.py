@@ -77,40 +77,48 @@ def scatter(dots: Sequence[Dot], limit: float | None, what: str) -> str:
     return draw(paint, 4.7, 3.5)
 
 
-def curves(rows: Sequence[Mapping[str, Any]], name: str, bottom: float) -> str:
-    """Validation accuracy by epoch of one reassembled network: frozen, then full tuning, beside training from scratch.
+CURVES = {  # network: marker, line, colour, what it is called
+    "reassembled": ("o", "-", PALETTE[0], "reassembled"),
+    "zoo": ("s", "-", PALETTE[1], "best zoo network"),
+    "scratch": ("x", "--", MUTED, "from scratch"),
+}
 
-    rows: {protocol, epoch, validation_accuracy}; bottom: where the accuracy axis begins, for panels to be compared.
+
+def curves(rows: Sequence[Mapping[str, Any]], name: str, bottom: float) -> str:
+    """Validation accuracy and loss by epoch: a reassembled network beside itself from scratch and a zoo network.
+
+    rows: {network: one of CURVES, protocol, epoch, loss, validation_accuracy}; bottom: where the accuracy axis begins,
+    for panels to be compared. A dotted line ends the frozen protocol.
     """
 
     from matplotlib.ticker import MaxNLocator
 
     def paint(figure: "Figure") -> None:
-        axes = figure.add_subplot()
-        axes.grid(True)
-        styles = {"frozen": ("^", "-", PALETTE[1]), "full": ("o", "-", PALETTE[0]), "scratch": ("x", "--", MUTED)}
-        done = 0
-        for protocol, (marker, line, colour) in styles.items():
-            own = [row for row in rows if row["protocol"] == protocol]
-            start = 0 if protocol == "scratch" else done
-            done = start + len(own)
-            if own:
-                x = [start + row["epoch"] for row in own]
-                shape = {"marker": marker if len(own) <= 40 else "", "markersize": 4.5, "linewidth": 1.4}
-                y = [row["validation_accuracy"] for row in own]
-                axes.plot(x, y, linestyle=line, color=colour, label=_PROTOCOLS[protocol], **shape)
-        axes.set_ylim(bottom, 100 + 0.03 * (100 - bottom))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("validation accuracy, %")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set_title(name, fontsize=11, fontweight="bold", loc="left")
-        axes.legend(loc="lower right", fontsize=8.5)
+        above, below = figure.subplots(2, sharex=True, height_ratios=(2, 1))
+        for network, (marker, line, colour, called) in CURVES.items():
+            own = [row for row in rows if row["network"] == network]
+            shape: dict[str, Any] = {"marker": marker if len(own) <= 40 else "", "markersize": 4, "linewidth": 1.4}
+            for axes, key in ((above, "validation_accuracy"), (below, "loss")):
+                known = [row for row in own if row[key] is not None]
+                if known:
+                    x, y = [row["epoch"] for row in known], [row[key] for row in known]
+                    axes.plot(x, y, linestyle=line, color=colour, label=called, **shape)
+        frozen = [row["epoch"] for row in rows if row["protocol"] == "frozen"]
+        for axes in (above, below):
+            axes.grid(True)
+            axes.spines[["top", "right"]].set_visible(False)
+            if frozen:
+                axes.axvline(max(frozen) + 0.5, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
+        above.set_ylim(bottom, 100 + 0.03 * (100 - bottom))
+        above.set_ylabel("validation accuracy, %")
+        below.set_ylabel("train loss")
+        below.set_xlabel("epoch")
+        below.xaxis.set_major_locator(MaxNLocator(integer=True))
+        above.set_title(name, fontsize=11, fontweight="bold", loc="left")
+        below.legend(loc="upper center", bbox_to_anchor=(0.46, -0.48), ncol=3, columnspacing=1.1, fontsize=8.5)
+        figure.align_ylabels()
 
-    return draw(paint, 4.4, 3.0)
-
-
-_PROTOCOLS = {"frozen": "frozen", "full": "full", "scratch": "from scratch"}
+    return draw(paint, 4.4, 4.0)
 
 
 @dataclass(frozen=True)

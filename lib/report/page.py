@@ -140,8 +140,10 @@ def _scale(largest: float) -> tuple[float, str]:
 
 def _curves(findings: Findings) -> list[Markup]:
     ranks = [rank for rank in findings.ranks if findings.curves[rank]][:PANELS]
-    rows = [row for rank in ranks for row in findings.curves[rank] if row["protocol"] != "scratch"]
-    lowest = min((row["validation_accuracy"] for row in rows), default=0)
+    rows = [row for rank in ranks for row in findings.curves[rank]]
+    end = max((row["epoch"] for row in rows), default=0)  # where training from scratch has arrived
+    shown = (row["validation_accuracy"] for row in rows if row["network"] != "scratch" or row["epoch"] == end)
+    lowest = min(shown, default=0)
     bottom = max(0, 5 * floor(lowest / 5) - 10)
     svgs = {rank: charts.curves(findings.curves[rank], f"r{rank}", bottom) for rank in ranks}
     return [_picture(svg, f"curve-{rank}", f"Learning curves of r{rank}") for rank, svg in svgs.items()]

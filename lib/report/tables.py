@@ -8,6 +8,7 @@ from lib.report.findings import Findings, Json
 
 PROTOCOLS = ("untrained", "frozen", "full")  # in the order in which a candidate goes through them
 MISSING = "–"
+HEADS = {"lda": "LDA", "ridge": "ridge"}
 SHOWN = 16  # rows of the pool before the rest is folded away
 
 
@@ -154,7 +155,7 @@ def drawn(findings: Findings, rank: int) -> list[Json]:
 def head(findings: Findings, rank: int) -> str:
     """The head of a reassembled network in words."""
     kept = findings.candidates[rank]["head"]
-    return f"head of {kept}" if isinstance(kept, str) else "new linear head"
+    return f"head of {kept}" if isinstance(kept, str) else f"new linear head ({HEADS[kept['method']]})"
 
 
 def components(findings: Findings) -> list[Json]:

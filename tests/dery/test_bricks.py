@@ -1,7 +1,9 @@
 """A zoo on disk: networks are opened when they are needed, a few at a time."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +11,8 @@ from lib import zoo
 from lib.data import DataSet
 from lib.dery import bricks as lib_bricks
 from lib.dery.bricks import Bricks, open_bricks
-from lib.params.assembly import Assembly
+from lib.layout import Layout
+from lib.params.assembly import Assembly, Stitching
 
 
 def test_a_few_networks_are_open_at_once(
@@ -42,3 +45,16 @@ def test_runs_join_blocks_of_one_network(bricks: Bricks) -> None:
     assert list(bricks.runs((0, 0, 2))) == [(0, 0, 3), (2, 2, 3)]
     assert list(bricks.runs((0, 1, 0))) == [(0, 0, 1), (1, 1, 2), (0, 3, 4)]
     assert list(bricks.runs(bricks.whole(1))) == [(1, 0, 3)]
+
+
+def test_which_patches_a_stitch_may_look_at(bricks: Bricks) -> None:
+    big, small = Layout("tokens", 3, 8, 8, 1), Layout("nchw", 5, 2, 2)
+
+    def allowed(**settings: Any) -> tuple[int, ...]:
+        return replace(bricks, stitching=Stitching(**settings)).patches(big, small)
+
+    assert allowed() == (1, 2)
+    assert allowed(down="patch") == (2,)
+    assert allowed(down="pool") == (1,)
+    assert allowed(init="random") == (1,)  # nothing is fitted that could choose
+    assert bricks.patches(small, big) == (1,)

@@ -47,8 +47,10 @@ def test_a_budget_on_what_was_never_measured_is_one_line(bricks: Bricks, params:
 
 def test_stitches_and_heads_count_and_staying_costs_nothing(bricks: Bricks, params: Params) -> None:
     problem = pricing.problem(bricks, params(), UNMEASURED)
-    for table in problem.costs.values():
+    for kind, table in problem.costs.items():
         for k in range(2):
+            if kind == "memory":
+                continue
             assert (table.stitches[k].diagonal() == 0).all()
             assert (table.stitches[k] > 0).sum() == 6
     resnet = bricks.chains[0]

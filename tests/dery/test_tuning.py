@@ -1,13 +1,55 @@
-"""Teachers of a distillation see the images as they want them."""
+"""Tuning by protocols: curves and recipe tell what was done; teachers see the images as they want them."""
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lib.dery.tuning import Teacher
+from lib.data import DataSet
+from lib.dery.bricks import Bricks
+from lib.dery.reassembly import reassemble
+from lib.dery.tuning import Teacher, from_scratch, tune
+from lib.errors import BrickyardError
+from lib.params.training import Training
 from lib.zoo import Input
 
 GIVEN = Input(16, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3), "bicubic", 1.0)
+SETTINGS = Training(epochs=2, batch_size=16, learning_rate=1e-3, weight_decay=0.0, warmup=0.1, label_smoothing=0.0)
+
+
+def test_curves_and_recipe_tell_what_was_done(bricks: Bricks, images: DataSet) -> None:
+    network, before = reassemble(bricks, (0, 0, 2))
+    one = SETTINGS.model_copy(update={"epochs": 1})
+    tuned = tune(network, images, {"frozen": one, "full": SETTINGS}, seed=5)
+    told = [(row["protocol"], row["epoch"], row["loss"] is None) for row in tuned.curve]
+    assert told == [("untrained", 0, True), ("frozen", 1, False), ("full", 2, False), ("full", 3, False)]
+    for protocol in ("untrained", "frozen", "full"):
+        last = [row["validation_accuracy"] for row in tuned.curve if row["protocol"] == protocol][-1]
+        assert last == tuned.validation[protocol]
+    assert before.tuning == ()
+    frozen, full = network.recipe.tuning
+    assert (frozen["protocol"], frozen["epochs"], full["protocol"], full["seed"]) == ("frozen", 1, "full", 5)
+    assert full["learning_rate"] == 1e-3
+    assert from_scratch({"frozen": one, "full": SETTINGS}).epochs == 3
+
+
+def test_a_skipped_protocol_leaves_no_trace(bricks: Bricks, images: DataSet) -> None:
+    network, _ = reassemble(bricks, (0, 0, 1))
+    none = SETTINGS.model_copy(update={"epochs": 0, "distillation": 0.5})
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    tuned = tune(network, images, {"frozen": none, "full": none}, seed=0)
+    assert set(tuned.test) == {"untrained"}
+    assert network.recipe.tuning == ()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
+
+
+def test_a_missing_teacher_is_noticed_before_anything_is_trained(bricks: Bricks, images: DataSet) -> None:
+    network, _ = reassemble(bricks, (0, 0, 1))
+    taught = SETTINGS.model_copy(update={"distillation": 0.5})
+    expected = r"finetune\.full\.distillation = 0\.5: there is no teacher, .*; set it to 0"
+    with pytest.raises(BrickyardError, match=expected):
+        tune(network, images, {"frozen": SETTINGS, "full": taught}, seed=0)
+    assert network.recipe.tuning == ()
 
 
 def _normalised(image: torch.Tensor, expected: Input) -> torch.Tensor:

@@ -140,12 +140,16 @@ def _tuned(rank: int, names: list[str]) -> Json:
 
 
 def _curve() -> list[Json]:
-    lengths = {"frozen": 2, "full": 3, "scratch": 5}
-    return [
-        {"protocol": protocol, "epoch": epoch, "loss": 1.0, "validation_accuracy": 70.0 + 4 * epoch}
-        for protocol, epochs in lengths.items()
-        for epoch in range(1, epochs + 1)
-    ]
+    protocols = {"reassembled": {"frozen": 2, "full": 3}, "scratch": {"scratch": 5}, "zoo": {"frozen": 2, "full": 3}}
+    rows = []
+    for n, (network, lengths) in enumerate(protocols.items()):
+        order = ["untrained", *(protocol for protocol, epochs in lengths.items() for _ in range(epochs))]
+        rows += [
+            {"network": network, "protocol": protocol, "epoch": epoch}
+            | {"loss": 2.0 - epoch / 4 + n / 8 if epoch else None, "validation_accuracy": 70.0 + 4 * epoch + n}
+            for epoch, protocol in enumerate(order)
+        ]
+    return rows
 
 
 def _partition(names: list[str], blocks: int) -> Json:
@@ -186,7 +190,7 @@ def _recipe(names: list[str], blocks: int) -> Json:
             {"kind": "stitch", "source": side, "target": {**side, "kind": "pooled", "channels": 48}},
             {"kind": "block", "source": names[1], "start": stop, "stop": NODES},
         ],
-        "head": {"kind": "pooled"},
+        "head": {"layout": {"kind": "pooled"}, "method": "lda"},
     }
 
 

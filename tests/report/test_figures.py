@@ -24,7 +24,9 @@ DOTS = [Dot("net", 10, 90.0, "own"), Dot("r1", 12, 80.0, "untrained", 1), Dot("r
 def pictures() -> list[str]:
     shares = Profile(("0.0", "0.3"), (0.5, 0.6), (0.4, 0.5), (0.6, 0.7), {"low": (0.9, 1.0)})
     rows = [
-        {"protocol": p, "epoch": e, "validation_accuracy": 60.0 + e} for p in ("full", "scratch") for e in range(1, 4)
+        {"network": n, "protocol": p, "epoch": e, "loss": 1 / e if e else None, "validation_accuracy": 60.0 + e}
+        for n, p in (("reassembled", "full"), ("scratch", "scratch"))
+        for e in range(4)
     ]
     return [
         heat_map(MATRIX, GROUPS),

@@ -13,13 +13,13 @@ from tests.report.made import findings as made
 
 PARAMS = """
 zoo:
-  training: {epochs: 1, batch_size: 1, learning_rate: 0.1, weight_decay: 0, warmup: 0, label_smoothing: 0}
+  training: {epochs: 1, batch_size: 2, learning_rate: 0.1, weight_decay: 0, warmup: 0, label_smoothing: 0}
   models:
     net_00: {factory: "a.py:small_cnn", weights: train, classes: 0-1}
     net_01: {timm: resnet18, weights: train}
 finetune:
   ranks: [1]
-  frozen: &none {epochs: 0, batch_size: 1, learning_rate: 0.1, weight_decay: 0, warmup: 0, label_smoothing: 0}
+  frozen: &none {epochs: 0, batch_size: 2, learning_rate: 0.1, weight_decay: 0, warmup: 0, label_smoothing: 0}
   full: *none
 contributions:
   models: [net_00, net_01]

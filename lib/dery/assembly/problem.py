@@ -24,7 +24,7 @@ GRAIN = 2.0**32
 @dataclass(frozen=True)
 class Table:
     """What the parts of a candidate contribute. blocks: [K, N], of network m's k-th block, its head counted into the
-    last; stitches: [K-1, N, N], from network m to network n behind set k, 0 for m = n.
+    last; stitches: [K-1, N, N], from network m to network n behind set k; 0 for m = n, but for memory.
 
     Values are rounded to multiples of 2^-32: below 2^21 their sums are then exact, so that equal ones are equal
     whatever the order of the terms. Integers (parameters, MACs, bytes) stay what they are.
@@ -49,9 +49,9 @@ class AssemblyProblem:
     """Maximise the sum of `scores` over paths.
 
     costs: what parts need: params, macs and latency (milliseconds a batch) add up; memory (bytes of activations that
-    must be alive at once) is that of the part which needs most. limits: upper limits, of the kinds in `costs`.
-    min_sources, max_sources: how many networks lend blocks (an unmodified network is one source); required, excluded:
-    networks that lend at least one block, and none.
+    must be alive at once) is that of the part or the step which needs most. limits: upper limits, of the kinds in
+    `costs`. min_sources, max_sources: how many networks lend blocks (an unmodified network is one source); required,
+    excluded: networks that lend at least one block, and none.
     """
 
     names: tuple[str, ...]

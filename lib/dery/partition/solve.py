@@ -38,10 +38,14 @@ class Partition:
 
     @property
     def gap_closed(self) -> float | None:
-        """(J - J_rand) / (J* - J_rand) in percent, at least, with the bound for J*; None without a bound."""
+        """(J - J_rand) / (J* - J_rand) in percent, at least, with the bound for J*, so 100 where J is proved to be the
+        optimum; None without a bound.
+        """
         if self.bound is None:
             return None
-        return 100.0 if self.bound <= self.random else 100 * (self.objective - self.random) / (self.bound - self.random)
+        if _gap(self.objective, self.bound) <= PROVED or self.bound <= self.random:
+            return 100.0
+        return 100 * (self.objective - self.random) / (self.bound - self.random)
 
     def figures(self) -> dict[str, Any]:
         """What is compared across runs, for JSON."""

@@ -4,30 +4,30 @@ CKA(X, Y) = HSIC(K, M) / sqrt(HSIC(K, K) HSIC(M, M)). For linear kernels K = XX'
 networks is compared through kernel matrices or through products over images, whichever costs less.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 
 from lib.dery.similarity import covariance, gram, kernels
-from lib.dery.similarity.layers import Network, Pair, Tiles, centred, is_constant, minibatches, spread
+from lib.dery.similarity.layers import Network, Pair, Tile, centred, is_constant, minibatches, spread
 from lib.errors import BrickyardError
 
 FEWEST = 4  # images for which the unbiased HSIC is defined
 ROUNDING = 1e-6  # of the biased product, below which the unbiased one is rounding errors
 
 
-def cka(networks: Sequence[Network], pairs: Iterable[Pair], memory: int) -> Tiles:
+def cka(networks: Sequence[Network], pairs: Iterable[Pair], memory: int) -> Iterator[Tile]:
     """Biased HSIC of linear kernels, <HKH, M>_F / n^2 with H = I - 11'/n."""
     by_gram, by_covariance = _divide(networks, pairs)
-    tiles = gram.products(networks, by_gram, kernels.linear(), memory)
-    return tiles | covariance.products(networks, by_covariance, _centred, _biased, memory)
+    yield from covariance.products(networks, by_covariance, _centred, _biased, memory)
+    yield from gram.products(networks, by_gram, kernels.linear(), memory)
 
 
 def cka_debiased(
     networks: Sequence[Network], pairs: Iterable[Pair], memory: int, batch_images: int | None = None
-) -> Tiles:
+) -> Iterator[Tile]:
     """Unbiased HSIC of linear kernels (Song et al. 2012); its CKA lies in [-1, 1].
 
     batch_images: the mean over minibatches of about that many consecutive images, equally many up to one, instead of
@@ -40,17 +40,19 @@ def cka_debiased(
             f"similarity.index = cka_debiased needs at least {FEWEST} images, not {n}; raise dataset.probe_images"
         )
     if batch_images is None or batch_images >= n:
-        return _unbiased(networks, pairs, memory)
+        yield from _unbiased(networks, pairs, memory)
+        return
     networks = [replace(net, spreads=tuple(spread(layer) for layer in net.layers)) for net in networks]
     parts = list(minibatches(n, batch_images))
-    tiles: Tiles = {}
-    for part in parts:
-        for pair, tile in _unbiased([net.rows(part) for net in networks], pairs, memory).items():
-            tiles[pair] = tiles.get(pair, 0) + tile / len(parts)
-    return tiles
+    sums: dict[Pair, torch.Tensor] = {}
+    for count, part in enumerate(parts, start=1):
+        for pair, tile in _unbiased([net.rows(part) for net in networks], pairs, memory):
+            sums[pair] = sums.get(pair, 0) + tile / len(parts)
+            if count == len(parts):
+                yield pair, sums.pop(pair)
 
 
-def cka_rbf(networks: Sequence[Network], pairs: Iterable[Pair], memory: int, bandwidth: float) -> Tiles:
+def cka_rbf(networks: Sequence[Network], pairs: Iterable[Pair], memory: int, bandwidth: float) -> Iterator[Tile]:
     """Biased HSIC of Gaussian kernels; sigma = bandwidth times the median distance of two images."""
     return gram.products(networks, pairs, kernels.gaussian(networks[0].images, bandwidth), memory)
 
@@ -109,10 +111,10 @@ def _debiased(c: torch.Tensor, left: _Centred, right: _Centred) -> torch.Tensor:
     return products.where(products.abs() > ROUNDING * biased, 0) / (n * (n - 3))
 
 
-def _unbiased(networks: Sequence[Network], pairs: Sequence[Pair], memory: int) -> Tiles:
+def _unbiased(networks: Sequence[Network], pairs: Sequence[Pair], memory: int) -> Iterator[Tile]:
     by_gram, by_covariance = _divide(networks, pairs, widest=networks[0].images / 2)
-    tiles = gram.products(networks, by_gram, kernels.unbiased(networks[0].images), memory)
-    return tiles | covariance.products(networks, by_covariance, _centred, _debiased, memory)
+    yield from covariance.products(networks, by_covariance, _centred, _debiased, memory)
+    yield from gram.products(networks, by_gram, kernels.unbiased(networks[0].images), memory)
 
 
 def _divide(

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from lib.dery.similarity.layers import Network, Pair, Tiles
+from lib.dery.similarity.layers import Network, Pair, Tile
 
 WIDTH = 512  # columns of a strip, at least, unless it is a network's last
 
@@ -48,8 +48,8 @@ def products(
     features: Callable[[Network, range], F],
     reduce: Callable[[torch.Tensor, F, F], torch.Tensor],
     memory: int,
-) -> Tiles:
-    """float64 [L_a, L_b] for each pair of networks; of a network with itself at least what is above the diagonal.
+) -> Iterator[Tile]:
+    """For each pair of networks, as it is done; of a network with itself at least what is above the diagonal.
 
     features: of some layers of a network; reduce: C of two strips (it may overwrite it) and their features -> float64
     [layers, layers]; memory: bytes for columns; two strips are the least.
@@ -71,7 +71,8 @@ def products(
                 if pair in pairs and not (left.network == right.network and left.start > right.start):
                     found = reduce(x.columns.T @ y.columns, x, y)
                     tiles[pair][left.start : left.stop, right.start : right.stop] = found
-    return tiles
+                    if tuple(tiles[pair].shape) == (left.stop, right.stop):  # the last strips of both
+                        yield pair, tiles.pop(pair)
 
 
 def sums(c: torch.Tensor, left: Features, right: Features) -> torch.Tensor:

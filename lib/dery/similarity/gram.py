@@ -5,13 +5,13 @@ count twice. As many blocks of all layers as memory allows are made at once; the
 product a block. Each has the shape of its own pair's, so its bits depend neither on other networks nor on memory.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 import torch
 
-from lib.dery.similarity.layers import Network, Pair, Tiles, centred, is_constant
+from lib.dery.similarity.layers import Network, Pair, Tile, centred, is_constant
 
 ROWS = 256  # images a side of a block
 COLUMNS = 4096  # columns of a layer that are centred at once
@@ -34,8 +34,8 @@ class Kernel:
     survey: Callable[[Blocks, torch.Tensor], Finish] | None = None
 
 
-def products(networks: Sequence[Network], pairs: Iterable[Pair], kernel: Kernel, memory: int) -> Tiles:
-    """float64 [L_a, L_b] for each pair of networks: mean over image pairs of the product of two kernels' entries.
+def products(networks: Sequence[Network], pairs: Iterable[Pair], kernel: Kernel, memory: int) -> Iterator[Tile]:
+    """For each pair of networks, as it is done: mean over image pairs of the product of two kernels' entries.
 
     memory: bytes in use at a time; one block of every layer, or all blocks of one, are the least. A constant layer's
     kernel is 0.
@@ -43,7 +43,7 @@ def products(networks: Sequence[Network], pairs: Iterable[Pair], kernel: Kernel,
     pairs = list(pairs)
     used = sorted({m for pair in pairs for m in pair})
     if not used:
-        return {}
+        return
     n = networks[used[0]].images
     tiles = {
         (a, b): torch.zeros(len(networks[a].layers), len(networks[b].layers), dtype=torch.float64) for a, b in pairs
@@ -51,14 +51,15 @@ def products(networks: Sequence[Network], pairs: Iterable[Pair], kernel: Kernel,
     layers = sum(len(networks[m].layers) for m in used)
     making = 12 * n * min(COLUMNS, max(max(networks[m].widths) for m in used))  # bytes while a layer is centred
     finish = {m: _finishers(networks[m], kernel) for m in used}
-    for sheet in _sheets(n, layers, memory - making):
+    sheets = _sheets(n, layers, memory - making)
+    for count, sheet in enumerate(sheets, start=1):
         grams = {m: _grams(networks[m], sheet, finish[m]) for m in used}
-        for i, (r, c) in enumerate(sheet):
-            weight = (1 if r == c else 2) / n**2
-            for a, b in pairs:
-                tiles[a, b] += weight * (grams[a][i] @ grams[b][i].T).double()
+        for a, b in pairs:
+            for i, (r, c) in enumerate(sheet):
+                tiles[a, b] += (1 if r == c else 2) / n**2 * (grams[a][i] @ grams[b][i].T).double()
+            if count == len(sheets):
+                yield (a, b), tiles.pop((a, b))
         grams.clear()  # before the next sheet takes its place
-    return tiles
 
 
 def blocks(n: int) -> list[Block]:

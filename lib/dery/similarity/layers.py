@@ -10,7 +10,7 @@ from lib.dery.activations import Activations
 from lib.errors import BrickyardError
 
 Pair = tuple[int, int]  # of networks, by position
-Tiles = dict[Pair, torch.Tensor]  # float64 [L_a, L_b] for every pair of networks
+Tile = tuple[Pair, torch.Tensor]  # a pair and float64 [L_a, L_b]
 
 
 @dataclass(frozen=True)

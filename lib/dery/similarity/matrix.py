@@ -1,17 +1,17 @@
 """The similarity of all nodes of all networks: DeRy's s(X, X'), section 3.2."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import combinations_with_replacement
 
 import torch
 
 from lib.dery.similarity import cka, memo, subspaces
-from lib.dery.similarity.layers import Network, Pair, Tiles
+from lib.dery.similarity.layers import Network, Pair, Tile
 from lib.errors import BrickyardError
 from lib.params.similarity import Similarity
 
-Index = Callable[[Sequence[Network], Sequence[Pair], int], Tiles]
+Index = Callable[[Sequence[Network], Sequence[Pair], int], Iterator[Tile]]
 
 TITLES = {
     "cka": "Linear CKA",
@@ -28,9 +28,10 @@ def matrix(networks: Sequence[Network], params: Similarity, memory: int, kept: m
     """Similarity of every pair of layers, networks in the order given: float64 [L, L], symmetric, diagonal 1.
 
     A tile is a pair of networks; its bits depend on the two networks' activations, the index and `params` alone, not
-    on other networks, on memory (bytes that may be in use at a time) or on whether it was in the memo. Products are
-    normalised by their own diagonal. A constant layer is similar to nothing, itself excepted. Raises BrickyardError
-    when images are too few for the index, and naming the node whose activations are too large or too small.
+    on other networks, on memory (bytes that may be in use at a time) or on whether it was in the memo, where it is put
+    as soon as it is done. Products are normalised by their own diagonal. A constant layer is similar to nothing, itself
+    excepted. Raises BrickyardError when images are too few for the index, and naming the node whose activations are too
+    large or too small.
     """
     if networks[0].images < 2:
         raise BrickyardError("similarity needs at least 2 images; raise dataset.probe_images")
@@ -42,9 +43,10 @@ def matrix(networks: Sequence[Network], params: Similarity, memory: int, kept: m
     }
     tiles = {pair: tile for pair, name in keys.items() if (tile := kept.get(name)) is not None}
     missing = [pair for pair in keys if pair not in tiles]
-    for pair, tile in _index(params)(unique, missing, memory).items():
+    for pair, tile in _index(params)(unique, missing, memory):
         tiles[pair] = tile.triu() + tile.triu(1).T if pair[0] == pair[1] else tile
         kept.put(keys[pair], tiles[pair])
+    kept.prune()
     return _assembled(tiles, [[u.checksum for u in unique].index(network.checksum) for network in networks])
 
 
@@ -65,7 +67,7 @@ def _settings(params: Similarity) -> str:
     return f"{params.index} {read.get(params.index)}"
 
 
-def _assembled(tiles: Tiles, order: list[int]) -> torch.Tensor:
+def _assembled(tiles: dict[Pair, torch.Tensor], order: list[int]) -> torch.Tensor:
     products = torch.cat([torch.cat([tiles[a, b] if a <= b else tiles[b, a].T for b in order], 1) for a in order])
     diagonal = torch.cat([tiles[a, a].diagonal() for a in order])
     diagonal = torch.where(diagonal > NOTHING, diagonal, torch.inf)

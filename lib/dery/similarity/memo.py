@@ -1,6 +1,8 @@
 """Tiles that have been computed before, kept by what they were computed from."""
 
 import hashlib
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,23 +14,43 @@ from lib.errors import BrickyardError
 
 @dataclass(frozen=True)
 class Memo:
-    """A folder of tiles, one file each; None keeps nothing. A file that is damaged is as good as none."""
+    """A folder of tiles, one file each; None keeps nothing. A file that is damaged is as good as none.
+
+    limit: bytes that `prune` leaves in the folder; what has not been used for longest goes first.
+    """
 
     folder: Path | None = None
+    limit: int = 2**28
 
     def get(self, key: str) -> torch.Tensor | None:
-        """The tile that was put under `key`, bit for bit, or None."""
+        """The tile that was put under `key`, bit for bit, or None; this counts as a use."""
         if self.folder is None:
             return None
+        file = self._file(key)
         try:
-            return artifacts.read_tensors(self._file(key)).get(key)
+            found = artifacts.read_tensors(file).get(key)
         except BrickyardError:
             return None
+        with suppress(OSError):  # a folder that can only be read serves as well
+            os.utime(file)
+        return found
 
     def put(self, key: str, tile: torch.Tensor) -> None:
         """Keeps a tile."""
         if self.folder is not None:
             artifacts.write_tensors(self._file(key), {key: tile})
+
+    def prune(self) -> None:
+        """Removes files, whole or left behind half written, until `limit` holds."""
+        if self.folder is None or not self.folder.is_dir():
+            return
+        found = [(file.stat(), file) for file in self.folder.iterdir()]
+        left = sum(stat.st_size for stat, _ in found)
+        for stat, file in sorted(found, key=lambda entry: (entry[0].st_mtime_ns, entry[1])):
+            if left <= self.limit:
+                return
+            file.unlink(missing_ok=True)
+            left -= stat.st_size
 
     def _file(self, key: str) -> Path:
         return (self.folder or Path()) / f"{key}.safetensors"

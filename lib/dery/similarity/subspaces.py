@@ -4,18 +4,18 @@ X = U S V' is the thin singular value decomposition of a centred layer, of rank 
 whose singular values are the canonical correlations.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from lib.dery.similarity import covariance
-from lib.dery.similarity.layers import Network, Pair, Tiles, is_constant
+from lib.dery.similarity.layers import Network, Pair, Tile, is_constant
 from lib.errors import BrickyardError
 
 
-def lr(networks: Sequence[Network], pairs: Iterable[Pair], memory: int) -> Tiles:
+def lr(networks: Sequence[Network], pairs: Iterable[Pair], memory: int) -> Iterator[Tile]:
     """R^2 of linear regression, symmetric: the mean of R^2(X from Y) and R^2(Y from X).
 
     R^2(Y from X) = ||U_X' Y||_F^2 / ||Y||_F^2 (Kornblith et al. 2019, Table 1). Differs from the paper: there it is one
@@ -24,12 +24,12 @@ def lr(networks: Sequence[Network], pairs: Iterable[Pair], memory: int) -> Tiles
     return covariance.products(networks, pairs, partial(_bases, variance=1.0, index="lr"), _regression, memory)
 
 
-def cca(networks: Sequence[Network], pairs: Iterable[Pair], memory: int) -> Tiles:
+def cca(networks: Sequence[Network], pairs: Iterable[Pair], memory: int) -> Iterator[Tile]:
     """Mean squared canonical correlation, ||U_X' U_Y||_F^2 / min(r_X, r_Y) (Kornblith et al. 2019, Table 1)."""
     return covariance.products(networks, pairs, partial(_bases, variance=1.0, index="cca"), _squared, memory)
 
 
-def svcca(networks: Sequence[Network], pairs: Iterable[Pair], memory: int, variance: float) -> Tiles:
+def svcca(networks: Sequence[Network], pairs: Iterable[Pair], memory: int, variance: float) -> Iterator[Tile]:
     """Mean canonical correlation, ||U_X' U_Y||_* / min(r_X, r_Y), of the fewest leading principal components that hold
     `variance` of each layer's variance (Raghu et al. 2017).
     """

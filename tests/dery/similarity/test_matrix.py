@@ -1,12 +1,18 @@
 """The matrix of a whole zoo: its bits depend on nothing but the two networks that are compared."""
 
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from lib.dery.similarity import cka, covariance, gram, memo
-from lib.dery.similarity.layers import Network, Pair, Tiles
+from lib.dery.similarity.layers import Network, Pair, Tile
 from lib.dery.similarity.matrix import matrix
 from lib.dery.similarity.memo import Memo
 from tests.dery.similarity.naive import DEFINITIONS, network, params, zoo
@@ -69,26 +75,90 @@ def test_bits_do_not_depend_on_the_memo(index: str, tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 6
 
 
-def _counted(monkeypatch: pytest.MonkeyPatch) -> list[list[Pair]]:
-    """What `cka` is asked to compute, call by call."""
+def _asked(monkeypatch: pytest.MonkeyPatch, index: str = "cka") -> list[list[Pair]]:
+    """What the function of an index is asked to compute, call by call."""
     asked: list[list[Pair]] = []
-    compute = cka.cka
+    compute = getattr(cka, index)
 
-    def counting(networks: list[Network], pairs: list[Pair], memory: int) -> Tiles:
+    def counting(networks: list[Network], pairs: list[Pair], memory: int, **more: Any) -> Iterator[Tile]:
         asked.append(list(pairs))
-        return compute(networks, pairs, memory)
+        return compute(networks, pairs, memory, **more)
 
-    monkeypatch.setattr(cka, "cka", counting)
+    monkeypatch.setattr(cka, index, counting)
     return asked
 
 
 def test_a_new_network_costs_its_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = _counted(monkeypatch)
+    asked = _asked(monkeypatch)
     networks = zoo(50, *WIDTHS)
     _matrix(networks[:2], "cka", kept=Memo(tmp_path))
     _matrix(networks, "cka", kept=Memo(tmp_path))
     _matrix(networks, "cka", kept=Memo(tmp_path))
     assert asked == [[(0, 0), (0, 1), (1, 1)], [(0, 2), (1, 2), (2, 2)], []]
+
+
+@pytest.mark.parametrize("form", ["kernels", "products over images", "both", "minibatches"])
+def test_an_interrupted_run_keeps_what_it_has(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if form in ("kernels", "products over images"):
+        monkeypatch.setattr(cka, "prefers_gram", lambda *_: form == "kernels")
+    name, networks = ("minibatches" if form == "minibatches" else "cka"), zoo(530, *WIDTHS)
+    whole = _matrix(networks, name)
+    asked = _asked(monkeypatch, "cka_debiased" if form == "minibatches" else "cka")
+    put = Memo.put
+
+    def failing(self: Memo, key: str, tile: torch.Tensor) -> None:
+        if len(list(tmp_path.iterdir())) == 4:
+            raise KeyboardInterrupt
+        put(self, key, tile)
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(Memo, "put", failing)
+        with pytest.raises(KeyboardInterrupt):
+            _matrix(networks, name, kept=Memo(tmp_path))
+    assert len(list(tmp_path.iterdir())) == 4
+    assert torch.equal(_matrix(networks, name, kept=Memo(tmp_path)), whole)
+    assert [len(pairs) for pairs in asked] == [6, 2]
+
+
+def test_a_killed_run_keeps_what_it_has(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path; from lib.dery.similarity.memo import Memo\n"
+        "from tests.dery.similarity.naive import params, zoo; from lib.dery.similarity.matrix import matrix\n"
+        "class Killed(Memo):\n"
+        "    def put(self, key, tile):\n"
+        "        super().put(key, tile)\n"
+        "        if len(list(self.folder.iterdir())) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"matrix(zoo(50, *{WIDTHS}), params('cka'), {MEMORY}, Killed(Path(sys.argv[1])))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=Path(__file__).parents[3], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    left = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    assert len(left) == 2
+    networks = zoo(50, *WIDTHS)
+    assert torch.equal(_matrix(networks, "cka", kept=Memo(tmp_path)), _matrix(networks, "cka"))
+    assert len(list(tmp_path.iterdir())) == 6
+    assert all(file.read_bytes() == content for file, content in left.items())
+
+
+def test_what_has_not_been_used_for_longest_goes_first(tmp_path: Path) -> None:
+    networks = zoo(50, (3, 4), (5, 6))
+    chosen = [params("cka"), params("svcca"), params("cka_rbf")]
+    for age, index in enumerate(chosen):
+        before = set(tmp_path.iterdir())
+        matrix(networks, index, MEMORY, Memo(tmp_path))
+        for file in set(tmp_path.iterdir()) - before:
+            os.utime(file, (age + 1000, age + 1000))
+    oldest, idle, newest = (
+        {file for file in tmp_path.iterdir() if file.stat().st_mtime == age + 1000} for age in range(3)
+    )
+    (tmp_path / ".half written").write_bytes(bytes(10))
+    os.utime(tmp_path / ".half written", (0, 0))
+    size = max(file.stat().st_size for file in oldest | idle | newest)
+    whole = matrix(networks, chosen[0], MEMORY)
+    assert torch.equal(matrix(networks, chosen[0], MEMORY, Memo(tmp_path, limit=6 * size)), whole)  # a use
+    assert set(tmp_path.iterdir()) == oldest | newest
+    assert torch.equal(matrix(networks, chosen[0], MEMORY, Memo(tmp_path, limit=0)), whole)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "exchanged"])
@@ -100,7 +170,7 @@ def test_a_damaged_memo_is_noticed_and_mended(damage: str, tmp_path: Path, monke
     content[-3] ^= 16
     damaged = {"flipped": content, "cut": content[:70], "empty": b"", "exchanged": second.read_bytes()}[damage]
     first.write_bytes(damaged)
-    asked = _counted(monkeypatch)
+    asked = _asked(monkeypatch)
     assert torch.equal(_matrix(networks, "cka", kept=Memo(tmp_path)), whole)
     assert len(asked[0]) == 1
     assert torch.equal(_matrix(networks, "cka", kept=Memo(tmp_path)), whole)

@@ -1,0 +1,160 @@
+"""Recipes: what a reassembled network is made of, in JSON: enough to build it again, to credit and to repeat it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from lib.chain import Chain
+from lib.cost import Cost
+from lib.dery.heads import Method
+from lib.errors import BrickyardError
+from lib.layout import Layout
+from lib.zoo import Architecture, Card, Input, input_from_dict
+
+FORMAT = 2  # of recipe.json
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A zoo network that lent blocks: enough to build its architecture again, where the weights came from (`train` =
+    trained here), the checksum of all of them, their licence. nodes: module paths that its user declared, if any.
+    """
+
+    architecture: Architecture
+    input: Input
+    nodes: tuple[str, ...]
+    weights: str
+    licence: str
+    checksum: str
+
+    @classmethod
+    def of(cls, card: Card) -> "Source":
+        """What a recipe needs of a zoo card."""
+        return cls(card.architecture, card.input, card.nodes, card.weights, card.licence, card.checksum)
+
+    @classmethod
+    def from_dict(cls, stored: Json) -> "Source":
+        """A source from its JSON form."""
+        parts = {"architecture": Architecture(**stored["architecture"]), "input": input_from_dict(stored["input"])}
+        return cls(**{**stored, **parts, "nodes": tuple(stored["nodes"])})
+
+    def chain(self, name: str) -> Chain:
+        """The source's chain with random weights."""
+        return Chain(name, self.architecture.build(), self.input.shape, declared=self.nodes)
+
+
+@dataclass(frozen=True)
+class NewHead:
+    """A linear head in closed form on what leaves the last block: its method and strength, and how many labelled
+    images of the data with the checksum `data` it has seen.
+    """
+
+    layout: Layout
+    method: Method
+    shrinkage: float
+    images: int
+    data: str
+
+    @classmethod
+    def from_dict(cls, stored: Json) -> "NewHead":
+        """A head from its JSON form."""
+        return cls(**{**stored, "layout": Layout(**stored["layout"])})
+
+
+def versions() -> dict[str, str]:
+    """Of what builds the sources."""
+    return {name: version(name) for name in ("timm", "torch", "torchvision")}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """parts: blocks {source, start, stop, nodes: their names} and stitches {source, target, what else `Stitch` takes,
+    r2: of its fit}, in order; head: the name of the source whose own it is, or what made a new one; input: that of
+    the first source; tuning: protocols it went through, with all settings; versions: of what builds the sources;
+    checksum: of the weights.
+    """
+
+    sources: dict[str, Source]
+    parts: tuple[Json, ...]
+    head: str | NewHead
+    input: Input
+    classes: tuple[str, ...]
+    tuning: tuple[Json, ...] = ()
+    cost: Cost = field(default_factory=Cost)
+    versions: dict[str, str] = field(default_factory=lambda: versions())
+    checksum: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the parts: `resnet_1_3` for nodes 1 to 3 of resnet, `stitch_1`, ... They begin the keys of a state_dict.
+
+        Raises BrickyardError where a block appears twice.
+        """
+        found: list[str] = []
+        stitches = 0
+        for part in self.parts:
+            block = part["kind"] == "block"
+            stitches += not block
+            name = f"{part['source']}_{part['start'] + 1}_{part['stop']}" if block else f"stitch_{stitches}"
+            if name in found:
+                raise BrickyardError(f"the block {name} appears twice")
+            found.append(name)
+        return tuple(found)
+
+    @property
+    def licences(self) -> tuple[str, ...]:
+        """Those of all sources."""
+        return tuple(sorted({source.licence for source in self.sources.values()}))
+
+    def blocks(self) -> list[str]:
+        """The blocks in words: `resnet 0:3`, nodes 1 to 3."""
+        return [f"{p['source']} {p['start']}:{p['stop']}" for p in self.parts if p["kind"] == "block"]
+
+    def to_dict(self) -> Json:
+        """For JSON."""
+        parts = [{"name": name, **part} for name, part in zip(self.names, self.parts, strict=True)]
+        stored = asdict(self)
+        sources = stored.pop("sources")
+        return {
+            **{"kind": "reassembled", "format": FORMAT, "sources": sources, "licences": self.licences},
+            **{**stored, "parts": parts},
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Recipe":
+        """A recipe from its JSON form. Raises BrickyardError for another kind or format and for what is no recipe."""
+        kind = stored.get("kind") if isinstance(stored, Mapping) else None
+        if kind != "reassembled":
+            raise BrickyardError(f"kind = {kind!r}: not the recipe of a reassembled network")
+        if stored.get("format") != FORMAT:
+            made = stored.get("format", 1)
+            raise BrickyardError(f"format = {made!r}: this code reads format {FORMAT} alone; dvc repro")
+        try:
+            head = stored["head"]
+            return cls(
+                sources={name: Source.from_dict(source) for name, source in stored["sources"].items()},
+                parts=tuple({k: v for k, v in part.items() if k != "name"} for part in stored["parts"]),
+                head=head if isinstance(head, str) else NewHead.from_dict(head),
+                input=input_from_dict(stored["input"]),
+                classes=tuple(stored["classes"]),
+                tuning=tuple(stored["tuning"]),
+                cost=Cost(**stored["cost"]),
+                versions=dict(stored["versions"]),
+                checksum=stored["checksum"],
+            )._checked()
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise BrickyardError(f"damaged: {what}; dvc repro") from None
+
+    def _checked(self) -> "Recipe":
+        """Raises BrickyardError where parts or head do not belong to the sources and classes."""
+        blocks = [part["source"] for part in self.parts if part["kind"] == "block"]
+        for name in [*blocks, *([self.head] if isinstance(self.head, str) else [])]:
+            if name not in self.sources:
+                raise BrickyardError(f"{name!r} is none of its sources: {', '.join(self.sources)}")
+        if not blocks or len(self.classes) < 2:
+            raise BrickyardError("damaged: it has no blocks, or fewer than two classes; dvc repro")
+        assert len(self.names) == len(self.parts)
+        return self
