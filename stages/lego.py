@@ -1,6 +1,7 @@
 """Stage `lego`: components assembled into one classifier without training (MDA)."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -8,10 +9,11 @@ from torch import nn
 
 from lib import artifacts, data
 from lib import zoo as networks
-from lib.mda import classes, lego, measure, saved, scaling
+from lib.cost import Cost
+from lib.mda import calibration, classes, lego, measure, saved
 from lib.mda.components import Recipe
 from lib.params.base import read
-from lib.params.lego import Lego
+from lib.params.lego import Lego, Method
 from lib.params.run import Run
 from lib.params.zoo import Zoo
 from lib.zoo import Input
@@ -25,10 +27,11 @@ def main(dataset: Path, zoo: Path, components: Path, out: Path, metrics: Path) -
     artifacts.keep_only(zoo, read("zoo", Zoo).models)
     device = prepare(run_params)
     loaded = {name: saved.load(components / name, Recipe) for name in params.components}
-    network, recipe = lego.build({n: m for n, (m, _) in loaded.items()}, {n: r for n, (_, r) in loaded.items()})
+    parts = {name: part for name, (part, _) in loaded.items()}
+    network, recipe = lego.build(parts, {name: found for name, (_, found) in loaded.items()}, params.form)
     images = data.load(dataset)
     numbers = classes.numbers(recipe.classes, images.images.classes, "lego.components")
-    test = data.of_classes(images.images, images.test, numbers)
+    test, validation = (data.of_classes(images.images, part, numbers) for part in (images.test, images.validation))
     train = data.stratified_sample(
         images.images,
         data.of_classes(images.images, images.train, numbers),
@@ -46,18 +49,34 @@ def main(dataset: Path, zoo: Path, components: Path, out: Path, metrics: Path) -
         whole = {name: answers(model, card.input, index)[0] for name, (model, card) in sources.items()}
         return lego.side_by_side(recipe, whole, {name: card.classes for name, (_, card) in sources.items()})
 
-    train_logits, train_labels = answers(network, recipe.input, train)
-    test_logits, test_labels = answers(network, recipe.input, test)
-    factors = scaling.all_factors(train_logits, train_labels, recipe.spans)
-    source_factors = scaling.all_factors(side_by_side(train), train_labels, recipe.spans)
-    report = measure.assembly(test_logits, side_by_side(test), test_labels, recipe.spans, factors, source_factors)
-    if params.scaling == "winning_score":
-        network, recipe = lego.scaled(network, recipe, factors)
+    logits, labels = answers(network, recipe.input, train)
+    fits = {
+        method: calibration.fit(method, logits, labels, recipe.spans, params.scaling_ridge)
+        for method in get_args(Method)
+    }
+    of_sources = calibration.fit(params.scaling, side_by_side(train), labels, recipe.spans, params.scaling_ridge)
+    compared = {}
+    for name, part in (("validation", validation), ("test", test)):
+        logits, labels = answers(network, recipe.input, part)
+        compared[name] = {method: measure.accuracy(by(logits), labels) for method, by in fits.items()}
+    report = measure.assembly(logits, side_by_side(test), labels, recipe.spans, fits[params.scaling], of_sources)
+    network, recipe = lego.scaled(network, recipe, fits[params.scaling])
     saved.save(out / "network", network, recipe)
-    parts = sum(part.cost.params for part in recipe.parts.values())
-    size = {"params": recipe.cost.params, "macs": recipe.cost.macs, "parts_params": parts}
-    chosen = {"components": params.components, "scaling": params.scaling}
-    artifacts.write_json(metrics, {**chosen, **size, "accuracy": report})
+    parts_cost = sum((part.cost for part in recipe.parts.values()), Cost())
+    artifacts.write_json(
+        metrics,
+        {
+            "components": params.components,
+            "form": params.form,
+            "scaling": params.scaling,
+            "params": recipe.cost.params,
+            "macs": recipe.cost.macs,
+            "parts_params": parts_cost.params,
+            "parts_macs": parts_cost.macs,
+            "accuracy": report,
+            "scalings": compared,
+        },
+    )
 
 
 if __name__ == "__main__":
