@@ -158,42 +158,43 @@ def choose(problem: Problem) -> Choice:
 
 def _model(problem: Problem) -> Any:
     """x[c, m]: network m supplies class c; there[m, S]: the channels that the classes S need are in m's component;
-    paid[m, p]: its price p is. Only x is integer: the others follow.
+    paid: one of its prices is. Only x is integer: the others follow.
     """
     model = cast(Any, pyo.ConcreteModel())
     sources = [source.of(problem.classes) for source in problem.sources]
     known = [(c, m) for m, source in enumerate(sources) for c in source.accuracy]
-    model.x = pyo.Var(known, domain=pyo.Binary)
+    x: Any = pyo.Var(known, domain=pyo.Binary)
+    variables: Any = pyo.VarList(domain=pyo.NonNegativeReals)
+    follow: Any = pyo.ConstraintList()
+    model.x, model.variables, model.follow = x, variables, follow
     model.one = pyo.Constraint(
         problem.classes, rule=lambda b, c: sum(b.x[c, m] for m in range(len(sources)) if (c, m) in b.x) == 1
     )
-    model.follow = pyo.ConstraintList()
     model.excluded = pyo.ConstraintList()
     there: dict[Any, Any] = {}
-    model.there = pyo.VarList(domain=pyo.NonNegativeReals)
     model.costs = []
     for m, source in enumerate(sources):
         for who, cost in source.prices.items():
             for one in who:
                 if (m, one) not in there:
-                    there[m, one] = model.there.add()
+                    there[m, one] = variables.add()
                     for c in sorted(one):
-                        model.follow.add(there[m, one] >= model.x[c, m])
+                        follow.add(there[m, one] >= x[c, m])
             paid = there[m, next(iter(who))]
             if len(who) > 1:
-                paid = model.there.add()
-                model.follow.add(paid >= sum(there[m, one] for one in who) - len(who) + 1)
+                paid = variables.add()
+                follow.add(paid >= sum(there[m, one] for one in who) - len(who) + 1)
                 for c in sorted(frozenset.intersection(*who)):
-                    model.follow.add(paid >= model.x[c, m])
+                    follow.add(paid >= x[c, m])
             model.costs.append((cost, paid))
         for c in source.accuracy:
-            others = sum(model.x[d, m] for d in source.accuracy)
+            others = sum(x[d, m] for d in source.accuracy)
             if problem.least > 1:
-                model.follow.add(others >= problem.least * model.x[c, m])
+                follow.add(others >= problem.least * x[c, m])
     for kind in problem.limits:
         limit = pyo.Constraint(expr=_total(model, problem, kind) / _scale(problem, kind) <= 1)
         model.add_component(f"{kind}_budget", limit)
-    mean = sum(sources[m].accuracy[c] * model.x[c, m] for c, m in known) / len(problem.classes)
+    mean = sum(sources[m].accuracy[c] * x[c, m] for c, m in known) / len(problem.classes)
     model.accuracy = pyo.Objective(expr=mean, sense=pyo.maximize)
     return model
 
