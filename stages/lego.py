@@ -4,33 +4,53 @@ from pathlib import Path
 
 from lib import artifacts, data
 from lib import zoo as networks
-from lib.mda import classes, lego, saved, trial
+from lib.cost import Cost
+from lib.mda import architect, choice, classes, lego, saved, trial
 from lib.mda.components import Recipe
 from lib.params.base import read
+from lib.params.components import Components
+from lib.params.contributions import Contributions
 from lib.params.lego import Lego
 from lib.params.run import Run
 from lib.params.zoo import Zoo
 from stages import prepare, run
 
 
-def main(dataset: Path, zoo: Path, components: Path, out: Path, metrics: Path) -> None:
+def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: Path, metrics: Path) -> None:
     """Writes the assembled network to `out`/network, its accuracy beside its controls' to `metrics`."""
     params, run_params = read("lego", Lego), read("run", Run)
-    classes.check_chosen(params.components, sorted(child.name for child in components.glob("*/")))
+    models = read("contributions.models", list[str], within=Contributions)
+    repair = read("components", Components).repair
     artifacts.keep_only(zoo, read("zoo", Zoo).models)
-    device = prepare(run_params)
-    loaded = {name: saved.load(components / name, Recipe) for name in params.components}
-    network, recipe = lego.build({n: m for n, (m, _) in loaded.items()}, {n: r for n, (_, r) in loaded.items()})
+    artifacts.keep_only(contributions, models)
+    device, images = prepare(run_params), data.load(dataset)
+    if params.choose is None:
+        classes.check_chosen(params.components or [], sorted(child.name for child in components.glob("*/")))
+        loaded = {name: saved.load(components / name, Recipe) for name in params.components or []}
+        parts, recipes = {n: part for n, (part, _) in loaded.items()}, {n: found for n, (_, found) in loaded.items()}
+        predicted = {}
+    else:
+        classes.check_models(params.choose.models, models)
+        found = {
+            name: architect.Network(
+                *networks.load(zoo / name), artifacts.read_tensors(contributions / name / "masks.safetensors")
+            )
+            for name in params.choose.models
+        }
+        chosen = choice.choose(architect.problem(found, images, params.choose, device))
+        parts, recipes = architect.build(chosen, found, images, repair, run_params.seed, device)
+        predicted = {"predicted_accuracy": chosen.accuracy, "bound": chosen.bound, "tasks": chosen.tasks}
+    network, recipe = lego.build(parts, recipes, params.form)
     sources = {part.source.name: networks.load(zoo / part.source.name) for part in recipe.parts.values()}
-    per_class, images = params.scaling_images_per_class, data.load(dataset)
-    tried = trial.run(network, recipe, sources, images, per_class, run_params.seed, device)
-    if params.scaling == "winning_score":
-        network, recipe = lego.scaled(network, recipe, tried.factors)
+    tried = trial.run(network, recipe, sources, images, params, run_params.seed, device)
+    network, recipe = lego.scaled(network.cpu(), recipe, tried.scaling)
     saved.save(out / "network", network, recipe)
-    parts = sum(part.cost.params for part in recipe.parts.values())
-    size = {"params": recipe.cost.params, "macs": recipe.cost.macs, "parts_params": parts}
-    chosen = {"components": params.components, "scaling": params.scaling}
-    artifacts.write_json(metrics, {**chosen, **size, "accuracy": tried.accuracy})
+    parts_cost = sum((part.cost for part in recipe.parts.values()), Cost())
+    how = {"components": list(parts), **predicted, "form": params.form, "scaling": params.scaling}
+    size = {"params": recipe.cost.params, "macs": recipe.cost.macs}
+    of_parts = {"parts_params": parts_cost.params, "parts_macs": parts_cost.macs}
+    measured = {"accuracy": tried.accuracy, "scalings": tried.scalings}
+    artifacts.write_json(metrics, {**how, **size, **of_parts, **measured})
 
 
 if __name__ == "__main__":

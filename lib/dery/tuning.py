@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional as F
 
 from lib.data import DataSet, Loader
 from lib.dery.network import ReassembledNetwork, build
 from lib.dery.recipe import Recipe
 from lib.errors import BrickyardError
 from lib.params.training import Training
+from lib.prepared import Prepared
 from lib.training import accuracy, fit
-from lib.zoo import Input
 
 
 @dataclass(frozen=True)
@@ -38,27 +36,6 @@ class Tuned:
     def final_validation(self) -> float:
         """Validation accuracy after the last protocol."""
         return list(self.validation.values())[-1]
-
-
-class Teacher(nn.Module):
-    """A network, always in eval mode, that answers images prepared for another one: it normalises, and resizes, them
-    anew.
-    """
-
-    def __init__(self, network: nn.Module, own: Input, given: Input):
-        super().__init__()
-        self.network, self.size = network.eval(), own.size
-        scale = [g / o for g, o in zip(given.std, own.std, strict=True)]
-        shift = [(g - o) / s for g, o, s in zip(given.mean, own.mean, own.std, strict=True)]
-        self.register_buffer("scale", torch.tensor(scale)[:, None, None], persistent=False)
-        self.register_buffer("shift", torch.tensor(shift)[:, None, None], persistent=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images [b, 3, h, w] under the other network's transform -> logits [b, classes]."""
-        x = x * self.get_buffer("scale") + self.get_buffer("shift")
-        if x.shape[-1] != self.size:
-            x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
-        return self.network(x)
 
 
 def tune(
@@ -86,7 +63,7 @@ def tune(
         return Loader(data.images, index, transform, batch_size)
 
     device = next(network.parameters()).device
-    taught = None if teacher is None else Teacher(teacher, teacher.recipe.input, network.recipe.input).to(device)
+    taught = None if teacher is None else Prepared(teacher, teacher.recipe.input, network.recipe.input).to(device)
     on_validation, on_test = loader(data.validation), loader(data.test)
     validation = {"untrained": accuracy(network, on_validation)}
     test = {"untrained": accuracy(network, on_test)}

@@ -41,6 +41,16 @@ def check_chosen(chosen: Sequence[str], there: Sequence[str]) -> None:
             raise BrickyardError(f"lego.components: {name!r} is named twice")
 
 
+def check_models(chosen: Sequence[str], taken_apart: Sequence[str]) -> None:
+    """Raises BrickyardError naming a network that is to supply classes but is not taken apart, or is named twice."""
+    for name in chosen:
+        if name not in taken_apart:
+            known = ", ".join(taken_apart)
+            raise BrickyardError(f"lego.choose.models: {name!r} is not one of contributions.models: {known}")
+        if chosen.count(name) > 1:
+            raise BrickyardError(f"lego.choose.models: {name!r} is named twice")
+
+
 def outputs(task: str, text: str, names: Sequence[str], known: Sequence[str], model: str) -> list[int]:
     """The outputs, ascending, that a network with classes `known` has for a task's classes `text`.
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from lib.data import Batch
+from lib.mda.scaling import Scaling
 
 BATCH_SIZE = 64  # images a forward pass; figures do not depend on it
 
@@ -58,26 +59,26 @@ def component(
 
 
 def assembly(
-    padded: torch.Tensor,
+    logits: torch.Tensor,
     sources: torch.Tensor,
     labels: torch.Tensor,
     spans: Sequence[range],
-    factors: Sequence[float],
-    source_factors: Sequence[float],
+    scale: Scaling,
+    scale_sources: Scaling,
 ) -> dict[str, float | None]:
     """An assembled network beside its controls, accuracies in percent over all assembled classes.
 
-    padded: its logits [n, outputs] before scaling; sources: those of the whole sources side by side, restricted to the
-    same classes; labels [n]; spans: the outputs of each component; factors: of scaling, for either. The means are
+    logits [n, outputs]: its own before scaling; sources: those of the whole sources side by side, restricted to the
+    same classes; labels [n]; spans: the outputs of each component; scale, scale_sources: of either. The means are
     those of the components' and the sources' accuracies on each component's classes; single classes are left out of
     them, and they are None where nothing is left.
     """
     return {
-        "padded": accuracy(padded, labels),
-        "scaled": accuracy(padded * torch.tensor(factors), labels),
+        "unscaled": accuracy(logits, labels),
+        "scaled": accuracy(scale(logits), labels),
         "sources": accuracy(sources, labels),
-        "sources_scaled": accuracy(sources * torch.tensor(source_factors), labels),
-        "mean_component": _mean_on_own_classes(padded, labels, spans),
+        "sources_scaled": accuracy(scale_sources(sources), labels),
+        "mean_component": _mean_on_own_classes(logits, labels, spans),
         "mean_source_restricted": _mean_on_own_classes(sources, labels, spans),
     }
 

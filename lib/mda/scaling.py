@@ -1,10 +1,38 @@
 """Parameter scaling: making the scores of components comparable without training (MDA, section 3.2)."""
 
-import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What is done to each output of an assembly: times its factor, plus its offset."""
+
+    factors: tuple[float, ...]
+    offsets: tuple[float, ...]
+
+    @classmethod
+    def none(cls, outputs: int) -> "Scaling":
+        """Outputs as they are."""
+        return cls((1.0,) * outputs, (0.0,) * outputs)
+
+    def of(self, span: range) -> "Scaling":
+        """That of some outputs alone."""
+        return Scaling(self.factors[span.start : span.stop], self.offsets[span.start : span.stop])
+
+    def then(self, later: "Scaling") -> "Scaling":
+        """This scaling and, on what it gives, a later one, as one."""
+        triples = zip(self.offsets, later.factors, later.offsets, strict=True)
+        factors = tuple(a * b for a, b in zip(self.factors, later.factors, strict=True))
+        return Scaling(factors, tuple(offset * factor + shift for offset, factor, shift in triples))
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits [n, outputs], scaled."""
+        return logits * logits.new_tensor(self.factors) + logits.new_tensor(self.offsets)
 
 
 def winning_scores(logits: torch.Tensor, labels: torch.Tensor) -> list[float | None]:
@@ -35,7 +63,7 @@ def factors(scores: Sequence[float | None]) -> list[float]:
     return [instead if factor is None else factor for factor in found]
 
 
-def all_factors(logits: torch.Tensor, labels: torch.Tensor, spans: Sequence[range]) -> list[float]:
+def winning_score(logits: torch.Tensor, labels: torch.Tensor, spans: Sequence[range]) -> Scaling:
     """`factors` of several components side by side, each from its own images and its own outputs.
 
     logits [n, outputs], labels [n]: of train images; spans: the outputs of each component.
@@ -44,15 +72,16 @@ def all_factors(logits: torch.Tensor, labels: torch.Tensor, spans: Sequence[rang
     for span in spans:
         rows = (labels >= span.start) & (labels < span.stop)
         found += factors(winning_scores(logits[rows, span.start : span.stop], labels[rows] - span.start))
-    return found
+    return Scaling(tuple(found), (0.0,) * len(found))
 
 
-def scale(model: nn.Module, classifier: str, factors: Sequence[float]) -> nn.Module:
-    """A copy of `model` whose logits [n, k] are multiplied by factors [k]: weights and bias of layer `classifier`."""
-    model = copy.deepcopy(model)
-    layer = model.get_submodule(classifier)
+def fold(layer: Any, by: Scaling) -> None:
+    """Puts a scaling into the weights and biases of the layer that gives the logits, biases that it lacks included."""
+    factors, offsets = (torch.tensor(values, dtype=layer.weight.dtype) for values in (by.factors, by.offsets))
+    factors, offsets = factors.to(layer.weight.device), offsets.to(layer.weight.device)
     with torch.no_grad():
-        for parameter in layer.parameters(recurse=False):
-            by = torch.tensor(factors, dtype=parameter.dtype, device=parameter.device)
-            parameter.mul_(by.view(-1, *[1] * (parameter.ndim - 1)))
-    return model
+        layer.weight.mul_(factors.view(-1, *[1] * (layer.weight.ndim - 1)))
+        if layer.bias is not None:
+            layer.bias.mul_(factors).add_(offsets)
+        elif offsets.any():
+            layer.bias = nn.Parameter(offsets)

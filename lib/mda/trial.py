@@ -2,25 +2,29 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import nn
 
 from lib import data
-from lib.mda import classes, lego, measure, scaling
+from lib.mda import calibration, classes, lego, measure
+from lib.mda.scaling import Scaling
+from lib.params.lego import Lego, Method
 from lib.sources import Images
 from lib.zoo import Card, Input
 
 
 @dataclass(frozen=True)
 class Trial:
-    """factors: by which scaling multiplies each output, from train images; accuracy: on test images, in percent, see
-    `measure.assembly`.
+    """scaling: the one that was asked for, from train images; accuracy: on test images, in percent, see
+    `measure.assembly`; scalings: split -> method -> accuracy, of all methods.
     """
 
-    factors: list[float]
+    scaling: Scaling
     accuracy: dict[str, float | None]
+    scalings: dict[str, dict[str, float]]
 
 
 def run(
@@ -28,18 +32,20 @@ def run(
     recipe: lego.Recipe,
     sources: Mapping[str, tuple[nn.Module, Card]],
     images: data.DataSet,
-    images_per_class: int,
+    params: Lego,
     seed: int,
     device: torch.device,
 ) -> Trial:
     """Measures an assembled network that has not been scaled, and its whole sources, on images of its classes.
 
-    images_per_class: train images from which factors are found (MDA, section 3.2), about so many.
+    Scalings come from train images alone, about `scaling_images_per_class` of each class; on validation images they
+    are compared.
     """
     numbers = classes.numbers(recipe.classes, images.images.classes, "lego.components")
-    test = data.of_classes(images.images, images.test, numbers)
-    train = data.of_classes(images.images, images.train, numbers)
-    train = data.stratified_sample(images.images, train, images_per_class * len(numbers), seed)
+    train, validation, test = (
+        data.of_classes(images.images, split, numbers) for split in (images.train, images.validation, images.test)
+    )
+    train = data.stratified_sample(images.images, train, params.scaling_images_per_class * len(numbers), seed)
 
     def both(index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Logits of the assembly and of its sources side by side, and labels."""
@@ -52,10 +58,15 @@ def run(
         return found, lego.side_by_side(recipe, whole, known), labels
 
     assembled, whole, labels = both(train)
-    factors = scaling.all_factors(assembled, labels, recipe.spans)
-    source_factors = scaling.all_factors(whole, labels, recipe.spans)
-    assembled, whole, labels = both(test)
-    return Trial(factors, measure.assembly(assembled, whole, labels, recipe.spans, factors, source_factors))
+    ridge, chosen = params.scaling_ridge, params.scaling
+    fits = {method: calibration.fit(method, assembled, labels, recipe.spans, ridge) for method in get_args(Method)}
+    of_sources = calibration.fit(chosen, whole, labels, recipe.spans, ridge)
+    compared = {}
+    for split, index in (("validation", validation), ("test", test)):
+        assembled, whole, labels = both(index)
+        compared[split] = {method: measure.accuracy(by(assembled), labels) for method, by in fits.items()}
+    accuracy = measure.assembly(assembled, whole, labels, recipe.spans, fits[chosen], of_sources)
+    return Trial(fits[chosen], accuracy, compared)
 
 
 def _answers(

@@ -1,15 +1,48 @@
-"""`lego`: which components are assembled into one classifier."""
+"""`lego`: which components are assembled into one classifier, in which form."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lib.params.base import Count, Section
 
+Method = Literal["none", "winning_score", "temperature", "affine"]
+
+
+class Budget(Section):
+    """Limits on an assembly in parallel form; None is no limit."""
+
+    params: Annotated[float, Field(gt=0)] | None = None
+    macs: Annotated[float, Field(gt=0)] | None = None
+
+
+class Choose(Section):
+    """Which of `models` supplies which of `classes` (written as in a zoo entry), within `budget`.
+
+    least: classes that a network supplies if it supplies any.
+    """
+
+    classes: str
+    models: list[str] = Field(min_length=1)
+    budget: Budget = Budget()
+    least: Count = 2
+
 
 class Lego(Section):
-    """The components, in the order of their outputs, and how their scores are made comparable."""
+    """The components, in the order of their outputs, or how to choose them; how their scores are made comparable.
 
-    components: list[str] = Field(min_length=2)
-    scaling: Literal["none", "winning_score"]
+    scaling_ridge: pull of temperature and affine towards no scaling, times the squared distance from it.
+    """
+
+    components: Annotated[list[str], Field(min_length=2)] | None = None
+    choose: Choose | None = None
+    form: Literal["parallel", "padded"] = "parallel"
+    scaling: Method
     scaling_images_per_class: Count
+    scaling_ridge: Annotated[float, Field(gt=0)] = 1e-3
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Lego":
+        if (self.components is None) == (self.choose is None):
+            raise ValueError("give either components, by name, or choose, the other null")
+        return self

@@ -82,7 +82,6 @@ def headline(findings: Findings) -> Json:
         "random": controls["random_assembly"],
         "searched": controls["random_search"],
         "lego": findings.single("lego"),
-        "lego_saved": "padded" if findings.single("lego")["scaling"] == "none" else "scaled",
     }
 
 

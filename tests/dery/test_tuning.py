@@ -1,19 +1,15 @@
-"""Tuning by protocols: curves and recipe tell what was done; teachers see the images as they want them."""
+"""Tuning by protocols: curves and recipe tell what was done."""
 
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional as F
 
 from lib.data import DataSet
 from lib.dery.bricks import Bricks
 from lib.dery.reassembly import reassemble
-from lib.dery.tuning import Teacher, from_scratch, tune
+from lib.dery.tuning import from_scratch, tune
 from lib.errors import BrickyardError
 from lib.params.training import Training
-from lib.zoo import Input
 
-GIVEN = Input(16, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3), "bicubic", 1.0)
 SETTINGS = Training(epochs=2, batch_size=16, learning_rate=1e-3, weight_decay=0.0, warmup=0.1, label_smoothing=0.0)
 
 
@@ -50,29 +46,3 @@ def test_a_missing_teacher_is_noticed_before_anything_is_trained(bricks: Bricks,
     with pytest.raises(BrickyardError, match=expected):
         tune(network, images, {"frozen": SETTINGS, "full": taught}, seed=0)
     assert network.recipe.tuning == ()
-
-
-def _normalised(image: torch.Tensor, expected: Input) -> torch.Tensor:
-    mean, std = (torch.tensor(v)[:, None, None] for v in (expected.mean, expected.std))
-    return (image - mean) / std
-
-
-def test_a_teacher_normalises_anew() -> None:
-    own = Input(16, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), "bicubic", 1.0)
-    image = torch.rand(2, 3, 16, 16)
-    seen = Teacher(nn.Identity(), own, GIVEN)(_normalised(image, GIVEN))
-    torch.testing.assert_close(seen, _normalised(image, own))
-
-
-def test_a_teacher_resizes() -> None:
-    own = Input(8, GIVEN.mean, GIVEN.std, "bicubic", 1.0)
-    image = torch.rand(2, 3, 1, 1).expand(2, 3, 16, 16)
-    seen = Teacher(nn.Identity(), own, GIVEN)(_normalised(image, GIVEN))
-    assert seen.shape == (2, 3, 8, 8)
-    torch.testing.assert_close(seen, F.avg_pool2d(_normalised(image, own), 2))
-
-
-def test_a_teacher_stays_in_eval_mode() -> None:
-    teacher = Teacher(nn.Sequential(nn.Dropout(0.5)).eval(), GIVEN, GIVEN)
-    x = torch.rand(2, 3, 16, 16)
-    torch.testing.assert_close(teacher(x), x)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from lib import artifacts
+from lib import artifacts, cost
 from lib.errors import BrickyardError
-from lib.mda import components, lego, saved
+from lib.mda import components, lego, parallel, saved
+from lib.mda.scaling import Scaling
 from tests.mda import pico
 
 Parts = tuple[dict[str, nn.Module], dict[str, components.Recipe]]
@@ -29,57 +30,89 @@ def parts() -> Parts:
     return modules, recipes
 
 
-def test_padded_equals_side_by_side(parts: Parts) -> None:
+FORMS: tuple[lego.Form, ...] = ("parallel", "padded")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_equals_side_by_side(parts: Parts, form: lego.Form) -> None:
     modules, recipes = parts
     x = pico.images(8)
-    network, recipe = lego.build(modules, recipes)
+    network, recipe = lego.build(modules, recipes, form)
     with torch.no_grad():
         expected = torch.cat([module(x) for module in modules.values()], 1)
         torch.testing.assert_close(network(x), expected, atol=1e-5, rtol=0)
     assert recipe.classes == ("low0", "low2", "mid1", "high0", "high1", "high2")
     assert recipe.spans == [range(0, 2), range(2, 3), range(3, 6)]
-    assert tuple(pico.weight(network, "0.0").shape) == (9, 3, 3, 3)
     assert recipe.cost.params == sum(p.numel() for p in network.parameters())
 
 
-def test_kernels_between_parts_are_zero(parts: Parts) -> None:
-    network, _ = lego.build(*parts)
-    weight = pico.weight(network, "1")
-    assert tuple(weight.shape) == (7, 9, 3, 3)
-    assert not weight[:4, 3:].any()
-    assert not weight[4:5, :3].any()
-    assert not weight[4:5, 5:].any()
-    assert torch.equal(weight[4:5, 3:5], pico.weight(parts[0]["mid"], "1"))
+def test_branches_cost_what_the_parts_cost(parts: Parts) -> None:
+    _, recipe = lego.build(*parts, "parallel")
+    assert recipe.cost.params == sum(part.cost.params for part in recipe.parts.values())
+    assert recipe.cost.macs == sum(part.cost.macs for part in recipe.parts.values())
+    _, padded = lego.build(*parts, "padded")
+    assert padded.cost.params > 1.5 * recipe.cost.params
 
 
-def test_order_is_the_one_given(parts: Parts) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_order_is_the_one_given(parts: Parts, form: lego.Form) -> None:
     modules, recipes = parts
     order = ("high", "low")
-    network, recipe = lego.build({n: modules[n] for n in order}, {n: recipes[n] for n in order})
+    network, recipe = lego.build({n: modules[n] for n in order}, {n: recipes[n] for n in order}, form)
     x = pico.images()
     torch.testing.assert_close(network(x)[:, :3], modules["high"](x), atol=1e-5, rtol=0)
     assert recipe.classes[:3] == ("high0", "high1", "high2")
 
 
-def test_scaled_round_trip(parts: Parts, tmp_path: Path) -> None:
-    network, recipe = lego.build(*parts)
-    x, factors = pico.images(), [1.0, 2, 3, 0.5, 1, 10]
-    scaled, scaled_recipe = lego.scaled(network, recipe, factors)
-    torch.testing.assert_close(scaled(x), network(x) * torch.tensor(factors))
+@pytest.mark.parametrize("form", FORMS)
+def test_scaled_round_trip(parts: Parts, tmp_path: Path, form: lego.Form) -> None:
+    network, recipe = lego.build(*parts, form)
+    x, by = pico.images(), Scaling((1.0, 2, 3, 0.5, 1, 10), (0.0, 1, -2, 0, 3, 4))
+    before = network(x)
+    scaled, scaled_recipe = lego.scaled(network, recipe, by)
+    torch.testing.assert_close(scaled(x), by(before))
+    assert torch.equal(network(x), before)
     saved.save(tmp_path, scaled, scaled_recipe)
     again, read = saved.load(tmp_path, lego.Recipe)
     assert torch.equal(again(x), scaled(x))
     assert read.classes == recipe.classes
-    assert read.factors == tuple(factors)
+    assert (read.scaling, read.form) == (by, form)
     assert read.input == recipe.input
     stored = artifacts.read_json(tmp_path / "recipe.json")
     assert stored["kind"] == "lego"
     assert list(stored["parts"]) == ["low", "mid", "high"]
 
 
-def test_parts_are_not_changed(parts: Parts) -> None:
+def test_branches_prepare_their_own_images(parts: Parts, tmp_path: Path) -> None:
+    """Of equally large images the first part's are given; the others normalise them anew."""
+    modules, recipes = parts
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    other = replace(recipes["high"], input=replace(recipes["high"].input, mean=mean, std=std))
+    network, recipe = lego.build(modules, {**recipes, "high": other}, "parallel")
+    assert recipe.input == recipes["low"].input
+    image = torch.rand(3, *pico.SHAPE)
+    given, own = (image - 0.5) / 0.5, (image - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    with torch.no_grad():
+        expected = torch.cat([modules["low"](given), modules["mid"](given), modules["high"](own)], 1)
+        torch.testing.assert_close(network(given), expected, atol=1e-5, rtol=0)
+    saved.save(tmp_path, *lego.scaled(network, recipe, Scaling((2.0,) * 6, (1.0,) * 6)))
+    again, _ = saved.load(tmp_path, lego.Recipe)
+    torch.testing.assert_close(again(given), 2 * expected + 1, atol=1e-5, rtol=0)
+
+
+def test_the_largest_image_is_given() -> None:
+    small, large = (pico.card("x", pico.plain(), (), {}).input for _ in range(2))
+    large = replace(large, size=24)
+    assert parallel.widest([small, large, small]) == large
+    network = parallel.Parallel([nn.AdaptiveAvgPool2d(1), nn.Flatten()], [large, small], large)
+    assert cost.count(nn.Sequential(network.branches[1]), (3, 24, 24)).macs == 0
+    assert network.branches[1](torch.ones(2, 3, 24, 24)).shape == (2, 3 * 12 * 12)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_parts_are_not_changed(parts: Parts, form: lego.Form) -> None:
     before = {name: artifacts.tensor_checksum(module.state_dict()) for name, module in parts[0].items()}
-    network, _ = lego.build(*parts)
+    network, _ = lego.build(*parts, form)
     with torch.no_grad():
         for tensor in network.state_dict().values():
             tensor.zero_()
@@ -87,7 +120,7 @@ def test_parts_are_not_changed(parts: Parts) -> None:
 
 
 def test_sources_side_by_side(parts: Parts) -> None:
-    _, recipe = lego.build(*parts)
+    _, recipe = lego.build(*parts, "parallel")
     logits = {f"source_{name}": torch.tensor([[1.0, 2, 3]]) * 10**i for i, name in enumerate(KEPT)}
     names = {f"source_{name}": [f"{name}{i}" for i in range(3)] for name in KEPT}
     assert lego.side_by_side(recipe, logits, names).tolist() == [[1, 3, 20, 100, 200, 300]]
@@ -97,25 +130,13 @@ def test_what_does_not_fit_is_named(parts: Parts) -> None:
     _, recipes = parts
     low, high = recipes["low"], recipes["high"]
     with pytest.raises(BrickyardError, match=r"lego\.components: low and high both have class 'low2'"):
-        lego.check({"low": low, "high": replace(high, classes=("low2", "x", "y"))})
-    other = replace(high, architecture=replace(high.architecture, kwargs={"seed": 3}))
+        lego.check({"low": low, "high": replace(high, classes=("low2", "x", "y"))}, "parallel")
+    other = {"low": low, "high": replace(high, architecture=replace(high.architecture, kwargs={"seed": 3}))}
     with pytest.raises(BrickyardError, match=r"low \(from source_low\) and high \(from source_high\) differ in archi"):
-        lego.check({"low": low, "high": other})
+        lego.check(other, "padded")
+    lego.check(other, "parallel")
+    larger = {"low": low, "high": replace(high, input=replace(high.input, size=24))}
     with pytest.raises(BrickyardError, match=r"low \(from source_low\) and high \(from source_high\) expect different"):
-        lego.check({"low": low, "high": replace(high, input=replace(high.input, size=24))})
-    lego.check({"low": low, "high": replace(high, architecture=replace(high.architecture, num_classes=9))})
-
-
-def test_weights_that_cannot_be_put_side_by_side() -> None:
-    class Odd(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.act, self.fc = nn.Conv2d(3, 4, 3), nn.PReLU(), nn.Linear(4, 2)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.fc(self.conv(x).mean((2, 3)))
-
-    with pytest.raises(BrickyardError, match=r"a: act \(PReLU\) has weights that cannot be put side by side"):
-        lego.assemble({"a": Odd(), "b": Odd()}, pico.SHAPE)
-    with pytest.raises(BrickyardError, match="not all of a, b have a module"):
-        lego.assemble({"a": pico.plain(), "b": Odd()}, pico.SHAPE)
+        lego.check(larger, "padded")
+    lego.check(larger, "parallel")
+    lego.check({"low": low, "high": replace(high, architecture=replace(high.architecture, num_classes=9))}, "padded")

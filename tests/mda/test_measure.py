@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from lib.mda import measure
+from lib.mda.scaling import Scaling
 from tests.mda import pico
 
 
@@ -32,13 +33,13 @@ def test_single_class_is_measured_against_the_rest() -> None:
 
 
 def test_assembly_beside_its_controls() -> None:
-    padded = torch.tensor([[2.0, 1, 9], [1, 2, 0], [2, 1, 3]])
+    logits = torch.tensor([[2.0, 1, 9], [1, 2, 0], [2, 1, 3]])
     sources = torch.tensor([[2.0, 1, 0], [2, 1, 0], [2, 1, 3]])
     labels = torch.tensor([0, 1, 2])
-    found = measure.assembly(padded, sources, labels, [range(2), range(2, 3)], [1, 1, 0.1], [1, 9, 0.1])
+    found = measure.assembly(logits, sources, labels, [range(2), range(2, 3)], _times(1, 1, 0.1), _times(1, 9, 0.1))
     assert found == pytest.approx(
         {
-            "padded": 200 / 3,
+            "unscaled": 200 / 3,
             "scaled": 200 / 3,
             "sources": 200 / 3,
             "sources_scaled": 100 / 3,
@@ -46,9 +47,11 @@ def test_assembly_beside_its_controls() -> None:
             "mean_source_restricted": 50.0,
         }
     )
+    singles = [range(i, i + 1) for i in range(3)]
     assert (
-        measure.assembly(padded, sources, labels, [range(i, i + 1) for i in range(3)], [1] * 3, [1] * 3)[
-            "mean_component"
-        ]
-        is None
+        measure.assembly(logits, sources, labels, singles, _times(1, 1, 1), _times(1, 1, 1))["mean_component"] is None
     )
+
+
+def _times(*factors: float) -> Scaling:
+    return Scaling(factors, (0.0,) * len(factors))

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pandas
 import pytest
+import torch
 
 from lib import artifacts
 from lib.errors import BrickyardError
 from lib.mda import components as lib_components
 from lib.mda import lego as lib_lego
 from lib.mda import saved
-from stages import components, contributions, dataset, lego, zoo
+from stages import components, contributions, dataset, lego, predict, zoo
 
 FACTORY = Path(__file__).parents[2] / "data/models/plain_cnn.py"
 PARAMS = """
@@ -61,19 +62,44 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["few"]["share"] < 1
     assert set(found["one"]["auroc"]) == {"source_all", "source_restricted", "component"}
 
-    lego.main(Path("dataset"), Path("zoo"), Path("components"), Path("lego"), Path("lego.json"))
+    lego.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("lego"), Path("lego.json"))
     _, recipe = saved.load(Path("lego/network"), lib_lego.Recipe)
     assert recipe.classes == ("5", "6", "7", "8", "9", "1", "3")
-    assert recipe.factors != (1.0,) * 7
+    assert recipe.scaling.factors != (1.0,) * 7
+    assert recipe.scaling.offsets == (0.0,) * 7
     result = artifacts.read_json(Path("lego.json"))
     assert result["accuracy"]["sources"] > 50
-    assert result["params"] > result["parts_params"]
+    assert (result["params"], result["macs"]) == (result["parts_params"], result["parts_macs"])
+    assert set(result["scalings"]["validation"]) == {"none", "winning_score", "temperature", "affine"}
+    assert result["scalings"]["test"]["winning_score"] == result["accuracy"]["scaled"]
     assert result["accuracy"]["mean_component"] == pytest.approx(
         (found["few"]["accuracy"]["component"] + found["upper"]["accuracy"]["component"]) / 2
     )
     _, few = saved.load(Path("components/few"), lib_components.Recipe)
     assert few.classes == ("1", "3")
     assert few.source.name == "low"
+
+    Path("params.yaml").write_text(params.replace("scaling: winning_score", "form: padded, scaling: affine"))
+    lego.main(
+        Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("padded"), Path("padded.json")
+    )
+    padded = artifacts.read_json(Path("padded.json"))
+    assert padded["params"] > padded["parts_params"]
+    assert padded["scalings"] == result["scalings"]
+    network, expected, names = predict.open_network(Path("padded/network"))
+    assert names == recipe.classes
+    assert network(torch.zeros(1, *expected.shape)).shape == (1, 7)
+
+    chosen = "choose: {classes: '0-3,6,7', models: [low, high], budget: {params: 4000}}"
+    Path("params.yaml").write_text(params.replace("components: [upper, few]", chosen))
+    lego.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("chosen"), Path("ch.json"))
+    found = artifacts.read_json(Path("ch.json"))
+    assert found["tasks"] == {"low": ["0", "1", "2", "3"], "high": ["6", "7"]}
+    assert found["params"] == found["parts_params"] <= 4000
+    assert found["accuracy"]["scaled"] > 50
+    Path("params.yaml").write_text(params.replace("components: [upper, few]", chosen.replace("4000", "40")))
+    with pytest.raises(BrickyardError, match=r"lego\.choose\.budget: .* within params = 40 .*raise it"):
+        lego.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("no"), Path("no.json"))
 
     Path("params.yaml").write_text(params.replace('"1,3"', '"1,7"'))
     with pytest.raises(BrickyardError, match=r"components\.tasks\.few: low does not know class '7'"):

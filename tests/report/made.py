@@ -70,9 +70,10 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
                 "macs": 34_567_890,
                 "parts_params": 144_443,
                 "components": ["task one", "single"],
+                "form": "parallel",
                 "scaling": "winning_score",
                 "accuracy": {
-                    "padded": 71.23,
+                    "unscaled": 71.23,
                     "scaled": 83.45,
                     "sources": 88.12,
                     "sources_scaled": 89.34,

@@ -1,0 +1,110 @@
+"""Components of one architecture in one dense network, with zero kernels between them (MDA, alignment padding)."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from lib import graph
+from lib.channels import Coupling
+from lib.coupling import couple
+from lib.errors import BrickyardError
+
+_INSTEAD = "write lego.form: parallel"
+_GROUPS = ("num_groups", "num_channels")
+
+
+def assemble(parts: Mapping[str, nn.Module], shape: tuple[int, ...]) -> nn.Module:
+    """One network whose logits [b, sum of outputs] are those of `parts` side by side, in their order.
+
+    Where a layer makes channels, those of the parts stand one under another; where channels are read, a kernel is zero
+    unless both sides belong to the same part; the image is shared. The parts are not changed. Raises BrickyardError
+    where the parts differ by more than their numbers of channels, or an operation would mix their channels.
+    """
+    couplings = {name: couple(graph.trace(part, name, shape), name) for name, part in parts.items()}
+    _check(parts, couplings)
+    assembled = copy.deepcopy(next(iter(parts.values()))).eval()
+    modules = [dict(part.named_modules()) for part in parts.values()]
+    for path, module in assembled.named_modules():
+        _widen(module, path, [found[path] for found in modules], [*couplings.values()])
+    try:
+        coupling = couple(graph.trace(assembled, "lego", shape), "lego")
+        owners = _owners(coupling, [*couplings.values()])
+    except BrickyardError as error:
+        raise BrickyardError(f"lego.components: {', '.join(parts)} cannot be padded ({error}); {_INSTEAD}") from None
+    for number, part in enumerate(parts.values()):
+        own = {**dict(part.named_parameters()), **dict(part.named_buffers())}
+        for path, axes in coupling.axes.items():
+            tensor = _tensor(assembled, path)
+            rows = [
+                torch.arange(length)
+                if row is None
+                else torch.tensor([i for i, channel in enumerate(row) if owners[channel] in (number, None)])
+                for row, length in zip(axes, tensor.shape, strict=True)
+            ]
+            tensor[torch.meshgrid(*rows, indexing="ij")] = own[path].detach()
+    return assembled
+
+
+def _check(parts: Mapping[str, nn.Module], couplings: Mapping[str, Coupling]) -> None:
+    """Raises BrickyardError where parts differ by more than their numbers of channels, or share weights."""
+    name, first = next(iter(parts.items()))
+    for other, part in parts.items():
+        for path, module in first.named_modules():
+            found = dict(part.named_modules()).get(path)
+            if type(found) is not type(module):
+                raise BrickyardError(f"lego.components: not all of {', '.join(parts)} have a module {path}; {_INSTEAD}")
+        if couplings[other].sizes:
+            where = couplings[other].sizes[0].node
+            raise BrickyardError(f"lego.components: {other}: {where} has a number of channels written in; {_INSTEAD}")
+        for path, _ in part.named_parameters():
+            if path not in couplings[name].axes:
+                owner = path.rpartition(".")[0]
+                kind = type(part.get_submodule(owner)).__name__
+                raise BrickyardError(
+                    f"{other}: {owner} ({kind}) has weights that cannot be put side by side; {_INSTEAD}"
+                )
+
+
+def _widen(module: Any, path: str, parts: Sequence[Any], couplings: Sequence[Coupling]) -> None:
+    """Zeros of the assembled shape instead of a module's weights and buffers, and its numbers of channels with them."""
+    for store in (module._parameters, module._buffers):
+        for key, tensor in store.items():
+            axes = couplings[0].axes.get(f"{path}.{key}" if path else key)
+            if tensor is None or axes is None:
+                continue
+            shapes = [getattr(part, key).shape for part in parts]
+            lengths = [
+                shapes[0][axis] if row is None or set(row) <= couplings[0].fixed else sum(s[axis] for s in shapes)
+                for axis, row in enumerate(axes)
+            ]
+            zeros = tensor.new_zeros(lengths)
+            store[key] = nn.Parameter(zeros) if store is module._parameters else zeros
+    if isinstance(module, nn.Conv2d):
+        if module.groups > 1:
+            module.groups = sum(part.groups for part in parts)
+        module.out_channels, module.in_channels = module.weight.shape[0], module.weight.shape[1] * module.groups
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.GroupNorm):
+        module.num_groups, module.num_channels = (sum(getattr(p, n) for p in parts) for n in _GROUPS)
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        module.num_features = sum(part.num_features for part in parts)
+
+
+def _owners(coupling: Coupling, parts: Sequence[Coupling]) -> dict[int, int | None]:
+    """Which part every channel of the assembled network comes from, None for the image, which all share."""
+    owners: dict[int, int | None] = dict.fromkeys(coupling.fixed)
+    for layer, *own in zip(coupling.layers, *(part.layers for part in parts), strict=True):
+        of = [number for number, one in enumerate(own) for _ in one.outputs]
+        for channel, number in zip(layer.outputs, of, strict=True):
+            if owners.setdefault(channel, number) != number:
+                raise BrickyardError(f"channels of several components would meet before or in {layer.name}")
+    return owners
+
+
+def _tensor(model: nn.Module, path: str) -> torch.Tensor:
+    owner, _, name = path.rpartition(".")
+    return getattr(model.get_submodule(owner), name).data
