@@ -19,7 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+if __name__ == "__main__":  # before torch is loaded
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from rich.console import Console
 

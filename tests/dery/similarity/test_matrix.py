@@ -122,7 +122,8 @@ def test_an_interrupted_run_keeps_what_it_has(form: str, tmp_path: Path, monkeyp
 
 def test_a_killed_run_keeps_what_it_has(tmp_path: Path) -> None:
     script = (
-        "import os, signal, sys; from pathlib import Path; from lib.dery.similarity.memo import Memo\n"
+        "import os, signal, sys, torch; from pathlib import Path; from lib.dery.similarity.memo import Memo\n"
+        f"torch.set_num_threads({torch.get_num_threads()})\n"
         "from tests.dery.similarity.naive import params, zoo; from lib.dery.similarity.matrix import matrix\n"
         "class Killed(Memo):\n"
         "    def put(self, key, tile):\n"
