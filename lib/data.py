@@ -184,7 +184,8 @@ class Loader:
     def _decoded(self, order: np.ndarray, change: ImageChange | None = None) -> Iterator[Batch]:
         pairs: Any = _Pairs(self, order, change)
         workers = int(os.environ.get("BRICKYARD_WORKERS", "0"))
-        yield from DataLoader(pairs, batch_size=self.batch_size, num_workers=workers)
+        own = torch.Generator()  # else each pass would draw from the global one, which dropout depends on
+        yield from DataLoader(pairs, batch_size=self.batch_size, num_workers=workers, generator=own)
 
     def _fits(self) -> bool:
         first = self.transform(self.images.image(int(self.index[0])))

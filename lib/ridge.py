@@ -11,6 +11,7 @@ class NormalEquations:
 
     def __init__(self, inputs: int, outputs: int):
         self.count = 0
+        self._again = False
         self._xx = torch.zeros(inputs, inputs, dtype=torch.float64)
         self._xy = torch.zeros(inputs, outputs, dtype=torch.float64)
         self._yy = torch.zeros(outputs, dtype=torch.float64)
@@ -19,12 +20,19 @@ class NormalEquations:
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Adds rows; products within a batch are taken in the tensors' own precision."""
-        self.count += len(x)
-        self._xx += (x.T @ x).double()
+        if not self._again:
+            self.count += len(x)
+            self._xx += (x.T @ x).double()
+            self._x += x.double().sum(0)
         self._xy += (x.T @ y).double()
         self._yy += y.double().square().sum(0)
-        self._x += x.double().sum(0)
         self._y += y.double().sum(0)
+
+    def forget_targets(self) -> None:
+        """From here on, the same rows of X come again, with others of Y."""
+        self._again = True
+        for sums in (self._xy, self._yy, self._y):
+            sums.zero_()
 
     def solve(self, ridge: float, towards: torch.Tensor | None = None, intercept: bool = True) -> "Fit":
         """Least squares with a penalty on W of `ridge` times the mean diagonal of the centred X'X; b is free.

@@ -99,9 +99,7 @@ class _Run:
         )
         self.averaged = None
         if settings.ema is not None:
-            self.averaged = AveragedModel(
-                model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True
-            ).eval()
+            self.averaged = AveragedModel(model, multi_avg_fn=_moving(settings.ema), use_buffers=True).eval()
         self.curve: list[dict[str, float]] = []
 
     @property
@@ -217,6 +215,17 @@ def _factor(step: int, total: int, warmup: float) -> float:
     if step < warm:
         return (step + 1) / (warm + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1)))
+
+
+def _moving(decay: float) -> Callable[[Any, Any, Any], None]:
+    """An exponential moving average whose decay after n updates is (1 + n) / (10 + n) at most: it forgets the random
+    start even in a short run.
+    """
+
+    def update(averaged: Any, current: Any, count: Any) -> None:
+        get_ema_multi_avg_fn(min(decay, (1 + int(count)) / (10 + int(count))))(averaged, current, count)
+
+    return update
 
 
 def _train_mode(model: nn.Module, learning: set[int]) -> None:

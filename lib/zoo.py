@@ -265,8 +265,9 @@ def _factory(reference: str) -> tuple[Any, str | None]:
         else:
             module = importlib.import_module(where)
     except FileNotFoundError:
+        looked = " or ".join(dict.fromkeys((str(Path.cwd()), str(ROOT))))
         raise BrickyardError(
-            f"factory {reference}: no {where} in {Path.cwd()} or {ROOT}; the network's code must be there"
+            f"factory {reference}: {where} not found in {looked}; it holds the network's code"
         ) from None
     except Exception as error:  # whatever the user's own file raises
         raise BrickyardError(f"factory {reference}: {where}: {type(error).__name__}: {error}") from error

@@ -1,12 +1,16 @@
-"""Stage `components`: the component of each task, cut out of its network (MDA)."""
+"""Stage `components`: the component of each task, cut out of its network and repaired (MDA)."""
 
 from pathlib import Path
 
+import numpy as np
+
 from lib import artifacts, data
 from lib import zoo as networks
-from lib.mda import classes, components, measure, saved
+from lib.mda import classes, components, measure, saved, sizing
+from lib.mda.repair import repair
 from lib.params.base import read
 from lib.params.components import Components
+from lib.params.contributions import Contributions
 from lib.params.run import Run
 from lib.params.zoo import Zoo
 from lib.progress import track
@@ -15,28 +19,45 @@ from stages import prepare, run
 
 def main(dataset: Path, zoo: Path, contributions: Path, out: Path, metrics: Path) -> None:
     """Writes a component a task to `out`; its size, and its accuracy beside its source's, to `metrics`."""
-    tasks, models = read("components", Components).tasks, read("contributions.models", list[str])
-    classes.check_tasks(tasks, models)
+    params, found = read("components", Components), read("contributions", Contributions)
+    run_params = read("run", Run)
+    classes.check_tasks(params.tasks, found.models)
     artifacts.keep_only(zoo, read("zoo", Zoo).models)
-    artifacts.keep_only(contributions, models)
-    device = prepare(read("run", Run))
+    artifacts.keep_only(contributions, found.models)
+    device = prepare(run_params)
     images = data.load(dataset)
     names = images.images.classes
     report = {}
-    for name, task in track(list(tasks.items()), "components"):
+    for name, task in track(list(params.tasks.items()), "components"):
         network, card = networks.load(zoo / task.model)
+        network.to(device)
         outputs = classes.outputs(name, task.classes, names, card.classes, task.model)
-        kept = components.union(artifacts.read_tensors(contributions / task.model / "masks.safetensors"), outputs)
-        component = components.cut(network, kept, card.input.shape)
-        recipe = components.describe(name, component, kept, outputs, network, card)
-        saved.save(out / name, component, recipe)
         numbers = classes.numbers(card.classes, names, task.model)
-        test = data.of_classes(images.images, images.test, numbers)
-        loader = data.Loader(images.images, test, card.input.transform(), measure.BATCH_SIZE, numbers)
-        whole, labels = measure.logits(network.to(device), loader)
-        own, _ = measure.logits(component.to(device), loader)
+        transform, shape, who = card.input.transform(), card.input.shape, f"components.tasks.{name}"
+
+        def loader(index: np.ndarray) -> data.Loader:
+            return data.Loader(images.images, index, transform, measure.BATCH_SIZE, numbers)  # noqa: B023
+
+        kept = components.union(artifacts.read_tensors(contributions / task.model / "masks.safetensors"), outputs)
+        if params.size is not None:
+            selected = artifacts.read_tensors(contributions / task.model / "selected.safetensors")
+            batches = {output: loader(selected[card.classes[output]].numpy()) for output in outputs}
+            kept = sizing.at_size(network, shape, batches, found, params.size, run_params.seed, who)
+        component = components.cut(network, kept, shape)
+        own = data.of_classes(images.images, images.train, [numbers[output] for output in outputs])
+        count = max(1, params.repair.images // len(outputs)) * len(outputs)
+        x, _ = loader(data.stratified_sample(images.images, own, count, run_params.seed)).all()
+        how = params.repair
+        repaired = repair(network, component, kept, x.to(device), how.method, how.ridge, how.steps)
+        recipe = components.describe(name, repaired, kept, outputs, network, card, params.repair.method)
+        saved.save(out / name, repaired, recipe)
+        test = loader(data.of_classes(images.images, images.test, numbers))
+        whole, labels = measure.logits(network, test)
+        before, after = (measure.logits(part, test)[0] for part in (component, repaired))
         size = {"params": recipe.cost.params, "macs": recipe.cost.macs, "share": recipe.cost.params / card.cost.params}
-        report[name] = {**size, **measure.component(whole, own, labels, outputs)}
+        scores = measure.component(whole, after, labels, outputs)
+        unrepaired = measure.component(whole, before, labels, outputs)
+        report[name] = {**size, **scores, "unrepaired": {kind: s["component"] for kind, s in unrepaired.items()}}
     artifacts.write_json(metrics, report)
 
 

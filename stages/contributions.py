@@ -2,40 +2,46 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas
+import torch
 
-from lib import artifacts, data
+from lib import artifacts, data, graph
 from lib import zoo as networks
-from lib.mda import classes, contribution
+from lib.coupling import couple
+from lib.mda import classes, contribution, scores
 from lib.mda.masks import masks, overall, shares, table
-from lib.mda.walk import walk
 from lib.params.base import read
 from lib.params.contributions import Contributions
 from lib.params.run import Run
-from lib.progress import track
 from stages import prepare, run
 
 
 def main(dataset: Path, zoo: Path, model: str, out: Path, metrics: Path) -> None:
-    """Writes the component masks of network `model` and their sparsity table to `out`, kept shares to `metrics`."""
-    params = read("contributions", Contributions)
-    device = prepare(read("run", Run))
+    """Writes the component masks of network `model`, their sparsity table and the images they come from to `out`, kept
+    shares to `metrics`.
+    """
+    params, run_params = read("contributions", Contributions), read("run", Run)
+    device = prepare(run_params)
     images = data.load(dataset)
     network, card = networks.load(zoo)
-    layers = walk(network, model, card.input.shape)
+    coupling = couple(graph.trace(network, model, card.input.shape), model)
     network.to(device)
     numbers = classes.numbers(card.classes, images.images.classes, model)
     train = data.of_classes(images.images, images.train, numbers)
-
-    def loader(index: np.ndarray) -> data.Loader:
-        return data.Loader(images.images, index, card.input.transform(), params.batch_size, numbers)
-
-    selected = contribution.select(network, loader(train), params.images_per_class, card.classes, model)
-    chosen = (loader(train[positions.numpy()]) for positions in track(selected, model))
-    thresholds = {"conv": params.conv, "linear": params.linear}
-    found = masks(network, layers, chosen, card.classes, thresholds, model)
+    loader = data.Loader(images.images, train, card.input.transform(), params.batch_size, numbers)
+    positions = contribution.select(network, loader, params.images_per_class, card.classes, model)
+    selected = [train[chosen.numpy()] for chosen in positions]
+    batches = {
+        output: data.Loader(images.images, chosen, card.input.transform(), params.batch_size, numbers)
+        for output, chosen in enumerate(selected)
+    }
+    evidence = scores.gather(network, coupling, batches, params, run_params.seed)
+    found = masks(evidence, card.classes, params.thresholds, model)
     artifacts.write_tensors(out / "masks.safetensors", found)
+    artifacts.write_tensors(
+        out / "selected.safetensors",
+        {name: torch.from_numpy(chosen) for name, chosen in zip(card.classes, selected, strict=True)},
+    )
     artifacts.write_csv(out / "kept.csv", pandas.DataFrame(table(found, card.classes)))
     artifacts.write_json(metrics, {"kept": shares(found), "overall": overall(found)})
 

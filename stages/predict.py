@@ -1,7 +1,6 @@
 """Classifies a folder of images with any network that the pipeline made: python -m stages.predict NETWORK FOLDER.
 
-NETWORK is a folder that holds a network (artifacts/zoo/<model>, artifacts/finetune/r1, artifacts/lego/network, …).
-Prints one line an image: file, class, probability in percent.
+NETWORK is a folder (artifacts/zoo/<model>, artifacts/finetune/r1, …). A line an image: file, class, percent.
 """
 
 import argparse
@@ -27,15 +26,15 @@ def main(trained: Path, folder: Path) -> None:
 def open_network(folder: Path) -> tuple[nn.Module, Input, tuple[str, ...]]:
     """Any network of the pipeline, what it expects and its class names."""
     if (folder / "card.json").is_file():
-        model, card = zoo.load(folder)
-        return model, card.input, card.classes
-    kinds: dict[str, Any] = {"reassembled": None, "component": components.Recipe, "lego": lego.Recipe}
+        source, card = zoo.load(folder)
+        return source, card.input, card.classes
     kind = artifacts.read_json(folder / "recipe.json").get("kind")
-    if kind not in kinds:
-        raise BrickyardError(f"{folder}/recipe.json: kind {kind!r}; expected {', '.join(kinds)}")
     if kind == "reassembled":
-        reassembled = network.load(folder)
-        return reassembled, reassembled.recipe.input, reassembled.recipe.classes
+        made = network.load(folder)
+        return made, made.recipe.input, made.recipe.classes
+    kinds: dict[str, Any] = {"component": components.Recipe, "lego": lego.Recipe}
+    if kind not in kinds:
+        raise BrickyardError(f"{folder}/recipe.json: kind {kind!r}; expected reassembled, {', '.join(kinds)}")
     model, recipe = saved.load(folder, kinds[kind])
     return model, recipe.input, recipe.classes
 
@@ -44,8 +43,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m stages.predict", description="Classifies a folder of images.")
     parser.add_argument("network", type=Path, help="a folder with a network: artifacts/finetune/r1, artifacts/zoo/…")
     parser.add_argument("folder", type=Path, help="a folder of images")
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     try:
-        main(arguments.network, arguments.folder)
+        main(given.network, given.folder)
     except BrickyardError as error:
         sys.exit(f"predict: {error}")

@@ -80,3 +80,16 @@ def test_fewer_rows_than_inputs_still_has_a_solution() -> None:
     fit = equations.solve(1e-4)
     assert torch.isfinite(fit.weight).all()
     assert fit.r2 > 0.99
+
+
+def test_the_same_rows_with_other_targets() -> None:
+    x, first, second = torch.randn(40, 3), torch.randn(40, 2), torch.randn(40, 2)
+    sums, fresh = NormalEquations(3, 2), NormalEquations(3, 2)
+    for part in (slice(0, 15), slice(15, 40)):
+        sums.add(x[part], first[part])
+        fresh.add(x[part], second[part])
+    sums.forget_targets()
+    for part in (slice(0, 15), slice(15, 40)):
+        sums.add(x[part], second[part])
+    torch.testing.assert_close(sums.solve(1e-2).weight, fresh.solve(1e-2).weight)
+    torch.testing.assert_close(sums.solve(1e-2).bias, fresh.solve(1e-2).bias)

@@ -103,16 +103,18 @@ def _dropout() -> torch.nn.Module:
 
 @pytest.mark.parametrize("settings", [SETTINGS.model_copy(update={"epochs": 4}), EVERYTHING])
 def test_a_killed_run_goes_on_to_the_same_result(bright_or_dark: Loader, settings: Training, tmp_path: Path) -> None:
+    def fresh() -> Loader:
+        """As a new process has it: nothing decoded yet."""
+        return Loader(bright_or_dark.images, bright_or_dark.index, _tensor, 16)
+
     whole = _dropout()
-    curve = fit(whole, bright_or_dark, settings, 0, validate=lambda _: 0.0)
+    curve = fit(whole, fresh(), settings, 0, validate=lambda _: 0.0)
     with pytest.raises(Killed), scratch(tmp_path / "state") as folder:
-        fit(_dropout(), bright_or_dark, settings, 0, validate=_killed_after(2), scratch=folder)
+        fit(_dropout(), fresh(), settings, 0, validate=_killed_after(2), scratch=folder)
     again, calls = _dropout(), []
     with scratch(tmp_path / "state") as folder:
         assert len(list(folder.iterdir())) == 1
-        resumed = fit(
-            again, bright_or_dark, settings, 0, validate=lambda _: float(calls.append(1) or 0), scratch=folder
-        )
+        resumed = fit(again, fresh(), settings, 0, validate=lambda _: float(calls.append(1) or 0), scratch=folder)
     assert len(calls) == 2  # the third and fourth epoch
     assert resumed == curve
     assert all(torch.equal(a, b) for a, b in zip(_states(whole), _states(again), strict=True))
@@ -143,8 +145,9 @@ def test_a_moving_average_of_the_weights_is_the_result(bright_or_dark: Loader) -
     after = [*weights[1:], last.detach()]
     assert len(after) == steps
     expected = after[0]  # the first average is the first state
-    for weight in after[1:]:
-        expected = 0.8 * expected + 0.2 * weight
+    for n, weight in enumerate(after[1:], start=1):
+        decay = min(0.8, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * weight
     torch.testing.assert_close(last_averaged.detach(), expected)
 
 

@@ -114,3 +114,15 @@ def test_an_edited_factory_is_noticed(tmp_path: Path) -> None:
     file.write_text(file.read_text() + "# edited\n")
     with pytest.raises(BrickyardError, match="has changed since the network was made"):
         architecture.build()
+
+
+def test_where_weights_came_from_is_told_without_the_machines_folders(tmp_path: Path) -> None:
+    import timm
+
+    pretrained = ZooModel.model_validate({"timm": "resnet18", "weights": "pretrained"})
+    assert zoo.origin(pretrained, timm.create_model("resnet18")) == "pretrained resnet18.a1_in1k"
+    other = ZooModel.model_validate({"torchvision": "resnet18", "weights": "pretrained"})
+    assert zoo.origin(other, pico.plain(2)) == "pretrained ResNet18_Weights.IMAGENET1K_V1"
+    assert zoo.origin(_entry(weights=str(tmp_path / "mine.pth")), pico.plain(2)) == "mine.pth"
+    assert zoo.origin(_entry(weights="data/models/mine.pth"), pico.plain(2)) == "data/models/mine.pth"
+    assert zoo.origin(_entry(), pico.plain(2)) == "train"

@@ -1,6 +1,5 @@
 """Components: the part of a network that some classes need, cut out as a smaller network (MDA, section 3.1)."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,9 +9,7 @@ from torch import nn
 
 from lib import artifacts, cost, zoo
 from lib.cost import Cost
-from lib.errors import BrickyardError
-
-Kept = Mapping[str, Sequence[int]]
+from lib.mda.cutting import Kept, cut
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,8 @@ class Source:
 class Recipe:
     """How a component is built: its source's architecture, and the indices of the kept output channels by layer.
 
-    classes: names, in the order of the outputs; sha256: the checksum of the component's own weights.
+    classes: names, in the order of the outputs; repair: how it was repaired; sha256: the checksum of the component's
+    own weights.
     """
 
     task: str
@@ -40,6 +38,7 @@ class Recipe:
     input: zoo.Input
     kept: dict[str, tuple[int, ...]]
     cost: Cost
+    repair: str = "none"
     sha256: str = ""
 
     def build(self) -> nn.Module:
@@ -61,6 +60,7 @@ class Recipe:
             input=zoo.input_from_dict(recipe["input"]),
             kept={layer: tuple(indices) for layer, indices in recipe["kept"].items()},
             cost=Cost(**recipe["cost"]),
+            repair=recipe.get("repair", "none"),
             sha256=recipe["sha256"],
         )
 
@@ -72,39 +72,14 @@ def union(masks: Mapping[str, torch.Tensor], outputs: Sequence[int]) -> dict[str
     }
 
 
-def cut(model: nn.Module, kept: Kept, shape: tuple[int, ...]) -> nn.Module:
-    """A copy of `model`, in eval mode, with only the `kept` output channels of each layer; images are of `shape`.
-
-    What is coupled to a channel (BatchNorm, the inputs of the next layer, all positions of a flattened map) goes with
-    it, found by Torch-Pruning's dependency graph. Raises BrickyardError where a layer is not there or would be empty.
-    """
-    import torch_pruning as pruning
-
-    model = copy.deepcopy(model).eval().requires_grad_(True)
-    example = torch.zeros(1, *shape, device=next(model.parameters()).device)
-    layers = dict(model.named_modules())
-    channels: dict[str, int] = {}
-    for name, indices in kept.items():
-        layer = layers.get(name)
-        if not isinstance(layer, nn.Conv2d | nn.Linear):
-            raise BrickyardError(f"the network has no convolution or linear layer {name!r}; dvc repro contributions")
-        channels[name] = layer.weight.shape[0]
-        if not indices or max(indices) >= channels[name]:
-            raise BrickyardError(f"layer {name}: {len(indices)} of its {channels[name]} channels cannot be kept")
-    dependencies = pruning.DependencyGraph().build_dependency(model, example_inputs=example)
-    for name, indices in kept.items():
-        dropped = sorted(set(range(channels[name])) - set(indices))
-        if not dropped:
-            continue
-        layer = layers[name]
-        convolution = isinstance(layer, nn.Conv2d)
-        how = pruning.prune_conv_out_channels if convolution else pruning.prune_linear_out_channels
-        dependencies.get_pruning_group(layer, how, idxs=dropped).prune()
-    return model
-
-
 def describe(
-    task: str, component: nn.Module, kept: Kept, outputs: Sequence[int], model: nn.Module, card: zoo.Card
+    task: str,
+    component: nn.Module,
+    kept: Kept,
+    outputs: Sequence[int],
+    model: nn.Module,
+    card: zoo.Card,
+    repair: str = "none",
 ) -> Recipe:
     """The recipe of a component that was cut from `model`; outputs: those of the model that it keeps."""
     source = Source(
@@ -122,4 +97,5 @@ def describe(
         input=card.input,
         kept={layer: tuple(indices) for layer, indices in kept.items()},
         cost=cost.count(component, card.input.shape),
+        repair=repair,
     )

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lib.channels import Layer
 from lib.data import Batch
 from lib.errors import BrickyardError
-from lib.mda.walk import Layer
 
 _CHUNK = 2**24  # most elements of a [I, B, O] tensor
 
@@ -50,19 +50,25 @@ def select(
 
 
 @torch.no_grad()
-def contributions(model: nn.Module, layers: Sequence[Layer], batches: Iterable[Batch]) -> dict[str, torch.Tensor]:
-    """Contributions summed over all images of `batches`: layer name -> float64 [O, I] on the CPU.
+def contributions(
+    model: nn.Module, layers: Sequence[Layer], batches: Iterable[Batch], folded: bool = False
+) -> dict[str, torch.Tensor]:
+    """Contributions summed over all images of `batches`: layer name -> float64 [O, I / groups] on the CPU.
 
     `model` in eval mode; it runs once over the batches, which may be of any sizes. I counts channels: the positions
-    of a map that was flattened belong to their channel (see `linear`).
+    of a map that was flattened belong to their channel (see `linear`). folded: of layers that a BatchNorm follows, the
+    contributions to what leaves the BatchNorm, which turns those of outputs with a negative scale round.
     """
     device = next(model.parameters()).device
     sums: dict[str, torch.Tensor] = {}
 
     def observer(layer: Layer) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        scale = norm_scale(model.get_submodule(layer.norm)) if folded and layer.norm else None
+
         def observe(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             x = inputs[0]
-            found = conv(x, module) if isinstance(module, nn.Conv2d) else linear(x, module, layer.positions)
+            convolution = isinstance(module, nn.Conv2d)
+            found = conv(x, module, scale) if convolution else linear(x, module, layer.positions, scale)
             sums[layer.name] = sums.get(layer.name, 0) + found.double().cpu()
 
         return observe
@@ -77,21 +83,33 @@ def contributions(model: nn.Module, layers: Sequence[Layer], batches: Iterable[B
     return sums
 
 
-def conv(x: torch.Tensor, layer: nn.Conv2d) -> torch.Tensor:
-    """Contributions [O, I] of a convolution with groups = 1, summed over the images of x [b, I, h, w]."""
-    return _rectified_sum(patches(x, layer), layer.weight.flatten(2))
+def norm_scale(norm: nn.Module) -> torch.Tensor:
+    """What a BatchNorm in eval mode multiplies each of its channels by, [C]."""
+    variance, weight = norm.get_buffer("running_var"), norm._parameters.get("weight")
+    scale = (variance + float(norm.eps)).rsqrt()  # type: ignore[arg-type]
+    return scale if weight is None else scale * weight
 
 
-def linear(x: torch.Tensor, layer: nn.Module, positions: int = 1) -> torch.Tensor:
+def conv(x: torch.Tensor, layer: nn.Conv2d, scale: torch.Tensor | None = None) -> torch.Tensor:
+    """Contributions [O, I / groups] of a convolution, summed over the images of x [b, I, h, w].
+
+    Column j of row o is the j-th input channel of o's group. scale: [O], what the outputs are multiplied by.
+    """
+    weight = layer.weight if scale is None else layer.weight * scale.view(-1, 1, 1, 1)
+    return _rectified_sum(patches(x, layer), weight.flatten(2), layer.groups)
+
+
+def linear(x: torch.Tensor, layer: nn.Module, positions: int = 1, scale: torch.Tensor | None = None) -> torch.Tensor:
     """Contributions [O, I] of a linear layer, summed over the images of x [b, I * positions].
 
     positions: how many features a channel has, more than one behind a flattened map. Such a layer is the convolution
     that covers the whole map: the sum over space comes before the ReLU. With one position a feature,
-    sum_b ReLU(x w) = ReLU(w) sum_b ReLU(x) + ReLU(-w) sum_b ReLU(-x).
+    sum_b ReLU(x w) = ReLU(w) sum_b ReLU(x) + ReLU(-w) sum_b ReLU(-x). scale: [O], as in `conv`.
 
     Differs from the paper, which does not say how features of a flattened map are put together to channels.
     """
     weight = layer.get_parameter("weight")
+    weight = weight if scale is None else weight * scale[:, None]
     if positions == 1:
         return weight.relu() * x.relu().sum(0) + (-weight).relu() * (-x).relu().sum(0)
     return _rectified_sum(x.unflatten(1, (-1, positions)), weight.unflatten(1, (-1, positions)))
@@ -117,12 +135,14 @@ def _starts(length: int, kernel: int, stride: int, dilation: int) -> list[slice]
     return [slice(k * dilation, k * dilation + (steps - 1) * stride + 1, stride) for k in range(kernel)]
 
 
-def _rectified_sum(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """sum_b ReLU(sum_p x[b, i, p] weight[o, i, p]), [O, I], a few output channels at a time."""
-    step = max(1, _CHUNK // (x.shape[0] * x.shape[1]))
+def _rectified_sum(x: torch.Tensor, weight: torch.Tensor, groups: int = 1) -> torch.Tensor:
+    """sum_b ReLU(sum_p x[b, i, p] weight[o, j, p]), [O, I / groups], a few output channels of each group at a time.
+
+    x [b, I, P], weight [O, I / groups, P]; i is the j-th input channel of o's group.
+    """
+    inputs, deep = x.shape[1], weight.shape[1]
     by_channel = x.transpose(0, 1)  # [I, b, P]
-    parts = [
-        torch.bmm(by_channel, some.permute(1, 2, 0)).relu_().sum(1)  # [I, b, o] -> [I, o]
-        for some in weight.split(step)
-    ]
-    return torch.cat(parts, 1).T
+    kernels = weight.unflatten(0, (groups, -1)).permute(0, 2, 3, 1).reshape(inputs, x.shape[2], -1)  # [I, P, O / G]
+    step = max(1, _CHUNK // (x.shape[0] * inputs))
+    parts = [torch.bmm(by_channel, some).relu_().sum(1) for some in kernels.split(step, 2)]  # [I, o]
+    return torch.cat(parts, 1).view(groups, deep, -1).transpose(1, 2).reshape(-1, deep)

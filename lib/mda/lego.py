@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from lib import cost, zoo
+from lib import cost, graph, zoo
 from lib.cost import Cost
+from lib.coupling import couple
 from lib.errors import BrickyardError
 from lib.mda import components, scaling
-from lib.mda.walk import walk
 
 _STATISTICS = ("weight", "bias", "running_mean", "running_var")
 
@@ -106,7 +106,7 @@ def build(parts: Mapping[str, nn.Module], recipes: Mapping[str, components.Recip
 
 def scaled(network: nn.Module, recipe: Recipe, factors: Sequence[float]) -> tuple[nn.Module, Recipe]:
     """A copy of an assembled network whose outputs are multiplied by `factors`, and its recipe."""
-    classifier = walk(network, "lego", recipe.input.shape)[-1].name
+    classifier = couple(graph.trace(network, "lego", recipe.input.shape), "lego").classifier.name
     by = tuple(old * new for old, new in zip(recipe.factors, factors, strict=True))
     return scaling.scale(network, classifier, factors), replace(recipe, factors=by)
 
@@ -133,7 +133,12 @@ def assemble(parts: Mapping[str, nn.Module], shape: tuple[int, ...]) -> nn.Modul
     networks of one architecture with channels of their own, are not changed.
     """
     name, first = next(iter(parts.items()))
-    layers = walk(first, name, shape)
+    coupling = couple(graph.trace(first, name, shape), name)
+    if not coupling.is_plain:
+        raise BrickyardError(
+            f"lego.components: {name}: so far only networks whose layers follow one another in one line can be put "
+            "side by side"
+        )
     assembled = copy.deepcopy(first).eval()
     others = [dict(part.named_modules()) for part in parts.values()]
     for path, module in assembled.named_modules():
@@ -142,7 +147,7 @@ def assemble(parts: Mapping[str, nn.Module], shape: tuple[int, ...]) -> nn.Modul
         except KeyError:
             raise BrickyardError(f"lego.components: not all of {', '.join(parts)} have a module {path}") from None
         if isinstance(module, nn.Conv2d | nn.Linear):
-            _join_layer(module, same, shared_input=path == layers[0].name)
+            _join_layer(module, same, shared_input=path == coupling.layers[0].name)
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             _join_statistics(module, same)
         elif any(True for _ in module.parameters(recurse=False)):

@@ -1,16 +1,18 @@
 """Component masks: which channels of a network a class needs (MDA, contribution aggregation and allocation)."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
 
 import torch
-from torch import nn
 
-from lib.data import Batch
+from lib.channels import Coupling
 from lib.errors import BrickyardError
-from lib.mda.contribution import contributions
-from lib.mda.walk import Layer
 from lib.params.contributions import Threshold
+
+Thresholds = Mapping[Literal["conv", "linear"], Threshold]
+_HIGHEST = 0.99  # of a threshold: the strongest channel of each layer, 1, always exceeds it
 
 
 def relative(values: torch.Tensor) -> torch.Tensor:
@@ -24,62 +26,113 @@ def relative(values: torch.Tensor) -> torch.Tensor:
     return torch.where(high > low, scaled, (values > 0).to(values.dtype))
 
 
-def allocate(contribution: torch.Tensor, kept: torch.Tensor, threshold: Threshold) -> torch.Tensor:
-    """The input channels that a class needs in one layer, bool [I].
+def scaled(thresholds: Thresholds, factor: float) -> Thresholds:
+    """All thresholds times `factor`, below 1."""
+    return {
+        kind: Threshold(alpha=min(_HIGHEST, t.alpha * factor), beta=min(_HIGHEST, t.beta * factor))
+        for kind, t in thresholds.items()
+    }
 
-    contribution: the class's, float [O, I]; kept: the output channels that it needs, bool [O]. The soft relative
-    contribution is min-max normalised over i for each o; the hard one is 1 where the soft one exceeds alpha, else 0;
-    its sum over the kept outputs, normalised again, has to exceed beta.
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for the channels of a network, by class.
+
+    either soft: output -> layer name -> soft relative contributions [O, I] in [0, 1]; or scores: output -> float
+    [channels], high for channels that its class needs; binary: whether a contribution above alpha counts as 1, or as
+    what it is.
     """
-    hard = relative(contribution) > threshold.alpha
-    aggregated = hard[kept].sum(0).to(contribution.dtype)
-    return relative(aggregated) > threshold.beta
+
+    coupling: Coupling
+    soft: Mapping[int, Mapping[str, torch.Tensor]] = field(default_factory=dict)
+    scores: Mapping[int, torch.Tensor] = field(default_factory=dict)
+    binary: bool = True
+
+    def margins(self, output: int, thresholds: Thresholds) -> torch.Tensor:
+        """How far above its threshold beta every channel is for the class of `output`, [channels]; kept are those > 0.
+
+        Walks from the logits to the images. The hard relative contributions of a layer are 1 (or its soft ones) where
+        the soft ones exceed alpha, else 0; a layer's votes for its inputs are their sum over the outputs that the
+        layers after it want so far. A channel's votes from all its readers add up; they are normalised within its
+        stream, the channels that the same layers make, and have to exceed beta there: of convolutions if one of them
+        reads the stream, else of linear layers. On networks without branches this is the paper's walk.
+
+        Differs from the paper, which does not say what happens where streams meet, and whose code leaves shortcuts
+        out. Layers whose outputs are tied to their inputs (depthwise, grouped) do not vote for themselves.
+        """
+        votes = self._votes(output, thresholds) if output in self.soft else self.scores[output].double()
+        return self._margins(votes, output, thresholds)
+
+    def _votes(self, output: int, thresholds: Thresholds) -> torch.Tensor:
+        votes = torch.zeros(self.coupling.count, dtype=torch.float64)
+        for layer in reversed(self.coupling.layers):
+            if layer.name not in self.soft[output]:
+                continue
+            wanted = self._margins(votes, output, thresholds)[list(layer.outputs)] > 0
+            soft = self.soft[output][layer.name]
+            above = soft > thresholds[layer.kind].alpha
+            hard = above.double() if self.binary else soft * above
+            votes.index_add_(0, torch.tensor(layer.inputs), hard[wanted].sum(0).double())
+        return votes
+
+    def _margins(self, votes: torch.Tensor, output: int, thresholds: Thresholds) -> torch.Tensor:
+        beta = torch.where(self._convolved, thresholds["conv"].beta, thresholds["linear"].beta)
+        margins = _relative_within(votes, self._stream) - beta
+        logits = torch.tensor(self.coupling.classifier.outputs)
+        margins[logits] = -1.0
+        margins[[*self.coupling.fixed, int(logits[output])]] = 1.0
+        return margins
+
+    @cached_property
+    def _stream(self) -> torch.Tensor:
+        """The number of every channel's stream, int64 [channels]; one more for channels that no layer makes."""
+        stream = torch.full((self.coupling.count,), len(self.coupling.streams))
+        for number, channels in enumerate(self.coupling.streams):
+            stream[list(channels)] = number
+        return stream
+
+    @cached_property
+    def _convolved(self) -> torch.Tensor:
+        """Whether a convolution reads any channel of a channel's stream, bool [channels]."""
+        read = torch.zeros(len(self.coupling.streams) + 1, dtype=torch.bool)
+        for layer in self.coupling.layers:
+            if layer.kind == "conv":
+                read[self._stream[list(layer.inputs)]] = True
+        return read[self._stream]
 
 
-def class_masks(
-    layers: Sequence[Layer],
-    contribution: Mapping[str, torch.Tensor],
-    output: int,
-    thresholds: Mapping[str, Threshold],
-    who: str,
-) -> dict[str, torch.Tensor]:
-    """Layer name -> the output channels that one class needs, bool [channels]; the classifier's own is one-hot.
+def _relative_within(values: torch.Tensor, stream: torch.Tensor) -> torch.Tensor:
+    """`relative`, float64 [channels], within each stream."""
+    empty = torch.zeros(int(stream.max()) + 1, dtype=values.dtype)
+    low, high = (empty.scatter_reduce(0, stream, values, which, include_self=False) for which in ("amin", "amax"))
+    low, high = low[stream], high[stream]
+    between = (values - low) / (high - low).clamp_min(torch.finfo(values.dtype).tiny)
+    return torch.where(high > low, between, (values > 0).to(values.dtype))
 
-    layers: from the image to the classifier; contribution: layer name -> the class's, [O, I]; thresholds: by layer
-    kind; who: network and class, for the error that an emptied layer raises.
-    """
-    masks = {layers[-1].name: torch.arange(layers[-1].channels) == output}
-    for before, layer in zip(layers[-2::-1], layers[:0:-1], strict=True):
-        threshold = thresholds[layer.kind]
-        kept = allocate(contribution[layer.name], masks[layer.name], threshold)
-        if not kept.any():
+
+def check(coupling: Coupling, kept: torch.Tensor, who: str, thresholds: Thresholds) -> None:
+    """Raises BrickyardError naming a layer of which nothing is kept; kept: bool [channels]; who: network and class."""
+    for layer in coupling.layers:
+        if not kept[list(layer.outputs)].any():
+            conv, linear = thresholds["conv"], thresholds["linear"]
             raise BrickyardError(
-                f"{who} keeps no channel of layer {before.name} at contributions.{layer.kind} alpha {threshold.alpha}, "
-                f"beta {threshold.beta}: none contributes to what is kept of {layer.name}; train the network longer "
-                "or leave it out of contributions.models"
+                f"{who} keeps no channel of layer {layer.name} at contributions.conv alpha {conv.alpha}, beta "
+                f"{conv.beta} and linear alpha {linear.alpha}, beta {linear.beta}: nothing that is kept needs it; "
+                "lower them, train the network longer or leave it out of contributions.models"
             )
-        masks[before.name] = kept
-    return {layer.name: masks[layer.name] for layer in layers}
 
 
-def masks(
-    model: nn.Module,
-    layers: Sequence[Layer],
-    images: Iterable[Iterable[Batch]],
-    classes: Sequence[str],
-    thresholds: Mapping[str, Threshold],
-    name: str,
-) -> dict[str, torch.Tensor]:
-    """Layer name -> component masks of all classes, bool [classes, channels].
+def masks(evidence: Evidence, classes: Sequence[str], thresholds: Thresholds, name: str) -> dict[str, torch.Tensor]:
+    """Layer name -> component masks of all classes, bool [classes, channels], the classifier's last and one-hot.
 
-    images: for each class, in the order of the outputs, batches of its selected images; one class's contributions
-    are held at a time. The image's own channels are never taken out, so the first layer needs no contributions.
+    Raises BrickyardError naming the network `name`, the class and the layer where one would be empty.
     """
-    rows = [
-        class_masks(layers, contributions(model, layers[1:], batches), c, thresholds, f"{name}: class {classes[c]!r}")
-        for c, batches in enumerate(images)
-    ]
-    return {layer.name: torch.stack([row[layer.name] for row in rows]) for layer in layers}
+    coupling = evidence.coupling
+    rows = [evidence.margins(c, thresholds) > 0 for c in range(len(classes))]
+    for row, who in zip(rows, classes, strict=True):
+        check(coupling, row, f"{name}: class {who!r}", thresholds)
+    kept = torch.stack(rows)
+    return {layer.name: kept[:, list(layer.outputs)] for layer in coupling.layers}
 
 
 def table(masks: Mapping[str, torch.Tensor], classes: Sequence[str]) -> list[dict[str, Any]]:

@@ -1,8 +1,10 @@
-"""`components`: the tasks whose components are cut out."""
+"""`components`: the tasks whose components are cut out, how small, and how they are repaired."""
 
-from pydantic import Field
+from typing import Annotated, Literal
 
-from lib.params.base import Name, Section
+from pydantic import Field, model_validator
+
+from lib.params.base import Fraction, Name, Section
 
 
 class Task(Section):
@@ -12,7 +14,38 @@ class Task(Section):
     classes: str
 
 
+class Size(Section):
+    """A component's size as a fraction of its source's, in one of two units."""
+
+    params: Fraction | None = None
+    macs: Fraction | None = None
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> "Size":
+        if (self.params is None) == (self.macs is None):
+            raise ValueError("give either params or macs, a fraction of the source's")
+        return self
+
+    @property
+    def target(self) -> tuple[float, Literal["params", "macs"]]:
+        """The fraction and its unit."""
+        return (self.params, "params") if self.params is not None else (float(self.macs or 0), "macs")
+
+
+class Repair(Section):
+    """method: what is fitted; ridge: lambda, relative to the mean diagonal of X'X; steps: further regressions where a
+    ReLU follows; images: of a task, unlabelled.
+    """
+
+    method: Literal["ridge", "bn", "none"] = "ridge"
+    ridge: Annotated[float, Field(gt=0)] = 1e-2
+    steps: Annotated[int, Field(ge=0)] = 4
+    images: Annotated[int, Field(ge=1, le=500)] = 500
+
+
 class Components(Section):
-    """Tasks by name."""
+    """Tasks by name; size: of every component, by one factor on all thresholds, or None: thresholds as they are."""
 
     tasks: dict[Name, Task] = Field(min_length=1)
+    size: Size | None = None
+    repair: Repair = Repair()

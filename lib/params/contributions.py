@@ -1,5 +1,7 @@
 """`contributions`: relative contributions and component masks (MDA)."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from lib.params.base import Count, Fraction, Section
@@ -13,10 +15,18 @@ class Threshold(Section):
 
 
 class Contributions(Section):
-    """Which networks are taken apart, from how many images a class, and where the thresholds lie."""
+    """Which networks are taken apart, from how many images a class, by what score and where the thresholds lie."""
 
     models: list[str] = Field(min_length=1)
     images_per_class: Count
+    score: Literal["contribution", "taylor", "magnitude", "random"] = "contribution"
+    batchnorm: Literal["apart", "folded"] = "apart"
+    hard: Literal["binary", "soft"] = "binary"
     conv: Threshold
     linear: Threshold
     batch_size: Count
+
+    @property
+    def thresholds(self) -> dict[Literal["conv", "linear"], Threshold]:
+        """By layer kind."""
+        return {"conv": self.conv, "linear": self.linear}

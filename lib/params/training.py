@@ -34,8 +34,9 @@ class Augmentation(Section):
 class Training(Section):
     """AdamW with linear warm-up and cosine decay.
 
-    `ema`: decay of an exponential moving average of the weights, which then is the result. `distillation`: weight of
-    the teacher's softened answers in the loss; the teacher is the best zoo network within the budget (`finetune` only).
+    `ema`: decay of an exponential moving average of the weights, which then is the result; smaller in the first steps.
+    `distillation`: weight of the teacher's softened answers in the loss; the teacher is the best zoo network within the
+    budget (`finetune` only).
     """
 
     epochs: int = Field(ge=0)

@@ -115,7 +115,7 @@ def curves(rows: Sequence[Mapping[str, Any]], name: str, bottom: float) -> str:
         below.set_xlabel("epoch")
         below.xaxis.set_major_locator(MaxNLocator(integer=True))
         above.set_title(name, fontsize=11, fontweight="bold", loc="left")
-        above.legend(loc="lower right", fontsize=8.5)
+        below.legend(loc="upper center", bbox_to_anchor=(0.46, -0.48), ncol=3, columnspacing=1.1, fontsize=8.5)
         figure.align_ylabels()
 
     return draw(paint, 4.4, 4.0)

@@ -217,9 +217,7 @@ def test_a_factory_whose_code_is_gone_is_named(saved: Path, tmp_path: Path) -> N
     folder = tmp_path / "network"
     shutil.copytree(saved, folder)
     _edited(lambda r: r["sources"]["resnet"]["architecture"].update(factory="data/models/gone.py:make"))(folder)
-    expected = (
-        r"recipe\.json: factory data/models/gone\.py:make: no data/models/gone\.py in .* or .*; the network's code"
-    )
+    expected = r"recipe\.json: factory data/models/gone\.py:make: data/models/gone\.py not found in .*; it holds the"
     with pytest.raises(BrickyardError, match=expected):
         load(folder)
 

@@ -47,12 +47,15 @@ def images(n: int = 4, seed: int = 1, shape: tuple[int, ...] = SHAPE) -> torch.T
 
 
 def naive_conv(x: torch.Tensor, layer: Any) -> torch.Tensor:
-    """[O, I] by all partial convolutions [B, O, I, H, W]."""
-    out = torch.zeros(layer.out_channels, layer.in_channels, dtype=x.dtype)
+    """[O, I / groups] by all partial convolutions [B, O, I / groups, H, W]."""
+    deep, wide = layer.in_channels // layer.groups, layer.out_channels // layer.groups
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
+    out = torch.zeros(layer.out_channels, deep, dtype=x.dtype)
     for o in range(layer.out_channels):
-        for i in range(layer.in_channels):
-            kernel = layer.weight[o : o + 1, i : i + 1]
-            part = F.conv2d(x[:, i : i + 1], kernel, None, layer.stride, layer.padding, layer.dilation)
+        for i in range(deep):
+            kernel, channel = layer.weight[o : o + 1, i : i + 1], o // wide * deep + i
+            part = F.conv2d(x[:, channel : channel + 1], kernel, None, layer.stride, 0, layer.dilation)
             out[o, i] = part.sum((1, 2, 3)).relu().sum()
     return out.detach()
 

@@ -1,10 +1,13 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
+from lib import graph
+from lib.coupling import couple
 from lib.errors import BrickyardError
 from lib.mda import contribution
-from lib.mda.walk import walk
 from tests.mda import pico
 
 
@@ -34,15 +37,18 @@ def test_linear_by_hand() -> None:
         {"kernel_size": (2, 3), "stride": (1, 3), "padding": (0, 2)},
         {"kernel_size": 1, "stride": 2},
         {"kernel_size": 4, "padding": "same", "dilation": 2},
+        {"kernel_size": 3, "padding": 1, "groups": 2, "stride": 2},
+        {"kernel_size": 3, "padding": 1, "groups": 6, "padding_mode": "reflect"},
+        {"kernel_size": 3, "groups": 3, "dilation": 2},
     ],
 )
 @pytest.mark.parametrize("chunk", [2**24, 1])
 def test_conv_equals_definition(settings: dict, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contribution, "_CHUNK", chunk)
-    layer = nn.Conv2d(5, 7, **settings).requires_grad_(False)
-    x = pico.images(6, shape=(5, 11, 10))
+    layer = nn.Conv2d(6, 12, **settings).requires_grad_(False)
+    x = pico.images(6, shape=(6, 11, 10))
     found, expected = contribution.conv(x, layer), pico.naive_conv(x.double(), layer.double())
-    assert found.shape == (7, 5)
+    assert found.shape == expected.shape == (12, 6 // layer.groups)
     assert (found - expected).abs().max() <= 1e-6 * expected.max()
 
 
@@ -57,7 +63,7 @@ def test_linear_equals_definition(positions: int) -> None:
 
 def test_streams_over_batches_and_leaves_the_network_alone() -> None:
     model = pico.plain()
-    layers = walk(model, "pico", pico.SHAPE)
+    layers = couple(graph.trace(model, "pico", pico.SHAPE), "pico").layers
     x = pico.images(7)
     y = torch.zeros(7, dtype=torch.int64)
     once = contribution.contributions(model, layers, [(x, y)])
@@ -68,6 +74,23 @@ def test_streams_over_batches_and_leaves_the_network_alone() -> None:
     for name in pico.LAYERS:
         torch.testing.assert_close(streamed[name], once[name], rtol=1e-5, atol=1e-6)
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+@torch.no_grad()
+def test_folded_batchnorm_is_the_scaled_convolution() -> None:
+    """What leaves a BatchNorm in eval mode is a convolution with other weights: its contributions, by definition."""
+    model, x = pico.plain(), pico.images(5)
+    norm: Any = model[2]
+    norm.weight[:3] *= -1
+    layers = couple(graph.trace(model, "pico", pico.SHAPE), "pico").layers
+    batches = [(x, torch.zeros(5, dtype=torch.int64))]
+    apart, folded = (contribution.contributions(model, layers, batches, fold)["1"] for fold in (False, True))
+    by = norm.weight / (norm.running_var + norm.eps).sqrt()
+    inner = model[0](x)
+    model[1].get_parameter("weight").mul_(by[:, None, None, None])
+    assert (folded - pico.naive_conv(inner, model[1])).abs().max() <= 1e-5 * folded.max()
+    torch.testing.assert_close(folded[3:], apart[3:] * by[3:, None].double(), rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(folded[:3], (apart[:3] * by[:3, None].double()).abs())
 
 
 class _Fixed(nn.Module):

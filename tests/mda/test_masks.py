@@ -1,15 +1,27 @@
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from lib import graph
+from lib.channels import Coupling, Layer
+from lib.coupling import couple
 from lib.errors import BrickyardError
-from lib.mda.masks import allocate, class_masks, masks, overall, relative, shares, table
-from lib.mda.walk import Layer, walk
-from lib.params.contributions import Threshold
+from lib.mda.masks import Evidence, masks, overall, relative, shares, table
+from lib.mda.scores import gather
+from lib.params.contributions import Contributions, Threshold
 from tests.mda import pico
 
-THRESHOLDS = {"conv": Threshold(alpha=0.3, beta=0.2), "linear": Threshold(alpha=0.4, beta=0.3)}
+PARAMS = Contributions(
+    models=["pico"],
+    images_per_class=3,
+    conv=Threshold(alpha=0.3, beta=0.2),
+    linear=Threshold(alpha=0.4, beta=0.3),
+    batch_size=3,
+)
+THRESHOLDS = PARAMS.thresholds
 
 
 def test_relative() -> None:
@@ -21,12 +33,53 @@ def test_equal_values_and_single_channels_count_as_one() -> None:
     assert relative(torch.tensor([[7.0], [0.0]])).tolist() == [[1], [0]]
 
 
-def test_allocate_by_hand() -> None:
-    """Soft rows [0, .3, 1, .5], [1, 0, .1, .4]; hard at .3: [0, 0, 1, 1], [1, 0, 0, 1]; sums [1, 0, 1, 2]."""
-    contribution = torch.tensor([[0.0, 3, 10, 5], [10, 0, 1, 4], [0, 99, 0, 0]])
-    kept = torch.tensor([True, True, False])
-    assert allocate(contribution, kept, Threshold(alpha=0.3, beta=0.2)).tolist() == [True, False, True, True]
-    assert allocate(contribution, kept, Threshold(alpha=0.3, beta=0.5)).tolist() == [False, False, False, True]
+def _line(*widths: int) -> Coupling:
+    """Convolutions in one line, with a linear layer at the end; widths: of the channels, the image's first."""
+    ends = list(itertools.accumulate(widths, initial=0))
+    spans = [tuple(range(start, end)) for start, end in itertools.pairwise(ends)]
+    layers = [Layer("abcdefg"[i], "conv", *pair) for i, pair in enumerate(itertools.pairwise(spans))]
+    layers[-1] = replace(layers[-1], kind="linear")
+    return Coupling(ends[-1], frozenset(spans[0]), tuple(layers), {})
+
+
+def _kept(evidence: Evidence, output: int, layer: str, thresholds: Any = None) -> list[bool]:
+    margins = evidence.margins(output, thresholds or THRESHOLDS)
+    outputs = next(la.outputs for la in evidence.coupling.layers if la.name == layer)
+    return (margins[list(outputs)] > 0).tolist()
+
+
+def test_allocation_by_hand() -> None:
+    """Layer b: soft rows [0, .3, 1, .5], [1, 0, .1, .4]; hard at .3: [0, 0, 1, 1], [1, 0, 0, 1]; sums [1, 0, 1, 2]."""
+    b = relative(torch.tensor([[0.0, 3, 10, 5], [10, 0, 1, 4], [0, 99, 0, 0]]))
+    classifier = torch.tensor([[1.0, 1, 0], [0, 1, 1]])
+    evidence = Evidence(_line(1, 4, 3, 2), {0: {"b": b, "c": classifier}})
+    assert _kept(evidence, 0, "b") == [True, True, False]
+    assert _kept(evidence, 0, "a") == [True, False, True, True]
+    high = {**THRESHOLDS, "conv": Threshold(alpha=0.3, beta=0.5)}
+    assert _kept(evidence, 0, "a", high) == [False, False, False, True]
+    # the soft ones that are above alpha add up to [1, 0, 1, .9]
+    assert _kept(replace(evidence, binary=False), 0, "a", high) == [True, False, True, True]
+    assert _kept(evidence, 0, "c") == [True, False]
+    assert (evidence.margins(0, THRESHOLDS)[0] > 0).item(), "the image's channels stay"
+
+
+def test_a_stream_is_decided_once_from_all_its_readers() -> None:
+    """s = a(image); s += c(b(s)); classifier(s): the logits want channel 0 of s, b, which is kept for it, channel 2."""
+    image, s, h, logits = (0,), (1, 2, 3), (4, 5), (6, 7)
+    layers = (
+        Layer("a", "conv", image, s), Layer("b", "conv", s, h), Layer("c", "conv", h, s),
+        Layer("d", "linear", s, logits),
+    )  # fmt: skip
+    coupling = Coupling(8, frozenset(image), layers, {})
+    assert coupling.streams == (s, h, logits)
+    soft = {
+        "d": torch.tensor([[1.0, 0, 0], [0, 1, 0]]),
+        "c": torch.tensor([[1.0, 0], [0, 1], [0, 1]]),  # channel 0 of s is made from the first of h, the others not
+        "b": torch.tensor([[0.0, 0, 1], [0, 1, 0]]),
+    }
+    evidence = Evidence(coupling, {0: soft, 1: soft})
+    assert [_kept(evidence, 0, layer) for layer in "abc"] == [[True, False, True], [True, False], [True, False, True]]
+    assert [_kept(evidence, 1, layer) for layer in "abc"] == [[False, True, False], [False, True], [False, True, False]]
 
 
 def _naive(model: Any, x: torch.Tensor, c: int) -> dict[str, list[bool]]:
@@ -56,10 +109,10 @@ def _naive(model: Any, x: torch.Tensor, c: int) -> dict[str, list[bool]]:
 def test_masks_equal_the_naive_walk() -> None:
     for seed in range(5):
         model = pico.plain(widths=(6, 8, 16), seed=seed)
-        layers = walk(model, "pico", pico.SHAPE)
+        coupling = couple(graph.trace(model, "pico", pico.SHAPE), "pico")
         x = pico.images(9, seed)
-        batches = [[(x[c::3], torch.full((3,), c))] for c in range(3)]
-        found = masks(model, layers, batches, ["a", "b", "c"], THRESHOLDS, "pico")
+        batches = {c: [(x[c::3], torch.full((3,), c))] for c in range(3)}
+        found = masks(gather(model, coupling, batches, PARAMS, 0), ["a", "b", "c"], THRESHOLDS, "pico")
         assert {name: tuple(mask.shape) for name, mask in found.items()} == {
             "0.0": (3, 6), "1": (3, 8), "6": (3, 16), "9": (3, 3),
         }  # fmt: skip
@@ -69,11 +122,10 @@ def test_masks_equal_the_naive_walk() -> None:
 
 
 def test_emptied_layer_is_refused_by_name() -> None:
-    layers = (Layer("a", "conv", 2), Layer("b", "conv", 2), Layer("c", "linear", 2))
-    contribution = {"b": torch.zeros(2, 2), "c": torch.eye(2)}
-    match = "pico: class 'cat' keeps no channel of layer a at contributions.conv alpha 0.3, beta 0.2"
+    evidence = Evidence(_line(1, 2, 2, 2), {0: {"b": torch.zeros(2, 2), "c": torch.eye(2)}})
+    match = r"pico: class 'cat' keeps no channel of layer a at contributions\.conv alpha 0\.3, beta 0\.2"
     with pytest.raises(BrickyardError, match=match):
-        class_masks(layers, contribution, 0, THRESHOLDS, "pico: class 'cat'")
+        masks(evidence, ["cat"], THRESHOLDS, "pico")
 
 
 def test_shares_and_table() -> None:

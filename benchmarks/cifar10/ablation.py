@@ -1,0 +1,98 @@
+"""Table 4: the paper's ablation: cover set on and off, predictor on and off, with what the search costs."""
+
+from dataclasses import replace
+from statistics import mean
+
+import numpy as np
+
+from benchmarks.cifar10.sheet import Result, Sheet, cells
+from benchmarks.cifar10.statistics import pick
+from benchmarks.cifar10.study import Study, accuracy, cover_set
+from benchmarks.cifar10.tuning import tuned
+from lib import artifacts
+from lib.dery.assembly.problem import Path
+from lib.dery.partition.space import CutSpace
+from lib.params.base import read
+from lib.params.partition import Partition
+
+RANDOM_CUTS = 5  # partitions for the mean without a cover set
+RANDOM_PICKS = 6  # hybrids of each for the mean without a predictor
+SETTING = "recalibrated"
+
+
+def random_cuts(study: Study) -> list[Study]:
+    """The same networks, cut at random within the limit on sizes; the sets are by stage as before."""
+    nodes = artifacts.read_json(study.similarity / "nodes.json")
+    similarity = artifacts.read_tensors(study.similarity / "similarity.safetensors")["similarity"].numpy()
+    space = CutSpace(cover_set(nodes, similarity, read("partition", Partition)))
+    found = []
+    for rows in space.random(RANDOM_CUTS, np.random.default_rng(study.seed)):
+        cuts = {name: {"cuts": list(own)} for name, own in zip(study.names, space.cuts(rows), strict=True)}
+        found.append(replace(study, partition={"models": cuts}, _made={}))
+    return found
+
+
+def table(study: Study, tune: bool) -> Result:
+    """Mean over the random parts; cost in networks put together and images through them."""
+    few, fit, test = study.params.rank_images, len(study.data.probe), len(study.data.test)
+    cells_of: dict[tuple[bool, bool], list[list[float]]] = {}
+    macs = {}
+    for cover in (True, False):
+        for predictor in (True, False):
+            studies = [study] if cover else random_cuts(study)
+            found, spent = list[list[float]](), list[float]()
+            for own in studies:
+                chosen, looked = _picks(own, cover, predictor)
+                found += _tested(own, chosen, tune)
+                spent.append(sum(own.problem.cost(path, "macs") for path in looked))
+            cells_of[cover, predictor] = found
+            macs[cover, predictor] = mean(spent)
+    rows, figures = [], {}
+    for (cover, predictor), found in cells_of.items():
+        means = [mean(column) for column in zip(*found, strict=True)]
+        spread = [float(np.std(column)) for column in zip(*found, strict=True)]
+        cost = macs[cover, predictor] * (few + 2 * fit) / 1e12
+        rows.append(
+            (
+                "on" if cover else "off",
+                "on" if predictor else "off",
+                str(len(found)),
+                *(f"{m:.1f} ± {s:.1f}" for m, s in zip(means, spread, strict=True)),
+                *cells([cost], 2),
+            )
+        )
+        figures[f"cover_{'on' if cover else 'off'}_predictor_{'on' if predictor else 'off'}"] = {
+            "untrained": means[0],
+            "frozen": means[1] if tune else None,
+            "networks": len(found),
+            "search_tmacs": cost,
+        }
+    columns = ("cover set", "predictor", "networks", "without training", *(["frozen"] if tune else []))
+    notes = (
+        f"Predictor on: the best of {study.params.pool} on {few} labelled train images; off: random hybrids, mean ± "
+        f"deviation. Cover set off: {RANDOM_CUTS} random legal partitions. Search cost: forward passes of the networks "
+        f"that are put together to choose one, over {fit} images twice for the fits and {few} for the choice; to try "
+        f"all {len(study.hybrids)} on the {test:,} test images is what it saves."
+    )
+    sheet = Sheet("4. Ablation: test accuracy, %", (*columns, "search, TMACs"), tuple(rows), notes)
+    return Result(figures, (sheet,))
+
+
+def _picks(study: Study, cover: bool, predictor: bool) -> tuple[list[Path], list[Path]]:
+    """The hybrids that are judged, and those that had to be put together to choose one."""
+    if not predictor:
+        generator = np.random.default_rng(study.seed)
+        count = len(study.hybrids) if cover else RANDOM_PICKS
+        return [study.hybrids[i] for i in generator.permutation(len(study.hybrids))[:count]], []
+    score = {path: study.problem.score(path) for path in study.hybrids}
+    pool = sorted(study.hybrids, key=lambda path: (-score[path], path))[: study.params.pool]
+    again = accuracy(study.right(SETTING, pool, study.on_few))
+    return [pick(pool, score, again, study.params.pool)], pool
+
+
+def _tested(study: Study, paths: list[Path], tune: bool) -> list[list[float]]:
+    """Of each path the test accuracy, untrained and where asked for frozen."""
+    columns = [accuracy(study.right(SETTING, paths, study.on_test))]
+    if tune:
+        columns.append(accuracy(tuned(study, study.networks(SETTING, paths), ["frozen"])))
+    return [[column[path] for column in columns] for path in paths]

@@ -1,0 +1,221 @@
+"""Many reassembled networks on the same images at once: what begins alike is computed once."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path as FilePath
+
+import numpy as np
+import torch
+from torch import nn
+from torch.fx.experimental.optimization import fuse
+
+from lib.artifacts import tensor_checksum
+from lib.data import Batch, DataSet, Loader
+from lib.dery.assembly.problem import Path
+from lib.dery.bricks import Bricks
+from lib.dery.network import ReassembledNetwork, Recipe
+from lib.dery.reassembly import Prefix, begin, extend, finish
+from lib.zoo import Input
+
+Network = tuple[ReassembledNetwork, Recipe]
+BATCH = 50  # images
+
+
+class ChannelsLast(Loader):
+    """The same images in the memory format in which convolutions are quickest."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        return ((x.contiguous(memory_format=torch.channels_last), y) for x, y in super().__iter__())
+
+
+def reassembled(bricks: Bricks, paths: Sequence[Path], workers: int = 1) -> dict[Path, Network]:
+    """Every path put together as `lib.dery.reassembly.reassemble` does, each beginning fitted once; paths that begin
+    with different networks by different workers, which changes no bits.
+    """
+    groups: dict[int, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(path[0], []).append(path)
+    for m in {m for path in paths for m in path}:  # opened, traced and decoded before there are several workers
+        deepcopy(bricks.chains[m][0 : bricks.cuts[m][1]])
+        next(iter(bricks.fit[m]))
+    with ThreadPoolExecutor(workers) as pool:
+        found = {
+            path: network for group in pool.map(partial(_group, bricks), groups.values()) for path, network in group
+        }
+    return {path: found[path] for path in paths}
+
+
+def _group(bricks: Bricks, paths: Sequence[Path]) -> list[tuple[Path, Network]]:
+    prefixes: dict[tuple[tuple[int, int, int], ...], Prefix] = {}
+    replays: dict[tuple[tuple[int, int, int], ...], Prefix] = {}
+    found = []
+    for path in paths:
+        runs = tuple(bricks.runs(path))
+        prefixes.setdefault(runs[:1], begin(bricks, *runs[0]))
+        for length in range(1, len(runs)):
+            before, after = runs[:length], runs[: length + 1]
+            if before not in replays:
+                replays[before] = _replayed(bricks, prefixes[before])
+            if after not in prefixes:
+                extended = extend(bricks, replays[before], *runs[length])
+                parts = (*prefixes[before].parts, *extended.parts[-2:])
+                prefixes[after] = replace(extended, parts=parts)
+        found.append((path, finish(bricks, prefixes[runs])))
+    return found
+
+
+class Replay(nn.Module):
+    """Stands for a prefix in passes over the images of the fit: gives what left it, batch by batch, again."""
+
+    def __init__(self, batches: Sequence[torch.Tensor]):
+        super().__init__()
+        self.batches, self.next = batches, 0
+
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
+        """The next batch; after the last one the first."""
+        self.next += 1
+        return self.batches[(self.next - 1) % len(self.batches)]
+
+
+@torch.no_grad()
+def _replayed(bricks: Bricks, prefix: Prefix) -> Prefix:
+    replay = Replay([prefix(x) for x, _ in bricks.fit[prefix.first]])
+    return replace(prefix, parts=(replay, *(nn.Identity() for _ in prefix.parts[1:])))
+
+
+@dataclass
+class Node:
+    """A part, what comes behind it, and the heads of the networks that end with it, by name."""
+
+    part: nn.Module
+    children: dict[str, "Node"] = field(default_factory=dict)
+    heads: dict[str, nn.Module] = field(default_factory=dict)
+
+    def answers(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        """The classes [b] that each network answers, by name; depth first, so that few activations are alive."""
+        x = self.part(x)
+        for name, head in self.heads.items():
+            yield name, head(x).argmax(1)
+        for child in self.children.values():
+            yield from child.answers(x)
+
+
+def content(network: ReassembledNetwork, recipe: Recipe) -> str:
+    """What a network computes, as a hash: its parts, its weights and statistics, its input."""
+    described = json.dumps([recipe.parts, recipe.head, repr(recipe.input)], sort_keys=True, default=repr)
+    return hashlib.sha256((described + tensor_checksum(network.state_dict())).encode()).hexdigest()
+
+
+def grow(bricks: Bricks, networks: Mapping[str, Network]) -> dict[Input, dict[str, Node]]:
+    """Trees by the images that enter them. Runs of blocks are split at the cuts; equal parts behind equal parts, by
+    their weights, are one node.
+    """
+    roots: dict[Input, dict[str, Node]] = {}
+    for name, (network, recipe) in networks.items():
+        nodes, node = roots.setdefault(recipe.input, {}), None
+        for key, part in _pieces(bricks, network, recipe):
+            if key not in nodes:
+                nodes[key] = Node(_fused(part))
+            node = nodes[key]
+            nodes = node.children
+        assert node is not None
+        node.heads[name] = network.head
+    return roots
+
+
+def _pieces(bricks: Bricks, network: ReassembledNetwork, recipe: Recipe) -> Iterator[tuple[str, nn.Module]]:
+    """A network's parts with a hash of each, runs of blocks split at the cuts."""
+    names = [card.name for card in bricks.cards]
+    for part, described in zip(network.parts, recipe.parts, strict=True):
+        pieces: list[tuple[str, nn.Module]] = [(json.dumps(described, sort_keys=True), part)]
+        if described["kind"] == "block":
+            m, start, stop = names.index(described["source"]), described["start"], described["stop"]
+            inside = [cut for cut in bricks.cuts[m] if start <= cut <= stop]
+            if len(inside) > 2:
+                pieces = [(f"{names[m]} {i}:{j}", _piece(bricks, m, i, j, part)) for i, j in pairwise(inside)]
+            else:
+                pieces = [(f"{names[m]} {start}:{stop}", part)]
+        for title, piece in pieces:
+            yield title + tensor_checksum(piece.state_dict()), piece
+
+
+def _piece(bricks: Bricks, m: int, start: int, stop: int, whole: nn.Module) -> nn.Module:
+    piece, state = deepcopy(bricks.chains[m][start:stop]), whole.state_dict()
+    piece.load_state_dict({name: state[name] for name in piece.state_dict()})
+    return piece.eval()
+
+
+def _fused(part: nn.Module) -> nn.Module:
+    """The same function with BatchNorm folded into the convolutions before, where torch.fx can do that."""
+    try:
+        return fuse(part)
+    except Exception:  # whatever a layer that cannot be traced raises
+        return part
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Whether networks are right on each image of `index`; kept in `store` by what they compute and on what."""
+
+    data: DataSet
+    index: np.ndarray
+    store: FilePath
+    workers: int = 1
+    _loaders: dict[Input, Loader] = field(default_factory=dict, compare=False, repr=False)
+
+    def __call__(self, bricks: Bricks, networks: Mapping[Path, Network]) -> dict[Path, np.ndarray]:
+        """bool [n] for each path."""
+        names = {path: content(*network) for path, network in networks.items()}
+        missing = {names[p]: network for p, network in networks.items() if not self.has(names[p])}
+        if missing:
+            for name, right in self._run(grow(bricks, missing)).items():
+                self.keep(name, right)
+        return {path: self.kept(name) for path, name in names.items()}
+
+    def has(self, name: str) -> bool:
+        """Whether the network `name` has been judged."""
+        return self._file(name).exists()
+
+    def keep(self, name: str, right: np.ndarray) -> None:
+        """Stores bool [n] of the network `name`."""
+        self._file(name).parent.mkdir(parents=True, exist_ok=True)
+        partial = self._file(name).with_suffix(".part.npy")
+        np.save(partial, np.packbits(right))
+        partial.replace(self._file(name))
+
+    def kept(self, name: str) -> np.ndarray:
+        """bool [n], as stored."""
+        return np.unpackbits(np.load(self._file(name)), count=len(self.index)).astype(bool)
+
+    def loader(self, expected: Input) -> Loader:
+        """The images under a transform."""
+        if expected not in self._loaders:
+            self._loaders[expected] = Loader(self.data.images, self.index, expected.transform(), BATCH)
+        return self._loaders[expected]
+
+    def _file(self, name: str) -> FilePath:
+        images = hashlib.sha256(self.data.images.checksum.encode() + self.index.tobytes()).hexdigest()
+        return self.store / images[:16] / f"{name[:32]}.npy"
+
+    def _run(self, roots: Mapping[Input, Mapping[str, Node]]) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        for expected, trees in roots.items():
+            nodes = list(trees.values())
+            loader = self.loader(expected)
+            with ThreadPoolExecutor(self.workers) as pool:
+                parts = list(pool.map(lambda batch, nodes=nodes: _right(nodes, batch), loader))
+            found |= {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return found
+
+
+@torch.inference_mode()
+def _right(nodes: Sequence[Node], batch: Batch) -> dict[str, np.ndarray]:
+    x, y = batch
+    x = x.contiguous(memory_format=torch.channels_last)
+    return {name: (answer == y).numpy() for node in nodes for name, answer in node.answers(x)}

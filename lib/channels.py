@@ -1,0 +1,76 @@
+"""The channels of a network: which stand and fall together, and what follows when one is taken out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or linear layer on the way from the images to the logits.
+
+    name: its module path; inputs, outputs: the channel of each of its input and output channels, where the `positions`
+    features that a flattened map has of a channel count once; norm: the BatchNorm that directly follows; macs: for one
+    image.
+    """
+
+    name: str
+    kind: Literal["conv", "linear"]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    positions: int = 1
+    groups: int = 1
+    norm: str | None = None
+    macs: int = 0
+
+
+@dataclass(frozen=True)
+class Size:
+    """A number, written in operation `node` of the graph at `args[at[0]][at[1]]...`, that counts these channels."""
+
+    node: str
+    at: tuple[int | str, ...]
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """The channels 0 .. count - 1 of a network, and everything that has to follow when one is taken out.
+
+    fixed: channels that cannot be (those of the image, single ones that are broadcast); layers: from the image to the
+    logits, the classifier last; axes: path of a weight or buffer -> for each of its axes the channel of every row,
+    None where rows are no channels.
+    """
+
+    count: int
+    fixed: frozenset[int]
+    layers: tuple[Layer, ...]
+    axes: Mapping[str, tuple[tuple[int, ...] | None, ...]]
+    sizes: tuple[Size, ...] = ()
+
+    @property
+    def classifier(self) -> Layer:
+        """The layer whose outputs are the logits."""
+        return self.layers[-1]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every layer reads just what the layer before it makes, as in a network without branches."""
+        pairs = zip(self.layers, self.layers[1:], strict=False)
+        made = [channel for layer in self.layers for channel in layer.outputs]
+        return len(set(made)) == len(made) and not self.sizes and all(a.outputs == b.inputs for a, b in pairs)
+
+    @cached_property
+    def streams(self) -> tuple[tuple[int, ...], ...]:
+        """Channels by the layers that make them: those of a plain layer, or of all layers that a residual stream adds
+        up; in order of first appearance, those that no layer makes left out.
+        """
+        makers: dict[int, list[str]] = {}
+        for layer in self.layers:
+            for channel in dict.fromkeys(layer.outputs):
+                makers.setdefault(channel, []).append(layer.name)
+        streams: dict[tuple[str, ...], list[int]] = {}
+        for channel, names in makers.items():
+            streams.setdefault(tuple(names), []).append(channel)
+        return tuple(map(tuple, streams.values()))

@@ -1,0 +1,85 @@
+"""What is known of single operations: which treat every channel by itself and keep their order."""
+
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+_MODULES = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Sigmoid,
+    nn.Tanh, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool2d, nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.Upsample, nn.ZeroPad2d,
+    nn.ReflectionPad2d, nn.ReplicationPad2d,
+)  # fmt: skip
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.PReLU)
+_FUNCTIONS = {
+    F.relu, F.relu_, torch.relu, torch.relu_, F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, F.gelu, F.silu, F.mish,
+    F.softplus, F.sigmoid, torch.sigmoid, F.tanh, torch.tanh, F.hardswish, F.hardsigmoid, F.hardtanh, F.max_pool2d,
+    F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.dropout, F.dropout2d, torch.dropout, F.interpolate,
+    torch.Tensor.relu, torch.Tensor.relu_, torch.Tensor.sigmoid, torch.Tensor.tanh, torch.Tensor.contiguous,
+    torch.Tensor.clamp, torch.Tensor.clone, torch.Tensor.detach,
+}  # fmt: skip
+_REDUCING = {torch.mean, torch.sum, torch.amax, torch.Tensor.mean, torch.Tensor.sum, torch.Tensor.amax}
+RESHAPING: set[Any] = {
+    nn.Flatten, torch.flatten, torch.Tensor.flatten, torch.Tensor.view, torch.Tensor.reshape, torch.reshape,
+    torch.squeeze, torch.Tensor.squeeze, torch.Tensor.unsqueeze, torch.unsqueeze,
+}  # fmt: skip
+ELEMENTWISE: set[Any] = {
+    operator.add, operator.iadd, operator.mul, operator.imul, operator.sub, operator.isub, operator.truediv, torch.add,
+    torch.mul, torch.sub, torch.div, torch.Tensor.add, torch.Tensor.add_, torch.Tensor.mul, torch.Tensor.mul_,
+    torch.Tensor.sub, torch.Tensor.expand_as,
+}  # fmt: skip
+
+
+class Operation:
+    """One operation of a traced graph. function: what is called, a method as of torch.Tensor, a module as its type;
+    module: the module that runs, or whose weights a function is given; name: its path.
+    """
+
+    def __init__(self, node: fx.Node, modules: dict[str, nn.Module]):
+        self.node = node
+        self.name = str(node.target) if node.op == "call_module" else ""
+        self.module: Any = modules.get(self.name) if node.op == "call_module" else None
+        self.function: Any = node.target if node.op == "call_function" else type(self.module)
+        if node.op == "call_method":
+            self.function = getattr(torch.Tensor, str(node.target), None)
+        if self.function is F.linear and len(node.args) > 1:
+            self._take_owner(node.args[1], modules)
+
+    def _take_owner(self, weight: Any, modules: dict[str, nn.Module]) -> None:
+        owner = str(weight.target).rpartition(".")[0] if isinstance(weight, fx.Node) else None
+        module = modules.get(owner or "")
+        if isinstance(module, nn.Linear) and weight.op == "get_attr" and weight.target == f"{owner}.weight":
+            self.name, self.module, self.function = str(owner), module, nn.Linear
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether every output is a weighted sum of inputs, as nn.Conv2d and nn.Linear have it."""
+        return self.function in (nn.Conv2d, nn.Linear)
+
+    @property
+    def is_norm(self) -> bool:
+        """Whether it is a module with numbers for every channel of its own."""
+        return isinstance(self.module, _NORMS)
+
+    def keeps_channels(self, dimensions: int) -> bool:
+        """Whether it treats every channel of its only input, of so many dimensions, by itself."""
+        if self.module is not None:
+            return isinstance(self.module, _MODULES)
+        if self.function in _REDUCING:
+            return self._reduces_space(dimensions)
+        if self.function is operator.getitem:
+            return self._slices_space()
+        return self.function in _FUNCTIONS or getattr(self.function, "__name__", "") == "stochastic_depth"
+
+    def _reduces_space(self, dimensions: int) -> bool:
+        given: Any = self.node.args[1] if len(self.node.args) > 1 else self.node.kwargs.get("dim")
+        dims = [given] if isinstance(given, int) else given
+        return isinstance(dims, list | tuple) and all(isinstance(d, int) and d % dimensions >= 2 for d in dims)
+
+    def _slices_space(self) -> bool:
+        index: Any = self.node.args[1]
+        whole = isinstance(index, tuple) and list(index[:2]) == [slice(None)] * 2
+        return whole and all(isinstance(part, slice) for part in index)

@@ -1,0 +1,153 @@
+"""Cutting: a network with fewer channels, as its coupling says (MDA, component locating, section 3.1)."""
+
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from lib import graph
+from lib.channels import Coupling, Layer
+from lib.cost import Cost
+from lib.coupling import couple
+from lib.errors import BrickyardError
+
+Kept = Mapping[str, Sequence[int]]
+_WHO = "the network"
+
+
+def cut(model: nn.Module, kept: Kept, shape: tuple[int, ...]) -> nn.Module:
+    """A copy of `model`, in eval mode, with only the `kept` output channels of each layer; images are of `shape`.
+
+    What is coupled to a channel goes with it. Layers that are not in `kept` keep what no other layer takes from them.
+    Where an operation has a number of channels written into it (a padding of channels, a fixed shape), the result is
+    the traced graph with other numbers and the same modules under the same names, else a module of the same class.
+    Raises BrickyardError where a layer is not there, would be empty, or contradicts one that it is coupled to.
+    """
+    model = copy.deepcopy(model).eval()
+    found = graph.trace(model, _WHO, shape)
+    coupling = couple(found, _WHO)
+    chosen = channels(coupling, kept)
+    for path, rows in coupling.axes.items():
+        _take(model, path, [None if row is None else _positions(row, chosen) for row in rows])
+    for layer in coupling.layers:
+        _resize(model.get_submodule(layer.name), layer, chosen)
+    for path in {path.rpartition(".")[0] for path in coupling.axes}:
+        _recount(model.get_submodule(path))
+    if not coupling.sizes:
+        return model
+    nodes = {node.name: node for node in found.graph.nodes}
+    for size in coupling.sizes:
+        _rewrite(nodes[size.node], size.at, len(_positions(size.channels, chosen)))
+    for name, constant in found.constants.items():
+        model.register_buffer(name, constant, persistent=False)
+    return fx.GraphModule(model, found.graph).eval()
+
+
+def channels(coupling: Coupling, kept: Kept) -> frozenset[int]:
+    """The channels of the coupling that stay when each layer keeps the output channels `kept`, ascending indices."""
+    layers = {layer.name: layer for layer in coupling.layers}
+    chosen = set(range(coupling.count))
+    for name, indices in kept.items():
+        if name not in layers:
+            raise BrickyardError(f"the network has no convolution or linear layer {name!r}; dvc repro contributions")
+        outputs = layers[name].outputs
+        if not indices or max(indices) >= len(outputs):
+            raise BrickyardError(f"layer {name}: {len(indices)} of its {len(outputs)} channels cannot be kept")
+        chosen -= set(outputs) - {outputs[i] for i in indices}
+    chosen |= coupling.fixed
+    for layer in coupling.layers:
+        found = _positions(layer.outputs, chosen)
+        if not found:
+            raise BrickyardError(f"layer {layer.name}: none of its channels would be kept; keep at least one")
+        if layer.name in kept and found != sorted(kept[layer.name]):
+            raise BrickyardError(
+                f"layer {layer.name}: its channels are coupled to those of other layers, which keep others of them"
+            )
+    return frozenset(chosen)
+
+
+def indices(coupling: Coupling, chosen: Collection[int]) -> dict[str, tuple[int, ...]]:
+    """The inverse of `channels`: layer name -> the output channels that it keeps, ascending."""
+    return {layer.name: tuple(_positions(layer.outputs, chosen)) for layer in coupling.layers}
+
+
+class Scales:
+    """What a network would cost, were it cut: from its coupling, without cutting it."""
+
+    def __init__(self, model: nn.Module, coupling: Coupling):
+        self._coupling = coupling
+        self._shapes = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
+
+    def cost(self, chosen: Collection[int]) -> Cost:
+        """Parameters and MACs of the layers with the `chosen` channels alone; memory is not known."""
+        params = 0
+        for path, shape in self._shapes.items():
+            axes = self._coupling.axes.get(path, (None,) * len(shape))
+            params += prod(
+                length if row is None else len(_positions(row, chosen)) for length, row in zip(shape, axes, strict=True)
+            )
+        macs = 0
+        for layer in self._coupling.layers:
+            outputs = len(_positions(layer.outputs, chosen))
+            inputs = len(layer.inputs) if layer.groups > 1 else len(_positions(layer.inputs, chosen))
+            macs += layer.macs * outputs * inputs // (len(layer.outputs) * len(layer.inputs))
+        return Cost(params, macs)
+
+
+def _positions(row: Sequence[int], chosen: Collection[int]) -> list[int]:
+    return [i for i, channel in enumerate(row) if channel in chosen]
+
+
+def _take(model: nn.Module, path: str, positions: list[list[int] | None]) -> None:
+    """Keeps only some rows, along each axis, of the weight or buffer at `path`."""
+    owner, _, name = path.rpartition(".")
+    module = model.get_submodule(owner)
+    tensor = getattr(module, name).detach()
+    for axis, rows in enumerate(positions):
+        if rows is not None:
+            tensor = tensor.index_select(axis, torch.tensor(rows, device=tensor.device))
+    if name in module._parameters:
+        module._parameters[name] = nn.Parameter(tensor.clone())
+    else:
+        module._buffers[name] = tensor.clone()
+
+
+def _resize(module: Any, layer: Layer, chosen: Collection[int]) -> None:
+    outputs, features = len(_positions(layer.outputs, chosen)), len(_positions(layer.inputs, chosen))
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = outputs, features * layer.positions
+        return
+    if layer.groups > 1:  # whole groups go
+        module.groups = layer.groups * outputs // len(layer.outputs)
+    module.out_channels, module.in_channels = outputs, features
+
+
+def _recount(module: Any) -> None:
+    """The numbers of channels that a norm knows of itself."""
+    if isinstance(module, nn.GroupNorm):
+        count = len(module.weight)
+        module.num_groups, module.num_channels = module.num_groups * count // module.num_channels, count
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(module.weight)
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        vectors = (*module._parameters.values(), *module._buffers.values())
+        module.num_features = next(len(t) for t in vectors if t is not None and t.ndim)
+
+
+def _rewrite(node: fx.Node, at: tuple[int | str, ...], number: int) -> None:
+    first, *rest = at
+    if isinstance(first, str):
+        node.update_kwarg(first, _replaced(node.kwargs[first], rest, number))
+    else:
+        node.update_arg(first, _replaced(node.args[first], rest, number))
+
+
+def _replaced(value: Any, at: list[int | str], number: int) -> Any:
+    if not at:
+        return number
+    items = list(value)
+    items[int(at[0])] = _replaced(items[int(at[0])], at[1:], number)
+    return tuple(items)

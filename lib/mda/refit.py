@@ -1,0 +1,106 @@
+"""One layer of a repair: the weights that bring what it is given to what it should make, in closed form."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lib.ridge import NormalEquations
+
+_ROWS = 2**16  # most rows of a regression, images times positions
+_CHUNK = 2**24  # most elements of the rows that are unfolded at once
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a layer should make: target [n, O, ...].
+
+    Where a ReLU follows, what lies below its floor [n, O, ...] is as good as the floor; sign [O] is -1 where a
+    BatchNorm between them turns the values round: there, what lies above.
+    """
+
+    target: torch.Tensor
+    floor: torch.Tensor | None = None
+    sign: torch.Tensor | None = None
+
+    def rows(self, of: slice, images: slice, count: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Target and floor of some outputs and images as rows [rows, O], `count` images being there in all."""
+        floor = None if self.floor is None else _thinned(_rows(self.floor[images, of]), count)
+        return _thinned(_rows(self.target[images, of]), count), floor
+
+
+def refit(
+    x: torch.Tensor, goal: Goal, module: Any, ridge: float, free: bool, steps: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weight of `module`, a convolution or linear layer, and the bias [O] that bring it from x to the goal.
+
+    Minimises ||X W + b - Y||^2 + lambda ||W - W0||^2 over the rows of X, the patches of x: W0 the present weight,
+    lambda = `ridge` times the mean diagonal of X'X, b zero unless `free`. Where a ReLU follows it is then
+    ||ReLU(X W + b) - ReLU(Y)||^2, but for outputs that lie below zero in Y alone: there, what exceeds it counts. That
+    is convex; each of the `steps` solves the ridge regression whose targets are moved to where they cost nothing, which
+    lowers it.
+    """
+    groups = getattr(module, "groups", 1)
+    start = module.weight.detach().flatten(1)
+    wide, deep = len(start) // groups, x.shape[1] // groups
+    fits = []
+    for g in range(groups):
+        inputs, outputs = slice(g * deep, (g + 1) * deep), slice(g * wide, (g + 1) * wide)
+        fits.append(_fit(x[:, inputs], goal, outputs, module, start[outputs].T, ridge, free, steps))
+    return torch.cat([w.T for w, _ in fits]).view_as(module.weight), torch.cat([b for _, b in fits])
+
+
+def _fit(
+    x: torch.Tensor, goal: Goal, of: slice, module: Any, start: torch.Tensor, ridge: float, free: bool, steps: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight [features, O] and bias [O] of one group."""
+    unfold, count = _patches(module), len(x)
+    step = max(1, _CHUNK // (len(start) * goal.target[0, 0].numel()))
+    sign = None if goal.sign is None else goal.sign[of]
+    equations = NormalEquations(*start.shape)
+    weight, bias = start, torch.zeros(start.shape[1], device=start.device)
+    for again in range(1 + (steps if goal.floor is not None else 0)):
+        if again:
+            equations.forget_targets()
+        for first in range(0, count, step):
+            images = slice(first, first + step)
+            rows = _thinned(unfold(x[images]), count)
+            target, floor = goal.rows(of, images, count)
+            if again and floor is not None and sign is not None:
+                made, target, floor = (rows @ weight + bias) * sign, target * sign, floor * sign
+                target = torch.where(target > floor, target, torch.minimum(made, floor)) * sign
+            equations.add(rows.cpu(), target.cpu())
+        found = equations.solve(ridge, towards=start.cpu(), intercept=free)
+        weight, bias = found.weight.to(start.device), found.bias.to(start.device)
+    return weight, bias
+
+
+def _rows(y: torch.Tensor) -> torch.Tensor:
+    """[n, C, ...] -> [n, positions, C]"""
+    return y.flatten(2).transpose(1, 2) if y.ndim > 2 else y[:, None]
+
+
+def _thinned(rows: torch.Tensor, images: int) -> torch.Tensor:
+    """[n, positions, C] -> [rows, C]: the same positions, drawn at random, of each of so many images."""
+    positions = rows.shape[1]
+    count = max(1, min(positions, _ROWS // images))
+    if count < positions:
+        drawn = torch.randperm(positions, generator=torch.Generator().manual_seed(0))[:count].sort().values
+        rows = rows[:, drawn.to(rows.device)]
+    return rows.flatten(0, 1)
+
+
+def _patches(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What brings an input of `module` to rows [n, positions, features], in the order of the weight's."""
+    if isinstance(module, nn.Linear):
+        return lambda x: x[:, None]
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+
+    def unfold(x: torch.Tensor) -> torch.Tensor:
+        x = F.pad(x, module._reversed_padding_repeated_twice, mode=mode)
+        return F.unfold(x, module.kernel_size, module.dilation, 0, module.stride).transpose(1, 2)
+
+    return unfold

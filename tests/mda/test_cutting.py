@@ -1,0 +1,94 @@
+import pytest
+import torch
+
+from lib import cost, graph
+from lib.channels import Coupling
+from lib.coupling import couple
+from lib.errors import BrickyardError
+from lib.mda.cutting import Scales, channels, cut, indices
+from tests import pico
+from tests.mda import networks
+from tests.mda.networks import BUILDERS, SHAPE
+
+TIMM = {  # thinned where timm takes arguments for it
+    "resnet26": {"layers": (1, 1, 1, 1), "channels": (8, 8, 16, 16)},
+    "resnext26ts": {},
+    "regnety_002": {},
+    "test_efficientnet": {},
+    "mobilenetv3_small_050": {},
+    "densenet121": {"block_config": (2, 2), "growth_rate": 4},
+}
+
+
+def _coupling(model: torch.nn.Module, shape: tuple[int, ...] = SHAPE) -> Coupling:
+    return couple(graph.trace(model, "net", shape), "net")
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("share", [0.4, 0.75])
+@torch.no_grad()
+def test_cut_equals_masked(name: str, share: float) -> None:
+    model, x = networks.build(name), torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(1))
+    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    coupling = _coupling(model)
+    chosen = networks.some(coupling, share)
+    component = cut(model, indices(coupling, chosen), SHAPE)
+    torch.testing.assert_close(component(x), networks.masked(model, coupling, chosen, x), atol=1e-5, rtol=0)
+    assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items()), "the source was changed"
+    counted, foreseen = cost.count(component, SHAPE), Scales(model, coupling).cost(chosen)
+    assert (counted.params, counted.macs) == (foreseen.params, foreseen.macs)
+    assert counted.params < cost.params(model)
+    again = _coupling(component)  # what was cut can be taken apart again
+    assert {la.name: len(la.outputs) for la in again.layers} == {
+        name: len(kept) for name, kept in indices(coupling, chosen).items()
+    }
+
+
+@pytest.mark.parametrize("name", TIMM)
+@torch.no_grad()
+def test_cut_equals_masked_on_timm(name: str) -> None:
+    import timm
+
+    torch.manual_seed(0)
+    model = pico.alive(timm.create_model(name, num_classes=5, **TIMM[name]))
+    coupling = _coupling(model, (3, 32, 32))
+    chosen = networks.some(coupling, 0.6)
+    component = cut(model, indices(coupling, chosen), (3, 32, 32))
+    x = torch.randn(2, 3, 32, 32)
+    expected = networks.masked(model, coupling, chosen, x)
+    assert (component(x) - expected).abs().max() <= 1e-5 * max(1, expected.abs().max())
+
+
+@torch.no_grad()
+def test_cut_equals_masked_on_torchvisions_googlenet() -> None:
+    from torchvision.models import googlenet
+
+    torch.manual_seed(0)
+    model = pico.alive(googlenet(weights=None, init_weights=False, num_classes=5))
+    coupling = _coupling(model, (3, 32, 32))
+    chosen = networks.some(coupling, 0.3)
+    x = torch.randn(2, 3, 32, 32)
+    component = cut(model, indices(coupling, chosen), (3, 32, 32))
+    torch.testing.assert_close(component(x), networks.masked(model, coupling, chosen, x), atol=1e-5, rtol=0)
+
+
+def test_nothing_is_cut_when_everything_is_kept() -> None:
+    model, x = networks.build("option_a"), torch.randn(2, *SHAPE)
+    assert torch.equal(cut(model, {}, SHAPE)(x), model(x))
+
+
+def test_indices_are_the_inverse_of_channels() -> None:
+    coupling = _coupling(networks.build("option_a"))
+    chosen = networks.some(coupling, 0.5)
+    assert channels(coupling, indices(coupling, chosen)) == chosen
+
+
+def test_coupled_layers_must_agree() -> None:
+    model = networks.build("resnet")
+    component = cut(model, {"conv": (0, 2)}, SHAPE)  # the layers of its stream go with it
+    assert component.get_submodule("stages.0.0.conv2").get_parameter("weight").shape[0] == 2
+    match = r"layer conv: its channels are coupled to those of other layers"
+    with pytest.raises(BrickyardError, match=match):
+        cut(model, {"conv": (0, 2), "stages.0.0.conv2": (2, 3)}, SHAPE)
+    with pytest.raises(BrickyardError, match=r"layer conv: none of its channels would be kept"):
+        cut(model, {"conv": (0, 2), "stages.0.0.conv2": (3,)}, SHAPE)
