@@ -150,6 +150,16 @@ def layers(part: nn.Module, source: nn.Module, pairs: Pairs) -> None:
     refit(part, source, pairs, PULL)
 
 
+def firm(part: nn.Module, source: nn.Module, pairs: Pairs) -> None:
+    """All layers, pulled ten times as much."""
+    refit(part, source, pairs, 10 * PULL)
+
+
+def firmest(part: nn.Module, source: nn.Module, pairs: Pairs) -> None:
+    """All layers, pulled a hundred times as much."""
+    refit(part, source, pairs, 100 * PULL)
+
+
 def norms(part: nn.Module, source: nn.Module, pairs: Pairs) -> None:
     """Each channel of each normalisation regressed on the source's own, slope and intercept, in forward order."""
     _channelwise(part, source, pairs, lambda layer: isinstance(layer, nn.LayerNorm | nn.GroupNorm | _BatchNorm), False)
@@ -223,6 +233,10 @@ TREATMENTS = {
     "head": Treatment(least_squares, statistics, layers),
     "layers": Treatment(least_squares, layers, layers),
     "head + random stitch": Treatment(drawn, statistics, layers),
+    "head + pull x 10": Treatment(least_squares, statistics, firm),
+    "head + pull x 100": Treatment(least_squares, statistics, firmest),
+    "layers + pull x 100": Treatment(least_squares, firmest, firmest),
+    "layers + pull x 10": Treatment(least_squares, firm, firm),
     "head + patch": Treatment(patched, statistics, layers),
     "head + variance": Treatment(matched, statistics, layers),
     "head + ridge x 100": Treatment(smoother, statistics, layers),

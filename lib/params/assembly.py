@@ -31,7 +31,7 @@ class Stitching(Section):
     init: Literal["least_squares", "random", "identity"] = "least_squares"
     down: Literal["auto", "pool", "patch"] = "auto"
     recalibrate: Literal["none", "statistics", "head", "layers"] = "head"
-    pull: float = Field(default=0.01, gt=0)
+    pull: float = Field(default=0.1, gt=0)
 
 
 class Assembly(Section):
