@@ -30,7 +30,7 @@ class Stitching(Section):
 
     init: Literal["least_squares", "random", "identity"] = "least_squares"
     down: Literal["auto", "pool", "patch"] = "auto"
-    recalibrate: Literal["none", "statistics", "head", "layers"] = "head"
+    recalibrate: Literal["none", "statistics", "head", "layers"] = "layers"
     pull: float = Field(default=0.1, gt=0)
 
 

@@ -94,6 +94,7 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
         partition=_partition(names, blocks),
         assembly={
             **{"score": "stitch_r2", "block_score": "none", "rank": "accuracy", "rank_on": "validation"},
+            "stitch": {"init": "least_squares", "recalibrate": "layers"},
             "status": "optimal",
             "bound": -0.1234,
             "budget": budget,
