@@ -7,10 +7,11 @@ import numpy as np
 
 from benchmarks.cifar10.sheet import Result, Sheet, cells
 from benchmarks.cifar10.statistics import pick
-from benchmarks.cifar10.study import Study, accuracy, cover_set
+from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import START, tuned
 from lib import artifacts
 from lib.dery.assembly.problem import Path
+from lib.dery.partition.problem import PartitionProblem
 from lib.dery.partition.space import CutSpace
 from lib.params.base import read
 from lib.params.partition import Partition
@@ -23,7 +24,7 @@ def random_cuts(study: Study) -> list[Study]:
     """The same networks, cut at random within the limit on sizes; the sets are by stage as before."""
     nodes = artifacts.read_json(study.similarity / "nodes.json")
     similarity = artifacts.read_tensors(study.similarity / "similarity.safetensors")["similarity"].numpy()
-    space = CutSpace(cover_set(nodes, similarity, read("partition", Partition)))
+    space = CutSpace(PartitionProblem.of(nodes, similarity, read("partition", Partition)))
     found = []
     for rows in space.random(RANDOM_CUTS, np.random.default_rng(study.seed)):
         cuts = {name: {"cuts": list(own)} for name, own in zip(study.names, space.cuts(rows), strict=True)}
