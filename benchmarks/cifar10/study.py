@@ -17,7 +17,7 @@ from lib.data import DataSet, Loader
 from lib.dery import activations, edges, pricing
 from lib.dery.assembly.problem import AssemblyProblem, Path
 from lib.dery.bricks import Bricks, open_bricks
-from lib.dery.partition.problem import PartitionProblem, node_sizes
+from lib.dery.partition.problem import PartitionProblem
 from lib.dery.partition.solve import solve
 from lib.dery.similarity.layers import Network as Layers
 from lib.dery.similarity.matrix import matrix
@@ -147,7 +147,7 @@ def open_study(
     ]
     artifacts.write_tensors(similarity / "similarity.safetensors", {"similarity": similar})
     artifacts.write_json(similarity / "nodes.json", nodes)
-    problem = cover_set(nodes, similar.numpy(), read("partition", Partition))
+    problem = PartitionProblem.of(nodes, similar.numpy(), read("partition", Partition))
     solver = read("partition", Partition).model_dump(include=SOLVER)
     partition = solve(problem, **solver, seed=seed).to_dict(problem, [node["node"] for node in nodes])
     return Study(
@@ -160,18 +160,3 @@ def _record(folder: FilePath, out: FilePath, images: DataSet) -> None:
     model, card = zoo.load(folder)
     probe = Loader(images.images, images.probe, card.input.transform(), BATCH)
     activations.record(out, Chain(card.name, model, card.input.shape, declared=card.nodes), probe, images.probe)
-
-
-def cover_set(nodes: list[dict[str, Any]], similarity: np.ndarray, params: Partition) -> PartitionProblem:
-    """The problem of the partition, as its stage poses it."""
-    sizes = node_sizes(nodes, params.size)
-    return PartitionProblem(
-        names=tuple(sizes),
-        similarity=similarity,
-        sizes=tuple(sizes.values()),
-        num_blocks=params.num_blocks,
-        epsilon=params.epsilon,
-        size=params.size,
-        start=params.start,
-        weights=(params.weights.start, params.weights.end),
-    )
