@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from lib import artifacts, cost
 from lib.dery import network
+from stages import predict
 from tests.stages.imports import ROOT
 
 pytestmark = pytest.mark.timeout(600)
@@ -85,21 +86,23 @@ def test_the_network_keeps_its_budget_when_counted_anew(repo: Path) -> None:
     assert len({part["source"] for part in recipe.parts if part["kind"] == "block"}) >= 2
 
 
-def test_predict_names_a_class_for_every_image(repo: Path) -> None:
+def test_predict_names_a_class_for_every_image(
+    repo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from PIL import Image
 
     (repo / "pictures").mkdir()
     for i in range(2):
         Image.new("RGB", (20 + i, 30), (90 * i, 0, 0)).save(repo / "pictures" / f"{i}.png")
+    command = [sys.executable, "-m", "stages.predict", "artifacts/finetune/r1", "pictures"]
+    printed = [subprocess.run(command, cwd=repo, capture_output=True, text=True, check=True).stdout]
+    monkeypatch.chdir(repo)
     for made in ("finetune/r1", "zoo/residual", "components/low", "lego/network"):
-        done = subprocess.run(
-            [sys.executable, "-m", "stages.predict", f"artifacts/{made}", "pictures"],
-            cwd=repo,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        lines = [line.split("\t") for line in done.stdout.splitlines()]
+        predict.main(Path("artifacts", made), Path("pictures"))
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    for text in printed:
+        lines = [line.split("\t") for line in text.splitlines()]
         assert [Path(file).name for file, _, _ in lines] == ["0.png", "1.png"]
         assert all(name in "0123456789" and 0 < float(share) <= 100 for _, name, share in lines)
 
