@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.cifar10.hybrids import measured
 from benchmarks.cifar10.predictors import few_shot, switches
-from benchmarks.cifar10.sheet import Result, Sheet, cells
+from benchmarks.sheet import Result, Sheet, cells
 from benchmarks.cifar10.statistics import Estimate, affordable, difference, pick, random_pick, regret
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import from_scratch, tuned

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.cifar10.sheet import Result
+from benchmarks.sheet import Result
 from lib import artifacts
 from lib.report.figures import INK, MUTED, PALETTE, draw
 

@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.cifar10.hybrids import WORDS, measured
-from benchmarks.cifar10.sheet import Result, Sheet
+from benchmarks.sheet import Result, Sheet
 from benchmarks.cifar10.statistics import tau
 from benchmarks.cifar10.study import Study, accuracy
 from lib.data import Loader

@@ -5,7 +5,7 @@ from statistics import mean
 
 import numpy as np
 
-from benchmarks.cifar10.sheet import Result, Sheet, cells
+from benchmarks.sheet import Result, Sheet, cells
 from benchmarks.cifar10.statistics import difference, pick
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import tuned

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.cifar10 import statistics, transfer
-from benchmarks.cifar10.sheet import Result, Sheet
+from benchmarks.sheet import Result, Sheet
 from benchmarks.cifar10.tree import Judge, content, grow, reassembled
 from lib.data import DataSet
 from lib.dery.bricks import Bricks
