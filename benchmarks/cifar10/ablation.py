@@ -5,10 +5,10 @@ from statistics import mean
 
 import numpy as np
 
-from benchmarks.sheet import Result, Sheet, cells
 from benchmarks.cifar10.statistics import pick
 from benchmarks.cifar10.study import Study, accuracy, cover_set
 from benchmarks.cifar10.tuning import tuned
+from benchmarks.sheet import Result, Sheet, cells
 from lib import artifacts
 from lib.dery.assembly.problem import Path
 from lib.dery.partition.space import CutSpace
