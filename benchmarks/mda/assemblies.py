@@ -14,7 +14,7 @@ from benchmarks.mda.lab import Component, Lab, Way
 from benchmarks.mda.tasks import of_source
 from benchmarks.sheet import Result, Sheet, cells
 from lib import artifacts, data, training
-from lib.mda import calibration, lego, measure
+from lib.mda import calibration, lego, measure, tuning
 from lib.mda.scaling import Scaling
 from lib.params.base import read
 from lib.params.components import Repair
@@ -122,9 +122,7 @@ def _tuned(lab: Lab, parts: Mapping[str, Component], scaling: Scaling) -> float:
     )
     file = Path("tuned") / f"{key}.safetensors"
     if not file.exists():
-        order = [lab.names.index(name) for name in recipe.classes]
-        loader = data.Loader(lab.images.images, index, recipe.input.transform(), settings.batch_size, order)
-        training.fit(network, loader, settings, lab.seed, what="tuning")
+        tuning.tune(network, recipe, lab.images, index, settings, lab.seed)
         artifacts.write_tensors(file, network.state_dict())
     network.load_state_dict(artifacts.read_tensors(file))
     logits = lab.answers(network, replace(recipe, scaling=scaling), "test")
