@@ -27,7 +27,7 @@ from lib.params.contributions import Contributions
 from lib.params.run import Run
 from lib.resume import key_of
 
-FLOOR = ("channels", "channelwise", "coupling", "graph", "nodes", "ridge", "tracer")
+FLOOR = ("channels", "channelwise", "coupling", "graph", "nodes", "patches", "ridge", "tracer")
 FILES = (
     *sorted((workplace.ROOT / "lib" / "mda").glob("*.py")),
     *(workplace.ROOT / "lib" / f"{name}.py" for name in FLOOR),

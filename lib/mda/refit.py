@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from lib.patches import patches
 from lib.ridge import NormalEquations
 
 _ROWS = 2**16  # most rows of a regression, images times positions
@@ -61,7 +61,7 @@ def _fit(
     step = max(1, _CHUNK // (len(start) * goal.target[0, 0].numel()))
     batches = [slice(first, first + step) for first in range(0, len(x), step)]
     few = len(x) * len(drawn) * len(start) <= _KEPT
-    kept = {images.start: _patches(x[images], module, drawn) for images in batches} if few else {}
+    kept = {images.start: _given(x[images], module, drawn) for images in batches} if few else {}
     sign = None if goal.sign is None else goal.sign[of]
     equations = NormalEquations(*start.shape)
     weight, bias = start, torch.zeros(start.shape[1], device=start.device)
@@ -69,7 +69,7 @@ def _fit(
         if again:
             equations.forget_targets()
         for images in batches:
-            rows = kept[images.start] if few else _patches(x[images], module, drawn)
+            rows = kept[images.start] if few else _given(x[images], module, drawn)
             target, floor = goal.rows(of, images, drawn)
             if again and floor is not None and sign is not None:
                 made, target, floor = (rows @ weight + bias) * sign, target * sign, floor * sign
@@ -86,21 +86,10 @@ def _drawn(positions: int, images: int) -> torch.Tensor:
     return torch.randperm(positions, generator=torch.Generator().manual_seed(0))[:count].sort().values
 
 
+def _given(x: torch.Tensor, module: Any, drawn: torch.Tensor) -> torch.Tensor:
+    return x if isinstance(module, nn.Linear) else patches(x, module, drawn)
+
+
 def _rows(y: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
     """[n, C, ...] -> [n * drawn, C]"""
     return y.reshape(*y.shape[:2], -1)[:, :, drawn.to(y.device)].transpose(1, 2).flatten(0, 1)
-
-
-def _patches(x: torch.Tensor, module: Any, drawn: torch.Tensor) -> torch.Tensor:
-    """What `module` makes the `drawn` positions of its output from, [n * drawn, features], in its weight's order."""
-    if isinstance(module, nn.Linear):
-        return x
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    x = F.pad(x, module._reversed_padding_repeated_twice, mode=mode).contiguous()
-    (height, width), (down, right), (far, wide) = module.kernel_size, module.stride, module.dilation
-    columns = (x.shape[3] - wide * (width - 1) - 1) // right + 1
-    top, left = drawn.to(x.device) // columns * down, drawn.to(x.device) % columns * right
-    rows = top[:, None, None] + far * torch.arange(height, device=x.device)[:, None]
-    across = left[:, None, None] + wide * torch.arange(width, device=x.device)
-    found = x[:, :, rows, across]  # [n, C, drawn, height, width]
-    return found.transpose(1, 2).flatten(2).flatten(0, 1)
