@@ -5,10 +5,10 @@ from statistics import mean
 
 import numpy as np
 
-from benchmarks.cifar10.sheet import Result, Sheet, cells
 from benchmarks.cifar10.statistics import pick
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import START, tuned
+from benchmarks.sheet import Result, Sheet, cells
 from lib import artifacts
 from lib.dery.assembly.problem import Path
 from lib.dery.partition.problem import PartitionProblem

@@ -8,10 +8,10 @@ import numpy as np
 
 from benchmarks.cifar10.hybrids import measured
 from benchmarks.cifar10.predictors import few_shot, switches
-from benchmarks.cifar10.sheet import Result, Sheet, cells
 from benchmarks.cifar10.statistics import Estimate, affordable, difference, pick, random_pick, regret
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import START, from_scratch, tuned
+from benchmarks.sheet import Result, Sheet, cells
 from lib.dery.assembly.problem import Path
 
 UNTRAINED, REFITTED = "without training", "without training, layers refitted"
