@@ -16,8 +16,8 @@ from lib.dery.partition.space import CutSpace
 from lib.params.base import read
 from lib.params.partition import Partition
 
-RANDOM_CUTS = 5  # partitions for the mean without a cover set
-RANDOM_PICKS = 6  # hybrids of each for the mean without a predictor
+RANDOM_CUTS = 3  # partitions for the mean without a cover set
+RANDOM_PICKS = 4  # hybrids of each for the mean without a predictor
 
 
 def random_cuts(study: Study) -> list[Study]:
