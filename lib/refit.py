@@ -1,12 +1,12 @@
 """Layers refitted in closed form and without labels, so that a copied part of a network copes with other inputs."""
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lib.patches import patches
 from lib.ridge import NormalEquations
 
 Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
@@ -109,7 +109,4 @@ def _rows(layer: nn.Linear | nn.Conv2d, x: torch.Tensor, y: torch.Tensor) -> tup
     """What each row of outputs is a linear map of, [n, p], and the outputs, [n, q]."""
     if isinstance(layer, nn.Linear):
         return x.flatten(0, -2), y.flatten(0, -2)
-    unfold = deepcopy(layer)  # the layer itself knows its strides and paddings
-    size = layer.weight[0].numel()
-    unfold.weight, unfold.bias = nn.Parameter(torch.eye(size).reshape(size, *layer.weight.shape[1:])), None
-    return unfold(x).movedim(1, -1).flatten(0, -2), y.movedim(1, -1).flatten(0, -2)
+    return patches(x, layer), y.movedim(1, -1).flatten(0, -2)

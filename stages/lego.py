@@ -1,11 +1,11 @@
-"""Stage `lego`: components assembled into one classifier without training (MDA)."""
+"""Stage `lego`: components assembled into one classifier, without training or tuned after it (MDA)."""
 
 from pathlib import Path
 
-from lib import artifacts, data
+from lib import artifacts, data, resume
 from lib import zoo as networks
 from lib.cost import Cost
-from lib.mda import architect, choice, classes, lego, saved, trial
+from lib.mda import architect, choice, classes, lego, saved, trial, tuning
 from lib.mda.components import Recipe
 from lib.params.base import read
 from lib.params.components import Components
@@ -13,7 +13,7 @@ from lib.params.contributions import Contributions
 from lib.params.lego import Lego
 from lib.params.run import Run
 from lib.params.zoo import Zoo
-from stages import prepare, run
+from stages import SCRATCH, prepare, run
 
 
 def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: Path, metrics: Path) -> None:
@@ -44,12 +44,18 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
     sources = {part.source.name: networks.load(zoo / part.source.name) for part in recipe.parts.values()}
     tried = trial.run(network, recipe, sources, images, params, run_params.seed, device)
     network, recipe = lego.scaled(network.cpu(), recipe, tried.scaling)
-    saved.save(out / "network", network, recipe)
+    tuned = {}
+    if params.tuning is not None:
+        with resume.scratch(SCRATCH / "lego") as scratch:
+            network.to(device)
+            tuning.tune(network, recipe, images, images.train, params.tuning, run_params.seed, scratch)
+        tuned = {"tuned": tuning.accuracy(network, recipe, images)}
+    saved.save(out / "network", network.cpu(), recipe)
     parts_cost = sum((part.cost for part in recipe.parts.values()), Cost())
     how = {"components": list(parts), **predicted, "form": params.form, "scaling": params.scaling}
     size = {"params": recipe.cost.params, "macs": recipe.cost.macs}
     of_parts = {"parts_params": parts_cost.params, "parts_macs": parts_cost.macs}
-    measured = {"accuracy": tried.accuracy, "scalings": tried.scalings}
+    measured = {"accuracy": tried.accuracy, "scalings": tried.scalings, **tuned}
     artifacts.write_json(metrics, {**how, **size, **of_parts, **measured})
 
 

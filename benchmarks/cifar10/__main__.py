@@ -25,8 +25,8 @@ if __name__ == "__main__":  # before torch is loaded
 from rich.console import Console
 
 from benchmarks.cifar10 import ablation, budgets, families, hybrids, page, predictors, transfer, work
-from benchmarks.cifar10.sheet import Result
 from benchmarks.cifar10.study import BASIC, SETTINGS, Study, open_study
+from benchmarks.sheet import Result
 from lib.data import DataSet
 from lib.errors import BrickyardError
 from lib.params.base import read

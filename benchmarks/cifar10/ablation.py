@@ -5,10 +5,10 @@ from statistics import mean
 
 import numpy as np
 
-from benchmarks.cifar10.sheet import Result, Sheet, cells
 from benchmarks.cifar10.statistics import pick
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import START, tuned
+from benchmarks.sheet import Result, Sheet, cells
 from lib import artifacts
 from lib.dery.assembly.problem import Path
 from lib.dery.partition.problem import PartitionProblem
@@ -16,8 +16,8 @@ from lib.dery.partition.space import CutSpace
 from lib.params.base import read
 from lib.params.partition import Partition
 
-RANDOM_CUTS = 5  # partitions for the mean without a cover set
-RANDOM_PICKS = 6  # hybrids of each for the mean without a predictor
+RANDOM_CUTS = 3  # partitions for the mean without a cover set
+RANDOM_PICKS = 4  # hybrids of each for the mean without a predictor
 
 
 def random_cuts(study: Study) -> list[Study]:

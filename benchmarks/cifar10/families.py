@@ -5,9 +5,9 @@ from statistics import mean
 import numpy as np
 
 from benchmarks.cifar10.hybrids import CHANCE, CHANCE_IMAGES, WORDS
-from benchmarks.cifar10.sheet import Result, Sheet, cells
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import START, tuned
+from benchmarks.sheet import Result, Sheet, cells
 from lib.dery.assembly.problem import Path
 
 TRANSFORMER = "vit"

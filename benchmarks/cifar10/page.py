@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.cifar10.sheet import Result
 from benchmarks.cifar10.tuning import IMAGES
+from benchmarks.sheet import Result
 from lib import artifacts
 from lib.report.figures import INK, MUTED, PALETTE, draw
 

@@ -7,10 +7,10 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.cifar10.hybrids import WORDS, measured
-from benchmarks.cifar10.sheet import Result, Sheet
 from benchmarks.cifar10.statistics import tau
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import START
+from benchmarks.sheet import Result, Sheet
 from lib.data import Loader
 from lib.dery.assembly.problem import Path
 from lib.dery.proxies.naswot import naswot

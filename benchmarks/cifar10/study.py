@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path as FilePath
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cifar10 import work
+from benchmarks.cifar10.store import kept
 from benchmarks.cifar10.tree import BATCH, ChannelsLast, Judge, Network, reassembled
 from lib import artifacts, data, zoo
 from lib.chain import Chain
@@ -27,6 +28,7 @@ from lib.params.partition import Partition
 from lib.params.run import Run
 from lib.params.similarity import Similarity
 
+NETWORKS = FilePath("networks")
 MEMORY = 2 * 2**30  # bytes, for the comparison of activations
 SETTINGS = {  # of the stitches, without training
     "identity": Stitching(init="identity", recalibrate="none"),
@@ -93,7 +95,9 @@ class Study:
         """Put together without training, each once."""
         made = self._made.setdefault(setting, {})
         missing = [path for path in paths if path not in made]
-        made |= reassembled(configured(self.bricks, setting), missing, self.workers)
+        bricks = configured(self.bricks, setting)
+        make = partial(reassembled, bricks, workers=self.workers)
+        made |= kept(NETWORKS, bricks, missing, make) if setting == "layers" else make(missing)  # seconds each
         return {path: made[path] for path in paths}
 
     def right(self, setting: str, paths: Sequence[Path], judge: Judge) -> dict[Path, np.ndarray]:

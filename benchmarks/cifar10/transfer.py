@@ -5,10 +5,10 @@ from statistics import mean
 
 import numpy as np
 
-from benchmarks.cifar10.sheet import Result, Sheet, cells
 from benchmarks.cifar10.statistics import difference, pick
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import START, tuned
+from benchmarks.sheet import Result, Sheet, cells
 from lib.data import DataSet, of_classes
 from lib.sources import Images
 

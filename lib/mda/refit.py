@@ -1,17 +1,17 @@
 """One layer of a repair: the weights that bring what it is given to what it should make, in closed form."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from lib.patches import patches
 from lib.ridge import NormalEquations
 
 _ROWS = 2**16  # most rows of a regression, images times positions
-_CHUNK = 2**24  # most elements of the rows that are unfolded at once
+_CHUNK = 2**24  # most elements of the rows that are unfolded at once, were none left out
+_KEPT = 2**26  # most elements of rows that are unfolded once for all regressions of a layer
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Goal:
     floor: torch.Tensor | None = None
     sign: torch.Tensor | None = None
 
-    def rows(self, of: slice, images: slice, count: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Target and floor of some outputs and images as rows [rows, O], `count` images being there in all."""
-        floor = None if self.floor is None else _thinned(_rows(self.floor[images, of]), count)
-        return _thinned(_rows(self.target[images, of]), count), floor
+    def rows(self, of: slice, images: slice, drawn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Target and floor of some outputs and images at the `drawn` positions, as rows [rows, O]."""
+        floor = None if self.floor is None else _rows(self.floor[images, of], drawn)
+        return _rows(self.target[images, of], drawn), floor
 
 
 def refit(
@@ -57,18 +57,20 @@ def _fit(
     x: torch.Tensor, goal: Goal, of: slice, module: Any, start: torch.Tensor, ridge: float, free: bool, steps: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Weight [features, O] and bias [O] of one group."""
-    unfold, count = _patches(module), len(x)
+    drawn = _drawn(goal.target[0, 0].numel(), len(x))
     step = max(1, _CHUNK // (len(start) * goal.target[0, 0].numel()))
+    batches = [slice(first, first + step) for first in range(0, len(x), step)]
+    few = len(x) * len(drawn) * len(start) <= _KEPT
+    kept = {images.start: _given(x[images], module, drawn) for images in batches} if few else {}
     sign = None if goal.sign is None else goal.sign[of]
     equations = NormalEquations(*start.shape)
     weight, bias = start, torch.zeros(start.shape[1], device=start.device)
     for again in range(1 + (steps if goal.floor is not None else 0)):
         if again:
             equations.forget_targets()
-        for first in range(0, count, step):
-            images = slice(first, first + step)
-            rows = _thinned(unfold(x[images]), count)
-            target, floor = goal.rows(of, images, count)
+        for images in batches:
+            rows = kept[images.start] if few else _given(x[images], module, drawn)
+            target, floor = goal.rows(of, images, drawn)
             if again and floor is not None and sign is not None:
                 made, target, floor = (rows @ weight + bias) * sign, target * sign, floor * sign
                 target = torch.where(target > floor, target, torch.minimum(made, floor)) * sign
@@ -78,29 +80,16 @@ def _fit(
     return weight, bias
 
 
-def _rows(y: torch.Tensor) -> torch.Tensor:
-    """[n, C, ...] -> [n, positions, C]"""
-    return y.flatten(2).transpose(1, 2) if y.ndim > 2 else y[:, None]
-
-
-def _thinned(rows: torch.Tensor, images: int) -> torch.Tensor:
-    """[n, positions, C] -> [rows, C]: the same positions, drawn at random, of each of so many images."""
-    positions = rows.shape[1]
+def _drawn(positions: int, images: int) -> torch.Tensor:
+    """Which positions of each of so many images become rows: all, or as many at random, ascending, as there is room."""
     count = max(1, min(positions, _ROWS // images))
-    if count < positions:
-        drawn = torch.randperm(positions, generator=torch.Generator().manual_seed(0))[:count].sort().values
-        rows = rows[:, drawn.to(rows.device)]
-    return rows.flatten(0, 1)
+    return torch.randperm(positions, generator=torch.Generator().manual_seed(0))[:count].sort().values
 
 
-def _patches(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What brings an input of `module` to rows [n, positions, features], in the order of the weight's."""
-    if isinstance(module, nn.Linear):
-        return lambda x: x[:, None]
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+def _given(x: torch.Tensor, module: Any, drawn: torch.Tensor) -> torch.Tensor:
+    return x if isinstance(module, nn.Linear) else patches(x, module, drawn)
 
-    def unfold(x: torch.Tensor) -> torch.Tensor:
-        x = F.pad(x, module._reversed_padding_repeated_twice, mode=mode)
-        return F.unfold(x, module.kernel_size, module.dilation, 0, module.stride).transpose(1, 2)
 
-    return unfold
+def _rows(y: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    """[n, C, ...] -> [n * drawn, C]"""
+    return y.reshape(*y.shape[:2], -1)[:, :, drawn.to(y.device)].transpose(1, 2).flatten(0, 1)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from lib.params.base import Count, Section
+from lib.params.training import Training
 
 Method = Literal["none", "winning_score", "temperature", "affine"]
 
@@ -31,7 +32,8 @@ class Choose(Section):
 class Lego(Section):
     """The components, in the order of their outputs, or how to choose them; how their scores are made comparable.
 
-    scaling_ridge: pull of temperature and affine towards no scaling, times the squared distance from it.
+    scaling_ridge: pull of temperature and affine towards no scaling, times the squared distance from it; tuning:
+    training of the assembled network on all train images of its classes, or None.
     """
 
     components: Annotated[list[str], Field(min_length=2)] | None = None
@@ -40,6 +42,7 @@ class Lego(Section):
     scaling: Method
     scaling_images_per_class: Count
     scaling_ridge: Annotated[float, Field(gt=0)] = 1e-3
+    tuning: Training | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> "Lego":

@@ -24,7 +24,7 @@ class Entry:
 @dataclass(frozen=True)
 class Findings:
     """metrics: stage -> item -> content; curves: rank -> rows; candidates: rank -> recipe; kept: network -> rows of
-    {class, layer, channels, kept}; components: task -> recipe.
+    {class, layer, channels, kept}; masks: network -> layer -> [classes, channels]; components: task -> recipe.
     """
 
     title: str
@@ -37,6 +37,7 @@ class Findings:
     assembly: Json
     candidates: Mapping[int, Json]
     kept: Mapping[str, list[Json]]
+    masks: Mapping[str, Mapping[str, list[list[bool]]]]
     components: Mapping[str, Json]
 
     def single(self, stage: str) -> Json:
@@ -75,6 +76,7 @@ def gather(
         assembly=artifacts.read_json(assembly / "assembly.json"),
         candidates={r: artifacts.read_json(assembly / "candidates" / f"r{r}" / "recipe.json") for r in sorted(ranks)},
         kept={name: _rows(contributions / name / "kept.csv") for name in sorted(taken_apart)},
+        masks={name: _masks(contributions / name / "masks.safetensors") for name in sorted(taken_apart)},
         components={
             task: artifacts.read_json(components / task / "recipe.json") for task in found["components"]["components"]
         },
@@ -86,6 +88,10 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise BrickyardError(f"{path} not found") from None
+
+
+def _masks(path: Path) -> dict[str, list[list[bool]]]:
+    return {layer: mask.tolist() for layer, mask in artifacts.read_tensors(path).items()}
 
 
 def _rows(path: Path) -> list[Json]:

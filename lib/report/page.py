@@ -13,6 +13,7 @@ from lib.report.diagram import pipeline
 from lib.report.figures import PALETTE, inline
 from lib.report.findings import Findings
 from lib.report.frontier import frontier
+from lib.report.routes import alike, routes
 
 UNITS = {"params": "parameters", "macs": "MACs an image", "memory": "bytes of activations", "latency": "ms a batch"}
 PANELS = 8  # learning curves shown, at most
@@ -55,6 +56,7 @@ def render(findings: Findings) -> str:
         scatter=_scatter(findings),
         curves=_curves(findings),
         profiles=_profiles(findings),
+        routes=_routes(findings),
         components=tables.components(findings),
         colours=len(PALETTE),
     )
@@ -152,6 +154,17 @@ def _curves(findings: Findings) -> list[Markup]:
 def _profiles(findings: Findings) -> list[Markup]:
     svgs = [charts.profile(kept_channels(findings, name), name) for name in findings.kept]
     return [_picture(svg, f"kept-{i}", "Share of channels kept by layer") for i, svg in enumerate(svgs)]
+
+
+def _routes(findings: Findings) -> list[Markup]:
+    """Of each network the two classes whose ways are most alike, and the two whose ways are least."""
+    pictures = []
+    for i, (name, masks) in enumerate(findings.masks.items()):
+        names = list(dict.fromkeys(row["class"] for row in findings.kept[name]))
+        if pairs := alike(masks):
+            svg = routes({name: masks}, names, pairs)
+            pictures.append(_picture(svg, f"routes-{i}", "Channels that two classes share by layer"))
+    return pictures
 
 
 def _picture(svg: str, name: str, description: str) -> Markup:

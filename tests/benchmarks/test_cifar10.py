@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from benchmarks.cifar10 import statistics, transfer
-from benchmarks.cifar10.sheet import Result, Sheet
 from benchmarks.cifar10.tree import Judge, content, grow, reassembled
+from benchmarks.sheet import Result, Sheet
 from lib.data import DataSet
 from lib.dery.bricks import Bricks
 from lib.dery.proxies.agreement import kendall_tau

@@ -90,6 +90,16 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names == recipe.classes
     assert network(torch.zeros(1, *expected.shape)).shape == (1, 7)
 
+    how = "{epochs: 2, batch_size: 64, learning_rate: 1.0e-3, weight_decay: 0, warmup: 0, label_smoothing: 0}"
+    Path("params.yaml").write_text(params.replace("scaling: winning_score", f"tuning: {how}, scaling: winning_score"))
+    lego.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("tuned"), Path("t.json"))
+    tuned = artifacts.read_json(Path("t.json"))
+    assert tuned["accuracy"] == result["accuracy"]
+    assert tuned["tuned"]["test"] > result["accuracy"]["scaled"]
+    network, recipe = saved.load(Path("tuned/network"), lib_lego.Recipe)
+    untuned, _ = saved.load(Path("lego/network"), lib_lego.Recipe)
+    assert not torch.equal(network(torch.ones(1, 3, 8, 8)), untuned(torch.ones(1, 3, 8, 8)))
+
     chosen = "choose: {classes: '0-3,6,7', models: [low, high], budget: {params: 4000}}"
     Path("params.yaml").write_text(params.replace("components: [upper, few]", chosen))
     lego.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("chosen"), Path("ch.json"))

@@ -117,6 +117,13 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
             ]
             for name in names[:2]
         },
+        masks={
+            name: {
+                layer: [[(c + at + i) % 5 < 2 for i in range(20)] for c in range(len(labels))]
+                for at, layer in enumerate(LAYERS)
+            }
+            for name in names[:2]
+        },
         components={
             "task one": _component(names[0], labels, 15),
             "single": _component(names[1], labels[:1], 5),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from lib import artifacts
 from lib.errors import BrickyardError
@@ -53,6 +54,9 @@ def write(found: Findings) -> None:
     for name, rows in found.kept.items():
         lines = ["class,layer,channels,kept", *(",".join(str(value) for value in row.values()) for row in rows)]
         artifacts.write_text(Path("contributions", name, "kept.csv"), "\n".join(lines) + "\n")
+    for name, masks in found.masks.items():
+        tensors = {layer: torch.tensor(rows) for layer, rows in masks.items()}
+        artifacts.write_tensors(Path("contributions", name, "masks.safetensors"), tensors)
     for task, recipe in found.components.items():
         artifacts.write_json(Path("components", task, "recipe.json"), recipe)
 

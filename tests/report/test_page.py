@@ -114,7 +114,7 @@ def renamed(found: Findings, old: str, new: str) -> Findings:
             return [change(v) for v in value]
         return value.replace(old, new) if isinstance(value, str) else value
 
-    names = ("zoo", "metrics", "partition", "assembly", "candidates", "kept", "components", "title")
+    names = ("zoo", "metrics", "partition", "assembly", "candidates", "kept", "masks", "components", "title")
     return replace(found, **{name: change(getattr(found, name)) for name in names})
 
 

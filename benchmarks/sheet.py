@@ -29,7 +29,7 @@ class Sheet:
         return table
 
     def markdown(self) -> str:
-        """For docs/results.md."""
+        """For docs."""
         lines = [self.columns, ("---", *("---:" for _ in self.columns[1:])), *self.rows]
         text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         return f"**{self.title}**\n\n{text}\n" + (f"\n{self.notes}\n" if self.notes else "")

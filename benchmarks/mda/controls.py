@@ -1,0 +1,52 @@
+"""Table 3: channels chosen by other scores, at the same sizes, with and without the same repair."""
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from benchmarks.mda.disassembly import NONE
+from benchmarks.mda.lab import Lab, Score, Way
+from benchmarks.mda.tasks import TASKS, of_component, of_source
+from benchmarks.sheet import Result, Sheet, cells
+from lib.params.base import read
+from lib.params.components import Repair
+
+NETWORKS = ("vgg_b", "resnet20", "googlenet")
+ON = ("0-2", "even")
+SIZES = {"official": 1.0, "half": 1 / 2}
+SCORES: tuple[Score, ...] = get_args(Score)
+
+
+def table(lab: Lab, names: Sequence[str]) -> Result:
+    """A row a network, task and size; columns: score and repair."""
+    how, rows = read("components.repair", Repair), list[dict[str, Any]]()
+    for name in (name for name in NETWORKS if name in names):
+        source = lab.source(name)
+        for task in ON:
+            classes = TASKS[task]
+            for size, share in SIZES.items():
+                row: dict[str, Any] = {"source": name, "task": task, "size": size}
+                row["restricted"] = of_source(source, classes)[1]
+                for score in SCORES:
+                    for label, repair in (("unrepaired", NONE), ("repaired", how)):
+                        found = source.component(classes, Way(repair, share, score, lab.params.hard))
+                        row[f"{score} {label}"] = of_component(lab, found, classes)
+                        row["params"] = max(row.get("params", 0), found.recipe.cost.params)
+                rows.append(row)
+    columns = [f"{score} {label}" for label in ("unrepaired", "repaired") for score in SCORES]
+    lines = tuple(
+        (
+            row["source"],
+            row["task"],
+            row["size"],
+            f"{row['params']:,}",
+            *cells([row["restricted"], *(row[column] for column in columns)]),
+        )
+        for row in rows
+    )
+    sheet = Sheet(
+        "3. Other scores at the same size: test accuracy, %",
+        ("source", "task", "size", "params", "source, restricted", *columns),
+        lines,
+        "magnitude, random and fpgm (geometric median, Torch-Pruning) know nothing of the task.",
+    )
+    return Result({"rows": rows}, (sheet,))

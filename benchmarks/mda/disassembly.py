@@ -1,0 +1,148 @@
+"""Table 1: components beside their sources: official, repaired, and at half and a third of the official size."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.mda.lab import Component, Lab, Source, Way
+from benchmarks.mda.tasks import KINDS, SINGLE, TASKS, auroc, kind, of_component, of_source
+from benchmarks.sheet import Result, Sheet, cells
+from lib.params.base import read
+from lib.params.components import Repair
+
+SIZES = {"official": 1.0, "half": 1 / 2, "third": 1 / 3}
+NONE = Repair(method="none")
+
+
+def table(lab: Lab, names: Sequence[str]) -> Result:
+    """A sheet of accuracies, one of sizes, one of gaps by kind, and one of single classes."""
+    how, hard = read("components.repair", Repair), lab.params.hard
+    rows: list[dict[str, Any]] = []
+    single: list[dict[str, Any]] = []
+    for name in names:
+        source = lab.source(name)
+        for task, classes in TASKS.items():
+            rows.append(_row(lab, source, task, classes, how, hard))
+        for c in SINGLE:
+            official, repaired = (source.component([c], Way(r, hard=hard)) for r in (NONE, how))
+            before, after = (auroc(lab, one, source, c) for one in (official, repaired))
+            single.append(
+                {
+                    "source": name,
+                    "class": lab.names[c],
+                    **dict(zip(("probability", "logit", "official"), before, strict=True)),
+                    "repaired": after[2],
+                    "share": official.recipe.cost.params / source.card.cost.params,
+                }
+            )
+    gaps = {
+        size: {group: worst for group in KINDS if (worst := _worst(rows, group, size)) is not None} for size in SIZES
+    }
+    sheets = (_accuracies(rows), _sizes(rows), _gaps(gaps), _single(single))
+    return Result({"rows": rows, "single": single, "gaps": gaps}, sheets)
+
+
+def seconds(lab: Lab, names: Sequence[str]) -> Sheet:
+    """What the components took, which depends on the machine and is kept in no result."""
+    rows = []
+    for name in names:
+        for task, classes in TASKS.items():
+            found = lab.source(name).component(classes, Way(read("components.repair", Repair), hard=lab.params.hard))
+            rows.append((f"{name} {task}", *cells(found.seconds)))
+    return Sheet("Seconds of the CPU when it was made", ("component", "contributions", "cut and repaired"), tuple(rows))
+
+
+def _row(lab: Lab, source: Source, task: str, classes: Sequence[int], how: Repair, hard: Any) -> dict[str, Any]:
+    everything, restricted = of_source(source, classes)
+    found: dict[str, Component] = {size: source.component(classes, Way(how, s, hard=hard)) for size, s in SIZES.items()}
+    plain = source.component(classes, Way(NONE, hard=hard))
+    return {
+        "source": source.name,
+        "task": task,
+        "all_classes": everything,
+        "restricted": restricted,
+        "unrepaired": of_component(lab, plain, classes),
+        **{size: of_component(lab, one, classes) for size, one in found.items()},
+        "params": {size: one.recipe.cost.params for size, one in found.items()},
+        "macs": {size: one.recipe.cost.macs for size, one in found.items()},
+        "share": {size: one.recipe.cost.params / source.card.cost.params for size, one in found.items()},
+    }
+
+
+def _worst(rows: Sequence[dict[str, Any]], group: str, size: str) -> dict[str, Any] | None:
+    """The greatest gap between restricted source and component, in points, and where it is."""
+    own = [
+        (row["restricted"] - row[size], f"{row['source']} {row['task']}")
+        for row in rows
+        if kind(row["source"]) == group
+    ]
+    return {"gap": max(own)[0], "where": max(own)[1], "mean": sum(gap for gap, _ in own) / len(own)} if own else None
+
+
+def _accuracies(rows: Sequence[dict[str, Any]]) -> Sheet:
+    columns = (
+        "source",
+        "task",
+        "source, all classes",
+        "source, restricted",
+        "official, unrepaired",
+        "official",
+        "half",
+    )
+    lines = tuple(
+        (
+            row["source"],
+            row["task"],
+            *cells([row[key] for key in ("all_classes", "restricted", "unrepaired", *SIZES)]),
+        )
+        for row in rows
+    )
+    return Sheet(
+        "1a. Components: accuracy on the test images of their classes, %",
+        (*columns, "third"),
+        lines,
+        "Official: the authors' thresholds; half and third: of its parameters, by one factor on all thresholds. All "
+        "but the unrepaired component are repaired in closed form on 500 unlabelled train images. What a component is "
+        "to be compared with is the source restricted to the task's classes.",
+    )
+
+
+def _sizes(rows: Sequence[dict[str, Any]]) -> Sheet:
+    lines = tuple(
+        (
+            row["source"],
+            row["task"],
+            *cells([row["share"][size] for size in SIZES], 3),
+            *(f"{row['params'][size]:,}" for size in SIZES),
+            *cells([row["macs"][size] / 1e6 for size in SIZES]),
+        )
+        for row in rows
+    )
+    columns = [f"{what} {size}" for what in ("share", "params", "MMACs") for size in SIZES]
+    return Sheet("1b. Their sizes", ("source", "task", *columns), lines, "Share: of the source's parameters.")
+
+
+def _gaps(gaps: dict[str, dict[str, Any]]) -> Sheet:
+    lines = tuple(
+        (size, group, *cells([found["gap"], found["mean"]]), found["where"])
+        for size, groups in gaps.items()
+        for group, found in groups.items()
+    )
+    return Sheet(
+        "1c. Gap between restricted source and repaired component, points",
+        ("size", "kind", "greatest", "mean", "greatest at"),
+        lines,
+    )
+
+
+def _single(rows: Sequence[dict[str, Any]]) -> Sheet:
+    lines = tuple(
+        (
+            row["source"],
+            row["class"],
+            *cells([row[key] for key in ("probability", "logit", "official", "repaired", "share")], 3),
+        )
+        for row in rows
+    )
+    columns = ("source", "class", "source's probability", "source's logit", "component's logit", "repaired", "share")
+    notes = "A component with one class answers it for every image: AUROC of its logit, that class against the rest."
+    return Sheet("1d. Single classes: AUROC on all test images", columns, lines, notes)

@@ -1,0 +1,186 @@
+"""Table 4: contributions against the materialised form, and padded against parallel assemblies."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.mda.assemblies import assembled
+from benchmarks.mda.lab import Lab, Source, Way
+from benchmarks.sheet import Result, Sheet, cells
+from lib.channels import Layer
+from lib.data import Batch
+from lib.errors import BrickyardError
+from lib.mda import contribution
+from lib.params.base import read
+from lib.params.components import Repair
+
+REPEATS = 3
+HALVES = ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9))
+IMAGES = 500  # test images, on which logits are compared
+
+
+@torch.no_grad()
+def materialised(model: nn.Module, layers: Sequence[Layer], batches: Iterable[Batch]) -> dict[str, torch.Tensor]:
+    """Contributions by their definition: all partial convolutions [B, O, I, H, W] of a layer at once."""
+    sums: dict[str, torch.Tensor] = {}
+
+    def observer(layer: Layer) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        def observe(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            x = inputs[0]
+            if isinstance(module, nn.Conv2d):
+                outputs, deep = module.weight.shape[:2]
+                kernels = module.weight.transpose(0, 1).reshape(deep * outputs, 1, *module.kernel_size)
+                parts = F.conv2d(x, kernels, None, module.stride, module.padding, module.dilation, deep)
+                parts = parts.unflatten(1, (deep, outputs)).transpose(1, 2)  # [B, O, I, H, W]
+            else:
+                weight = module.get_parameter("weight")
+                parts = (x[:, None] * weight).unflatten(2, (-1, layer.positions))
+            found = parts.flatten(3).sum(3).relu().sum(0)
+            sums[layer.name] = sums.get(layer.name, 0) + found.double()
+
+        return observe
+
+    handles = [model.get_submodule(layer.name).register_forward_pre_hook(observer(layer)) for layer in layers]
+    for x, _ in batches:
+        model(x)
+    for handle in handles:
+        handle.remove()
+    return sums
+
+
+def peak(run: Callable[[], object]) -> int:
+    """Most bytes that the tensors of a run hold at once, on the CPU."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        run()
+    assert found.profiler is not None
+    results: Any = found.profiler.kineto_results
+    events = [event for event in results.events() if event.name() == "[memory]"]
+    alive = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        alive += event.nbytes()
+        most = max(most, alive)
+    return most
+
+
+def table(lab: Lab, names: Sequence[str]) -> Result:
+    """Ratios of time depend on the machine; the others do not."""
+    speed = [_contributions(lab, lab.source(name)) for name in names]
+    pairs = [_pair(lab, lab.source(name)) for name in names]
+    return Result({"contributions": speed, "assemblies": pairs}, (_speed_sheet(speed), _pair_sheet(pairs)))
+
+
+def _contributions(lab: Lab, source: Source) -> dict[str, Any]:
+    """One class's images in one batch."""
+    layers = [layer for layer in source.coupling.layers if layer.groups == 1]
+    batches = list(lab.loader(source.card.input, source.selected[0], lab.params.images_per_class))
+
+    def ours() -> dict[str, torch.Tensor]:
+        return contribution.contributions(source.module, layers, batches)
+
+    def theirs() -> dict[str, torch.Tensor]:
+        return materialised(source.module, layers, batches)
+
+    a, b = ours(), theirs()
+    off = max(float((a[name] - b[name]).abs().max() / b[name].abs().max().clamp_min(1e-30)) for name in b)
+    times = {}
+    for label, run in (("ours", ours), ("materialised", theirs)):
+        spent = []
+        for _ in range(REPEATS):
+            started = time.process_time()
+            run()
+            spent.append(time.process_time() - started)
+        times[label] = min(spent)
+    memory = {"ours": peak(ours), "materialised": peak(theirs)}
+    return {
+        "source": source.name,
+        "seconds": times,
+        "bytes": memory,
+        "speedup": times["materialised"] / times["ours"],
+        "memory_ratio": memory["materialised"] / memory["ours"],
+        "difference": off,
+    }
+
+
+def _pair(lab: Lab, source: Source) -> dict[str, Any]:
+    """The two halves of the classes of one network, in both forms."""
+    way = Way(read("components.repair", Repair), hard=lab.params.hard)
+    first, second = (source.component(classes, way) for classes in HALVES)
+    parts = {"first": first, "second": second}
+    x = lab.tensor(source.card.input, "test")[:IMAGES]
+    network, recipe = assembled(parts, "parallel")
+    costs = [part.recipe.cost for part in parts.values()]
+    whole = {"params": sum(c.params for c in costs), "macs": sum(c.macs for c in costs)}
+    found: dict[str, Any] = {"source": source.name, "parts": whole, "parallel": _size(recipe.cost, whole)}
+    with torch.no_grad():
+        beside = torch.cat([part.module(x) for part in parts.values()], 1)
+        logits = network(x)
+        found["parallel_difference"] = _off(logits, beside)
+        try:
+            padded, padded_recipe = assembled(parts, "padded")
+        except BrickyardError as error:
+            return {**found, "padded": None, "padded_difference": None, "why": str(error)}
+        return {
+            **found,
+            "padded": _size(padded_recipe.cost, whole),
+            "padded_difference": _off(padded(x), logits),
+            "why": None,
+        }
+
+
+def _size(cost: Any, whole: dict[str, int]) -> dict[str, float]:
+    """As a multiple of the parts'."""
+    return {"params": cost.params / whole["params"], "macs": cost.macs / whole["macs"]}
+
+
+def _off(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Greatest difference of logits, relative to the greatest logit."""
+    return float((found - wanted).abs().max() / wanted.abs().max())
+
+
+def _speed_sheet(rows: Sequence[dict[str, Any]]) -> Sheet:
+    lines = tuple(
+        (
+            row["source"],
+            *cells([row["speedup"], row["memory_ratio"]]),
+            *cells([row["bytes"][label] / 2**20 for label in ("ours", "materialised")]),
+            f"{row['difference']:.1e}",
+        )
+        for row in rows
+    )
+    notes = (
+        "One class's images in one batch. Materialised: a tensor [B, O, I, H, W] of partial convolutions a layer. "
+        "Ratios of CPU time and of the most that tensors hold at once, in the same run; difference: relative."
+    )
+    columns = ("source", "times quicker", "times smaller", "MiB, ours", "MiB, materialised", "difference")
+    return Sheet("4a. Contributions against the materialised form", columns, lines, notes)
+
+
+def _pair_sheet(rows: Sequence[dict[str, Any]]) -> Sheet:
+    def ratio(form: dict[str, float] | None) -> tuple[str, ...]:
+        return cells([form["params"], form["macs"]] if form else [None, None], 4)
+
+    lines = tuple(
+        (
+            row["source"],
+            *ratio(row["parallel"]),
+            *ratio(row["padded"]),
+            f"{row['parallel_difference']:.1e}",
+            "" if row["padded_difference"] is None else f"{row['padded_difference']:.1e}",
+        )
+        for row in rows
+    )
+    columns = (
+        *("source", "parallel, params", "parallel, MACs", "padded, params", "padded, MACs"),
+        *("parallel - parts", "padded - parallel"),
+    )
+    notes = (
+        f"Components 0-4 and 5-9 of one network; sizes as multiples of their sum. Differences: of logits on {IMAGES} "
+        "test images, relative to the greatest. Empty: the network has a number of channels written in and cannot be "
+        "padded."
+    )
+    return Sheet("4b. Padded and parallel assemblies", columns, lines, notes)

@@ -1,0 +1,252 @@
+"""Networks taken apart, repaired and asked; what takes time is kept in the work folder by what it depends on."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks import workplace
+from benchmarks.mda import fpgm
+from lib import artifacts, data, graph, zoo
+from lib.channels import Coupling
+from lib.coupling import couple
+from lib.mda import components, contribution, measure, saved, scores, sizing
+from lib.mda.cutting import Scales, cut, indices
+from lib.mda.masks import Evidence
+from lib.mda.repair import repair
+from lib.params.base import read
+from lib.params.components import Repair
+from lib.params.contributions import Contributions
+from lib.params.run import Run
+from lib.resume import key_of
+
+FLOOR = ("channels", "channelwise", "coupling", "graph", "nodes", "patches", "ridge", "tracer")
+FILES = (
+    *sorted((workplace.ROOT / "lib" / "mda").glob("*.py")),
+    *(workplace.ROOT / "lib" / f"{name}.py" for name in FLOOR),
+    Path(fpgm.__file__),
+)
+CODE = hashlib.sha256(b"".join(file.read_bytes() for file in FILES)).hexdigest()
+VALIDATION = 2000  # images on which something is chosen
+BATCH = 100  # images
+
+Score = Literal["contribution", "taylor", "magnitude", "random", "fpgm"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a component comes about; size: its parameters as a fraction of those of the official component, which has
+    the authors' thresholds; hard: as in params.yaml.
+    """
+
+    repair: Repair
+    size: float = 1.0
+    score: Score = "contribution"
+    hard: Literal["binary", "soft"] = "binary"
+
+
+@dataclass(frozen=True)
+class Component:
+    """seconds: of the CPU, that the contributions took, and cutting and repair."""
+
+    module: nn.Module
+    recipe: components.Recipe
+    kept: dict[str, tuple[int, ...]]
+    seconds: tuple[float, float]
+
+
+class Lab:
+    """The images, and the networks by name; training: the data set on which those that are missing are trained."""
+
+    def __init__(self, training: Path = workplace.DATASET) -> None:
+        self.training = training
+        self.images = workplace.split()
+        self.seed = read("run", Run).seed
+        self.params = read("contributions", Contributions)
+        self.names = self.images.images.classes
+        self._sources: dict[str, Source] = {}
+        self._tensors: dict[tuple[str, str], torch.Tensor] = {}
+
+    def source(self, name: str) -> "Source":
+        """A zoo network, made where it is missing."""
+        if name not in self._sources:
+            self._sources[name] = Source(self, name, *zoo.load(workplace.network(name, self.training)))
+        return self._sources[name]
+
+    @cached_property
+    def splits(self) -> dict[str, np.ndarray]:
+        """Index arrays: all test images; samples of the validation images, and of train images for scalings."""
+        images = self.images
+        return {
+            "test": images.test,
+            "validation": data.stratified_sample(images.images, images.validation, VALIDATION, self.seed),
+            "train": data.stratified_sample(images.images, images.train, 50 * len(self.names), self.seed),
+        }
+
+    def labels(self, split: str) -> torch.Tensor:
+        """Classes of a split's images."""
+        return torch.from_numpy(self.images.images.labels[self.splits[split]])
+
+    def answers(self, module: nn.Module, recipe: Any, split: str, classes: Sequence[int] = ()) -> torch.Tensor:
+        """Logits [n, outputs] for the images of a split, of some classes where these are given.
+
+        recipe: describes the network (a card, or a component's or assembly's recipe).
+        """
+        rows = _rows(self.labels(split), classes) if classes else torch.arange(len(self.splits[split]))
+        key = key_of(
+            {
+                "network": _plain(recipe.to_dict()),
+                "weights": artifacts.tensor_checksum(module.state_dict()),
+                "images": [self.images.images.checksum, self.splits[split][rows.numpy()].tolist()],
+            }
+        )
+        file = Path("logits") / f"{key}.safetensors"
+        if not file.exists():
+            x = self.tensor(recipe.input, split)[rows]
+            batches = ((part, torch.zeros(len(part))) for part in x.split(BATCH))
+            artifacts.write_tensors(file, {"logits": measure.logits(module.eval(), batches)[0]})
+        return artifacts.read_tensors(file)["logits"]
+
+    def tensor(self, expected: zoo.Input, split: str) -> torch.Tensor:
+        """All images of a split, decoded once for every kind of input."""
+        key = (repr(expected), split)
+        if key not in self._tensors:
+            self._tensors[key] = self.loader(expected, self.splits[split]).all()[0]
+        return self._tensors[key]
+
+    def loader(self, expected: zoo.Input, index: np.ndarray, batch: int = BATCH) -> data.Loader:
+        """Batches of some images."""
+        return data.Loader(self.images.images, index, expected.transform(), batch)
+
+
+class Source:
+    """A network that is taken apart."""
+
+    def __init__(self, lab: Lab, name: str, module: nn.Module, card: zoo.Card):
+        self.lab, self.name, self.module, self.card = lab, name, module, card
+        self._evidence: dict[tuple[Score, int], Evidence] = {}
+
+    @cached_property
+    def checksum(self) -> str:
+        """Of the weights."""
+        return artifacts.tensor_checksum(self.module.state_dict())
+
+    @cached_property
+    def coupling(self) -> Coupling:
+        """Of the channels."""
+        return couple(graph.trace(self.module, self.name, self.card.input.shape), self.name)
+
+    @cached_property
+    def scales(self) -> Scales:
+        """What components of it cost."""
+        return Scales(self.module, self.coupling)
+
+    @cached_property
+    def selected(self) -> list[np.ndarray]:
+        """For each class its most confident correct train images."""
+        images, count = self.lab.images, self.lab.params.images_per_class
+        key = key_of({"weights": self.checksum, "images": images.images.checksum, "count": count, "code": CODE})
+        file = Path("selected") / f"{key}.safetensors"
+        if not file.exists():
+            batches = self.lab.loader(self.card.input, images.train)
+            found = contribution.select(self.module, batches, count, self.card.classes, self.name)
+            named = {str(c): torch.from_numpy(images.train[positions.numpy()]) for c, positions in enumerate(found)}
+            artifacts.write_tensors(file, named)
+        stored = artifacts.read_tensors(file)
+        return [stored[str(c)].numpy() for c in range(len(stored))]
+
+    def evidence(self, score: Score, hard: str, outputs: Sequence[int]) -> Evidence:
+        """What speaks for the channels, for some classes."""
+        if score == "fpgm":
+            return Evidence(self.coupling, scores=dict.fromkeys(outputs, fpgm.importance(self.module, self.coupling)))
+        params = self.lab.params.model_copy(update={"score": score})
+        for output in outputs:
+            if (score, output) not in self._evidence:
+                batches = {output: self.lab.loader(self.card.input, self.selected[output], params.batch_size)}
+                found = scores.gather(self.module, self.coupling, batches, params, self.lab.seed)
+                self._evidence[score, output] = found
+        own = [self._evidence[score, output] for output in outputs]
+        soft = {output: values for one in own for output, values in one.soft.items()}
+        rated = {output: values for one in own for output, values in one.scores.items()}
+        return Evidence(self.coupling, soft, rated, binary=hard == "binary")
+
+    def answers(self, split: str, classes: Sequence[int] = ()) -> torch.Tensor:
+        """Logits of all its classes."""
+        return self.lab.answers(self.module, self.card, split, classes)
+
+    def component(self, classes: Sequence[int], way: Way) -> Component:
+        """The component of a task's classes."""
+        how = asdict(replace(way, repair=None)) | {"repair": way.repair.model_dump()}  # type: ignore[arg-type]
+        thresholds = {kind: found.model_dump() for kind, found in self.lab.params.thresholds.items()}
+        key = key_of(
+            {
+                "weights": self.checksum,
+                "images": [self.lab.images.images.checksum, self.lab.params.images_per_class],
+                "classes": list(classes),
+                "way": how,
+                "thresholds": thresholds,
+                "seed": self.lab.seed,
+                "code": CODE,
+            }
+        )
+        folder = Path("components") / key
+        if not (folder / "seconds.json").exists():
+            module, recipe, seconds = self._made(classes, way)
+            saved.save(folder, module, recipe)
+            artifacts.write_json(folder / "seconds.json", seconds)
+        module, recipe = saved.load(folder, components.Recipe)
+        return Component(module, recipe, recipe.kept, tuple(artifacts.read_json(folder / "seconds.json")))
+
+    def _made(self, classes: Sequence[int], way: Way) -> tuple[nn.Module, components.Recipe, tuple[float, float]]:
+        selected = self.selected
+        started = time.process_time()
+        evidence = self.evidence(way.score, way.hard, classes)
+        gathered = time.process_time()
+        kept = indices(self.coupling, self._channels(evidence, classes, way))
+        component = cut(self.module, kept, self.card.input.shape)
+        repaired = repair(
+            self.module, component, kept, self.fit_images(classes, way.repair.images), way.repair.method,
+            way.repair.ridge, way.repair.steps,
+        )  # fmt: skip
+        done = time.process_time()
+        del selected
+        recipe = components.describe(self.name, repaired, kept, classes, self.module, self.card, way.repair.method)
+        return repaired, recipe, (gathered - started, done - gathered)
+
+    def _channels(self, evidence: Evidence, classes: Sequence[int], way: Way) -> frozenset[int]:
+        thresholds = self.lab.params.thresholds
+        if way.size == 1 and way.score == "contribution":
+            margins = sizing.union(evidence, classes, thresholds)
+            return frozenset((margins > 0).nonzero().flatten().tolist())
+        whole = self.scales.cost(range(self.coupling.count)).params
+        target = way.size * self.official(classes) / whole
+        return sizing.select(evidence, classes, thresholds, self.scales, target, "params", self.name).channels
+
+    def official(self, classes: Sequence[int]) -> int:
+        """Parameters of the component at the authors' thresholds."""
+        margins = sizing.union(self.evidence("contribution", "binary", classes), classes, self.lab.params.thresholds)
+        return self.scales.cost((margins > 0).nonzero().flatten().tolist()).params
+
+    def fit_images(self, classes: Sequence[int], count: int) -> torch.Tensor:
+        """Train images of a task, for a repair."""
+        images = self.lab.images
+        own = data.of_classes(images.images, images.train, classes)
+        each = max(1, count // len(classes)) * len(classes)
+        index = data.stratified_sample(images.images, own, each, self.lab.seed)
+        return self.lab.loader(self.card.input, index).all()[0]
+
+
+def _rows(labels: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
+    return torch.isin(labels, torch.tensor(classes)).nonzero().flatten()
+
+
+def _plain(described: dict[str, Any]) -> dict[str, Any]:
+    """What a network computes depends on, of its description."""
+    return {key: value for key, value in described.items() if key in ("architecture", "kept", "parts", "form", "input")}

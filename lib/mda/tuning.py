@@ -1,0 +1,43 @@
+"""Tuning: a few epochs of gradient training of an assembled network (MDA, "Score 2")."""
+
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from lib import data, training
+from lib.mda import classes, measure
+from lib.mda.lego import Recipe
+from lib.params.training import Training
+
+
+def tune(
+    network: nn.Module,
+    recipe: Recipe,
+    images: data.DataSet,
+    index: np.ndarray,
+    settings: Training,
+    seed: int,
+    scratch: Path | None = None,
+) -> None:
+    """Trains all weights of `network` in place on those of the images `index` that are of its classes.
+
+    In the padded form the zeros between components learn, too. scratch: as in `lib.training.fit`.
+    """
+    loader = _loader(recipe, images, index, settings.batch_size)
+    training.fit(network, loader, settings, seed, scratch=scratch, what="lego.tuning")
+
+
+def accuracy(network: nn.Module, recipe: Recipe, images: data.DataSet) -> dict[str, float]:
+    """On validation and test images of its classes, in percent."""
+    splits = {"validation": images.validation, "test": images.test}
+    return {
+        name: training.accuracy(network, _loader(recipe, images, index, measure.BATCH_SIZE))
+        for name, index in splits.items()
+    }
+
+
+def _loader(recipe: Recipe, images: data.DataSet, index: np.ndarray, batch: int) -> data.Loader:
+    numbers = classes.numbers(recipe.classes, images.images.classes, "lego.components")
+    own = data.of_classes(images.images, index, numbers)
+    return data.Loader(images.images, own, recipe.input.transform(), batch, numbers)
