@@ -108,7 +108,8 @@ class Node:
 
 def content(network: ReassembledNetwork, recipe: Recipe) -> str:
     """What a network computes, as a hash: its parts, its weights and statistics, its input."""
-    described = json.dumps([recipe.parts, recipe.head, repr(recipe.input)], sort_keys=True, default=repr)
+    parts = [{key: value for key, value in part.items() if key != "recalibrated"} for part in recipe.parts]
+    described = json.dumps([parts, recipe.head, repr(recipe.input)], sort_keys=True, default=repr)
     return hashlib.sha256((described + tensor_checksum(network.state_dict())).encode()).hexdigest()
 
 
