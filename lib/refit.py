@@ -1,6 +1,7 @@
 """Layers refitted in closed form and without labels, so that a copied part of a network copes with other inputs."""
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 
 import torch
 from torch import nn
@@ -31,6 +32,7 @@ def refit(part: nn.Module, source: nn.Module, pairs: Pairs, pull: float) -> None
     """
     if not pairs:
         return
+    source = deepcopy(source)  # it is watched while it runs, and may run in other threads, too
     for name in order(part, pairs[0][0], _is_taken):
         layer, own = part.get_submodule(name), source.get_submodule(name)
         if isinstance(layer, _BatchNorm):

@@ -1,5 +1,6 @@
 """Closed-form refits against direct solutions, and what must stay as it is."""
 
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
 import pytest
@@ -97,3 +98,20 @@ def test_a_part_behind_a_disturbance_comes_back_to_its_source(kind: type[nn.Modu
     refit(part, source, [(x[:64], y[:64]), (x[64:128], y[64:128])], 1e-2)
     errors = [float((p(x)[128:] - wanted[128:]).square().mean()) for p in (part, source)]
     assert errors[0] < 0.7 * errors[1]
+
+
+def test_threads_may_share_a_source() -> None:
+    source = pico.alive(pico.plain())
+    torch.manual_seed(1)
+    pairs = [(torch.randn(6, *pico.IMAGE), torch.randn(6, *pico.IMAGE)) for _ in range(2)]
+
+    def refitted(_: int) -> list[torch.Tensor]:
+        part = deepcopy(source)
+        refit(part, source, pairs, 0.1)
+        return list(part.state_dict().values())
+
+    expected = refitted(0)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(refitted, range(8)):
+            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert not any(module._forward_hooks for module in source.modules())
