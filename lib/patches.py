@@ -1,5 +1,7 @@
 """What a linear map sees: the rows whose products with a layer's weights are its outputs."""
 
+from copy import deepcopy
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -9,8 +11,13 @@ def patches(x: torch.Tensor, layer: nn.Conv2d, positions: torch.Tensor | None = 
     """The patches [n * positions, C * kh * kw] of x [n, C, h, w] that `layer` makes its outputs from, image by image,
     with features in the order of its weight's.
 
-    positions: int64, which of the output's, counted along its rows; all by default.
+    positions: int64, which of the output's, counted along its rows; all by default. A kind of convolution that pads in
+    a way of its own is asked itself, with the unit matrix for weights.
     """
+    if type(layer) is not nn.Conv2d:
+        found = _asked(x, layer).flatten(2)
+        found = found if positions is None else found[:, :, positions.to(x.device)]
+        return found.transpose(1, 2).flatten(0, 1)
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
     (height, width), (down, right), (far, wide) = layer.kernel_size, layer.stride, layer.dilation
@@ -22,3 +29,10 @@ def patches(x: torch.Tensor, layer: nn.Conv2d, positions: torch.Tensor | None = 
     rows = top[:, None, None] + far * torch.arange(height, device=x.device)[:, None]
     across = left[:, None, None] + wide * torch.arange(width, device=x.device)
     return x[:, :, rows, across].transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+def _asked(x: torch.Tensor, layer: nn.Conv2d) -> torch.Tensor:
+    own, shape = deepcopy(layer), (x.shape[1], *layer.kernel_size)
+    unit = torch.eye(shape[0] * shape[1] * shape[2], dtype=x.dtype, device=x.device)
+    own.weight, own.bias, own.groups = nn.Parameter(unit.reshape(-1, *shape)), None, 1
+    return own(x)

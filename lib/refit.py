@@ -27,8 +27,8 @@ def refit(part: nn.Module, source: nn.Module, pairs: Pairs, pull: float) -> None
     In forward order, each linear layer and convolution becomes W, b with the least ||X W + b - Y||^2 + lambda ||W -
     W0||^2: X [n, p] what reaches it in `part` (a convolution's patches), by then already changed; Y [n, q] what it
     gives in `source`; W0 its weights; lambda = `pull` times the mean diagonal of the centred X'X. A layer without b
-    gets none. Running statistics of BatchNorm become those of what reaches it. Grouped convolutions, and layers that
-    run more than once in a pass, stay as they are. Not in the paper.
+    gets none. Running statistics of BatchNorm become those of what reaches it. Grouped convolutions, those that
+    normalise their weights, and layers that run more than once in a pass, stay as they are. Not in the paper.
     """
     if not pairs:
         return
@@ -37,7 +37,7 @@ def refit(part: nn.Module, source: nn.Module, pairs: Pairs, pull: float) -> None
         layer, own = part.get_submodule(name), source.get_submodule(name)
         if isinstance(layer, _BatchNorm):
             _recalibrate(layer, (around(part, layer, x)[0] for x, _ in pairs))
-        elif isinstance(layer, nn.Linear | nn.Conv2d):
+        elif isinstance(layer, nn.Linear | nn.Conv2d) and _is_linear(own, *around(source, own, pairs[0][1][:1])):
             _fit(layer, ((around(part, layer, x)[0], around(source, own, y)[1]) for x, y in pairs), pull)
 
 
@@ -77,6 +77,17 @@ def around(part: nn.Module, layer: nn.Module, x: torch.Tensor) -> tuple[torch.Te
     finally:
         handle.remove()
     return found[0], found[1]
+
+
+def _is_linear(layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> bool:
+    """Whether y is the product of what the layer sees of x with its weights, as they are: others normalise them."""
+    assert isinstance(layer, nn.Linear | nn.Conv2d)
+    try:
+        rows, outputs = _rows(layer, x, y)
+    except RuntimeError:  # where weights of another shape cannot be normalised
+        return False
+    made = rows @ layer.weight.flatten(1).T + (0 if layer.bias is None else layer.bias)
+    return torch.allclose(made, outputs, rtol=1e-3, atol=1e-3 * float(outputs.abs().max()))
 
 
 def _recalibrate(layer: _BatchNorm, inputs: Iterator[torch.Tensor]) -> None:

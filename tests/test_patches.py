@@ -1,5 +1,6 @@
 import pytest
 import torch
+from timm.layers import Conv2dSame
 from torch import nn
 
 from lib.patches import patches
@@ -9,6 +10,7 @@ LAYERS = {
     "strided, oblong": nn.Conv2d(3, 5, (3, 2), stride=(2, 1), padding=(1, 0)),
     "dilated": nn.Conv2d(3, 5, 3, dilation=2, padding="same"),
     "reflected": nn.Conv2d(3, 5, 3, padding=2, padding_mode="reflect"),
+    "padded as it runs": Conv2dSame(3, 5, 3, stride=2),
     "1 x 1": nn.Conv2d(3, 5, 1, stride=2),
 }
 

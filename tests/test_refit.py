@@ -5,6 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from timm.layers import ScaledStdConv2d
 from torch import nn
 from torch.nn import functional as F
 
@@ -115,3 +116,12 @@ def test_threads_may_share_a_source() -> None:
         for found in pool.map(refitted, range(8)):
             assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     assert not any(module._forward_hooks for module in source.modules())
+
+
+def test_a_convolution_that_normalises_its_weights_stays() -> None:
+    source = nn.Sequential(ScaledStdConv2d(3, 4, 3), nn.Conv2d(4, 4, 1))
+    part = deepcopy(source)
+    x = torch.randn(16, 3, 8, 8)
+    refit(part, source, [(x + 0.1 * torch.randn_like(x), x)], 0.1)
+    assert torch.equal(part.get_parameter("0.weight"), source.get_parameter("0.weight"))
+    assert not torch.equal(part.get_parameter("1.weight"), source.get_parameter("1.weight"))
