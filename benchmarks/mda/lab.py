@@ -33,7 +33,10 @@ FILES = (
     *(workplace.ROOT / "lib" / f"{name}.py" for name in FLOOR),
     Path(fpgm.__file__),
 )
-CODE = hashlib.sha256(b"".join(file.read_bytes() for file in FILES)).hexdigest()
+CODE, SELECTING = (
+    hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    for files in (FILES, [Path(contribution.__file__)])
+)
 VALIDATION = 2000  # images on which something is chosen
 BATCH = 100  # images
 
@@ -152,7 +155,7 @@ class Source:
     def selected(self) -> list[np.ndarray]:
         """For each class its most confident correct train images."""
         images, count = self.lab.images, self.lab.params.images_per_class
-        key = key_of({"weights": self.checksum, "images": images.images.checksum, "count": count, "code": CODE})
+        key = key_of({"weights": self.checksum, "images": images.images.checksum, "count": count, "code": SELECTING})
         file = Path("selected") / f"{key}.safetensors"
         if not file.exists():
             batches = self.lab.loader(self.card.input, images.train)
