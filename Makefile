@@ -8,3 +8,13 @@ lock:
 	cd .scratch/lock && uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
 	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --quiet \
 	    --custom-compile-command "make lock" -o ../../requirements.lock
+
+# Makes docs/partition.png from artifacts/report: the partition and the first reassembled network. Needs Chromium.
+CHROMIUM ?= chromium
+.PHONY: picture
+picture:
+	mkdir -p .scratch/picture
+	sed 's#</style>#header, footer, main > :not(\#partition, \#partition ~ *), \#networks ~ figure ~ *, \
+	    .network ~ * { display: none } h2 { margin-top: 1rem }</style>#' artifacts/report/report.html >.scratch/picture/page.html
+	$(CHROMIUM) --headless --no-sandbox --hide-scrollbars --window-size=1080,990 \
+	    --screenshot=docs/partition.png .scratch/picture/page.html

@@ -1,6 +1,5 @@
 """Images and labels: where they come from, how they are divided, how they reach a network."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from lib import artifacts
+from lib import artifacts, environment
 from lib.errors import BrickyardError
 from lib.params.dataset import Dataset
 from lib.sources import Images, open_images
@@ -183,14 +182,12 @@ class Loader:
 
     def _decoded(self, order: np.ndarray, change: ImageChange | None = None) -> Iterator[Batch]:
         pairs: Any = _Pairs(self, order, change)
-        workers = int(os.environ.get("BRICKYARD_WORKERS", "0"))
         own = torch.Generator()  # else each pass would draw from the global one, which dropout depends on
-        yield from DataLoader(pairs, batch_size=self.batch_size, num_workers=workers, generator=own)
+        yield from DataLoader(pairs, batch_size=self.batch_size, num_workers=environment.workers(), generator=own)
 
     def _fits(self) -> bool:
         first = self.transform(self.images.image(int(self.index[0])))
-        limit = float(os.environ.get("BRICKYARD_MEMORY", "2")) * 2**30 / 2
-        return first.numel() * first.element_size() * len(self.index) <= limit
+        return first.numel() * first.element_size() * len(self.index) <= environment.memory() / 2
 
 
 class _Pairs:

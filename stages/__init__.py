@@ -43,8 +43,10 @@ def prepare(params: "Run") -> "torch.device":
     """Fixes what changes bits (threads, seed, deterministic kernels); returns the device BRICKYARD_DEVICE names."""
     import torch
 
+    from lib import environment
+
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(params.threads)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, without importing the compiler
     torch.manual_seed(params.seed)
-    return torch.device(os.environ.get("BRICKYARD_DEVICE", "cpu"))
+    return environment.device()

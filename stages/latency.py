@@ -1,20 +1,16 @@
 """Measures how long the nodes of all networks take on this machine: python -m stages.latency.
 
-Writes data/latency.json, which `assembly` reads where its budget limits latency; so measure where the network will run,
-then `dvc repro`. Needs the networks: `dvc repro zoo` first.
+Writes data/latency.json for a budget of latency: measure where the network will run, after `dvc repro zoo`.
 """
 
 import argparse
-import platform
 import sys
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from lib import latency, timing, zoo
-from lib.chain import Chain
+from lib import latency, timing
 from lib.errors import BrickyardError
 from lib.params.base import read
 from lib.params.run import Run
@@ -23,26 +19,23 @@ from lib.progress import track
 from stages import prepare
 
 
-def main(networks: Path, out: Path, batch_size: int, repeats: int) -> None:
+def main(zoo: Path, out: Path, batch_size: int, repeats: int) -> None:
     """Measures, writes `out` and prints a table: the sum of the nodes beside the whole network."""
-    params = read("run", Run)
+    params, names, watch = read("run", Run), sorted(read("zoo", Zoo).models), timing.Stopwatch(repeats)
     device = prepare(params)
-    measured: dict[str, tuple[dict[str, float], float]] = {}
+    found = {name: timing.of_network(zoo / name, batch_size, device, watch) for name in track(names, "latency")}
+    measured = {name: (of.nodes, of.head) for name, of in found.items()}
+    stitch = timing.measure_stitch(batch_size, device, watch)
+    made = {"device": timing.name(device), "threads": params.threads, "batch_size": batch_size}
+    made |= {"repeats": repeats, "undisturbed": watch.undisturbed}
+    latency.save(out, latency.Latencies(measured, stitch, made))
     table = Table("network", "nodes", "sum of nodes and head, ms", "whole network, ms")
-    for name in track(sorted(read("zoo", Zoo).models), "latency"):
-        model, card = zoo.load(networks / name)
-        chain = Chain(name, model.to(device), card.input.shape, declared=card.nodes)
-        images = torch.rand(batch_size, *card.input.shape, generator=torch.Generator().manual_seed(0)).to(device)
-        found = timing.measure(chain, images, repeats)
-        names = [node.name for node in chain.nodes]
-        measured[name] = (dict(zip(names, found.nodes, strict=True)), found.head)
-        total, whole = sum(found.nodes) + found.head, timing.of_whole(model, images, repeats)
-        table.add_row(name, str(len(chain)), f"{total:.3f}", f"{whole:.3f}")
-    stitch = timing.measure_stitch(batch_size, device, repeats)
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    made = {"device": f"{device.type} {machine}", "threads": params.threads, "batch_size": batch_size}
-    latency.save(out, latency.Latencies(measured, stitch, {**made, "repeats": repeats}))
+    for name, of in found.items():
+        table.add_row(name, str(len(of.nodes)), f"{sum(of.nodes.values()) + of.head:.3f}", f"{of.whole:.3f}")
     Console().print(table)
+    if not watch.undisturbed:
+        lost = f"{100 * (1 - watch.share):.0f} % of the time"
+        print(f"latency: other processes kept this one waiting for {lost}; measure on an idle machine", file=sys.stderr)
 
 
 if __name__ == "__main__":
@@ -51,8 +44,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("data/latency.json"))
     parser.add_argument("--batch-size", type=int, default=1, help="images a batch")
     parser.add_argument("--repeats", type=int, default=50, help="runs; their median counts")
-    arguments = parser.parse_args()
     try:
-        main(arguments.zoo, arguments.out, arguments.batch_size, arguments.repeats)
+        main(**vars(parser.parse_args()))
     except BrickyardError as error:
         sys.exit(f"latency: {error}")

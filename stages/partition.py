@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lib import artifacts
-from lib.dery.partition.problem import PartitionProblem, node_sizes
+from lib.dery.partition.problem import PartitionProblem
 from lib.dery.partition.solve import solve
 from lib.params.base import read
 from lib.params.partition import Partition
@@ -16,17 +16,7 @@ def main(similarity: Path, out: Path, metrics: Path) -> None:
     params = read("partition", Partition)
     matrix = artifacts.read_tensors(similarity / "similarity.safetensors")["similarity"].numpy()
     nodes = artifacts.read_json(similarity / "nodes.json")
-    sizes = node_sizes(nodes, params.size)
-    problem = PartitionProblem(
-        names=tuple(sizes),
-        similarity=matrix,
-        sizes=tuple(sizes.values()),
-        num_blocks=params.num_blocks,
-        epsilon=params.epsilon,
-        size=params.size,
-        start=params.start,
-        weights=(params.weights.start, params.weights.end),
-    )
+    problem = PartitionProblem.of(nodes, matrix, params)
     result = solve(
         problem,
         solver=params.solver,

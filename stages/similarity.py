@@ -1,15 +1,13 @@
 """Stage `similarity`: how similar the outputs of all nodes of all networks are."""
 
-import os
 from pathlib import Path
 
-from lib import artifacts
+from lib import artifacts, environment
 from lib.dery import activations as lib_activations
 from lib.dery.similarity import tables
 from lib.dery.similarity.layers import Network
 from lib.dery.similarity.matrix import TITLES, matrix
 from lib.dery.similarity.memo import Memo
-from lib.errors import BrickyardError
 from lib.params.base import read
 from lib.params.run import Run
 from lib.params.similarity import Similarity
@@ -27,7 +25,7 @@ def main(activations: Path, out: Path, metrics: Path) -> None:
     prepare(read("run", Run))
     artifacts.keep_only(activations, names)
     found = lib_activations.load(activations, names)
-    similar = matrix([Network.of(net) for net in found], params, _memory(), Memo(MEMO))
+    similar = matrix([Network.of(net) for net in found], params, environment.memory(), Memo(MEMO))
     nodes, title = tables.nodes(found), TITLES[params.index]
     artifacts.write_tensors(out / "similarity.safetensors", {"similarity": similar})
     artifacts.write_json(out / "nodes.json", nodes)
@@ -35,15 +33,6 @@ def main(activations: Path, out: Path, metrics: Path) -> None:
     models = [node["model"] for node in nodes]
     artifacts.write_text(out / "similarity.svg", figures.heat_map(similar.numpy(), models, title))
     artifacts.write_json(metrics, {"index": title, "nodes": len(nodes), **tables.means(similar, nodes)})
-
-
-def _memory() -> int:
-    """BRICKYARD_MEMORY in bytes."""
-    text = os.environ.get("BRICKYARD_MEMORY", "2")
-    try:
-        return int(float(text) * 2**30)
-    except ValueError:
-        raise BrickyardError(f"BRICKYARD_MEMORY = {text!r}: should be a number of GiB") from None
 
 
 if __name__ == "__main__":

@@ -41,6 +41,18 @@ def _write_folder(root: Path, counts: dict[str, int], seed: int = 0) -> Path:
     return root
 
 
+def test_digits_are_those_of_scikit_learn(digits: data.DataSet) -> None:
+    from sklearn.datasets import load_digits
+
+    expected: Any = load_digits()
+    assert digits.images.labels.tolist() == expected.target.tolist()
+    assert digits.images.classes == tuple(map(str, expected.target_names))
+    small = sources.open_images(_digits(image_size=8))
+    for i in range(0, len(small), 100):
+        pixels = np.asarray(small.image(i))[..., 0]
+        assert (pixels == np.round(expected.images[i] * (255 / 16))).all()
+
+
 def test_splits_are_disjoint_complete_and_stratified(digits: data.DataSet) -> None:
     parts = [digits.train, digits.validation, digits.test]
     assert sorted(np.concatenate(parts).tolist()) == list(range(1797))

@@ -1,5 +1,6 @@
 """Latencies: every node measured, kept in a file, refused where they are missing."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -39,10 +40,13 @@ def _chain() -> Chain:
 
 def test_the_median_after_a_warm_up_comes_back_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing.time, "perf_counter", lambda: Clock.now)
-    chain = _chain()
-    found = timing.measure(chain, torch.rand(2, *pico.IMAGE), repeats=5)
+    monkeypatch.setattr(timing.time, "thread_time", lambda: 0.8 * Clock.now)
+    chain, watch = _chain(), timing.Stopwatch(repeats=5)
+    found = timing.measure(chain, torch.rand(2, *pico.IMAGE), watch)
     assert found.nodes == pytest.approx((0.0, 5.0, 0.0))
     assert found.head == 0.0
+    assert watch.share == pytest.approx(0.8)
+    assert not watch.undisturbed
     measured = {"uneven": (dict(zip(["0.0", "0.1", "0.2"], found.nodes, strict=True)), found.head)}
     stored = latency.Latencies(measured, latency.StitchLatency(0.25, 2.0), {"device": "cpu"})
     latency.save(tmp_path / "latency.json", stored)
@@ -53,9 +57,17 @@ def test_the_median_after_a_warm_up_comes_back_from_the_file(tmp_path: Path, mon
 
 
 def test_a_stitch_takes_time_for_its_size() -> None:
-    found = timing.measure_stitch(1, torch.device("cpu"), repeats=1)
+    found = timing.measure_stitch(1, torch.device("cpu"), timing.Stopwatch(repeats=1))
     assert found.base >= 0
     assert found.per_gmac >= 0
+
+
+def test_time_in_which_others_had_the_core_is_noticed() -> None:
+    watch = timing.Stopwatch(repeats=3)
+    assert watch.undisturbed  # nothing has been measured
+    watch.median(lambda x: time.sleep(0.01) or x, torch.zeros(1))
+    assert watch.share < 0.5
+    assert not watch.undisturbed
 
 
 def test_nodes_without_a_measurement_are_named(tmp_path: Path) -> None:

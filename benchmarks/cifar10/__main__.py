@@ -1,7 +1,7 @@
 """Reassembly on CIFAR-10: real images, published and self-trained networks.
 
 python -m benchmarks.cifar10 [--quick] [--untuned] [--tables 1,2,…] [--data DIR] [--checkpoints DIR] [--work DIR]
-python -m benchmarks.cifar10 --train-zoo
+python -m benchmarks.cifar10 --train-zoo | --page
 
 Tables: 1 every hybrid of the ResNet partition; 2 which predictor ranks them; 3 under budgets; 4 ablation; 5 CNN
 and ViT; 6 transfer. --quick: tables 1-3 without tuning. Everything that takes time is kept in the work folder by what
@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tables 1-3, without tuning")
     parser.add_argument("--untuned", action="store_true", help="without tuning")
     parser.add_argument("--train-zoo", action="store_true", help="trains the networks that are missing, and ends")
+    parser.add_argument("--page", action="store_true", help="writes docs/results.md from the kept results, and ends")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads, a batch each; changes no bits")
     given = parser.parse_args()
     try:
@@ -94,6 +95,9 @@ def main() -> None:
             if given.train_zoo:
                 for name in [*work.trained("all"), *work.trained("0-4")]:
                     work.network(name)
+                return
+            if given.page:
+                page.write(DOCS, stored(), read("run", Run).seed)
                 return
             bench = Bench(given.workers, BASIC if given.quick else tuple(SETTINGS))
             _run(bench, QUICK if given.quick else given.tables, not (given.quick or given.untuned))

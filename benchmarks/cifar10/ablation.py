@@ -6,25 +6,25 @@ from statistics import mean
 import numpy as np
 
 from benchmarks.cifar10.statistics import pick
-from benchmarks.cifar10.study import Study, accuracy, cover_set
-from benchmarks.cifar10.tuning import tuned
+from benchmarks.cifar10.study import Study, accuracy
+from benchmarks.cifar10.tuning import START, tuned
 from benchmarks.sheet import Result, Sheet, cells
 from lib import artifacts
 from lib.dery.assembly.problem import Path
+from lib.dery.partition.problem import PartitionProblem
 from lib.dery.partition.space import CutSpace
 from lib.params.base import read
 from lib.params.partition import Partition
 
-RANDOM_CUTS = 5  # partitions for the mean without a cover set
-RANDOM_PICKS = 6  # hybrids of each for the mean without a predictor
-SETTING = "recalibrated"
+RANDOM_CUTS = 3  # partitions for the mean without a cover set
+RANDOM_PICKS = 4  # hybrids of each for the mean without a predictor
 
 
 def random_cuts(study: Study) -> list[Study]:
     """The same networks, cut at random within the limit on sizes; the sets are by stage as before."""
     nodes = artifacts.read_json(study.similarity / "nodes.json")
     similarity = artifacts.read_tensors(study.similarity / "similarity.safetensors")["similarity"].numpy()
-    space = CutSpace(cover_set(nodes, similarity, read("partition", Partition)))
+    space = CutSpace(PartitionProblem.of(nodes, similarity, read("partition", Partition)))
     found = []
     for rows in space.random(RANDOM_CUTS, np.random.default_rng(study.seed)):
         cuts = {name: {"cuts": list(own)} for name, own in zip(study.names, space.cuts(rows), strict=True)}
@@ -86,13 +86,13 @@ def _picks(study: Study, cover: bool, predictor: bool) -> tuple[list[Path], list
         return [study.hybrids[i] for i in generator.permutation(len(study.hybrids))[:count]], []
     score = {path: study.problem.score(path) for path in study.hybrids}
     pool = sorted(study.hybrids, key=lambda path: (-score[path], path))[: study.params.pool]
-    again = accuracy(study.right(SETTING, pool, study.on_few))
+    again = accuracy(study.right(START, pool, study.on_few))
     return [pick(pool, score, again, study.params.pool)], pool
 
 
 def _tested(study: Study, paths: list[Path], tune: bool) -> list[list[float]]:
     """Of each path the test accuracy, untrained and where asked for frozen."""
-    columns = [accuracy(study.right(SETTING, paths, study.on_test))]
+    columns = [accuracy(study.right(START, paths, study.on_test))]
     if tune:
-        columns.append(accuracy(tuned(study, study.networks(SETTING, paths), ["frozen"])))
+        columns.append(accuracy(tuned(study, study.networks(START, paths), ["frozen"])))
     return [[column[path] for column in columns] for path in paths]

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.cifar10.hybrids import CHANCE, CHANCE_IMAGES, WORDS
 from benchmarks.cifar10.study import Study, accuracy
-from benchmarks.cifar10.tuning import tuned
+from benchmarks.cifar10.tuning import START, tuned
 from benchmarks.sheet import Result, Sheet, cells
 from lib.dery.assembly.problem import Path
 
@@ -33,7 +33,7 @@ def table(study: Study, tune: bool) -> Result:
         columns[setting] = study.right(setting, paths, judge)
     columns["recalibrated"] |= study.right("recalibrated", study.sources, study.on_test)
     if tune:
-        columns["frozen"] = tuned(study, study.networks("recalibrated", [*study.sources, *paths]), ["frozen"])
+        columns["frozen"] = tuned(study, study.networks(START, [*study.sources, *paths]), ["frozen"])
     measure = {setting: accuracy(right) for setting, right in columns.items()}
     rows, figures = [], {}
     for title, group in groups.items():

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cifar10.study import Study, accuracy
-from benchmarks.cifar10.tuning import tuned
+from benchmarks.cifar10.tuning import START, tuned
 from benchmarks.sheet import Result, Sheet, cells
 from lib.dery.assembly.problem import Path
 
@@ -19,13 +19,13 @@ WORDS = {
     "recalibrated": "+ recalibration",
     "head": "+ refitted head",
     "layers": "+ refitted layers",
-    "frozen": "one epoch frozen",
+    "frozen": "+ refitted layers, one epoch frozen",
 }
 
 
 def measured(study: Study, tune: bool) -> dict[str, dict[Path, np.ndarray]]:
     """Of every setting whether each hybrid is right on each test image; of recalibrated and frozen the sources, too,
-    which recalibration leaves as they are.
+    which nothing but tuning changes.
     """
     found = {}
     for setting in study.settings:
@@ -33,7 +33,7 @@ def measured(study: Study, tune: bool) -> dict[str, dict[Path, np.ndarray]]:
         found[setting] = study.right(setting, study.hybrids, judge)
     found["recalibrated"] |= study.right("recalibrated", study.sources, study.on_test)
     if tune:
-        found["frozen"] = tuned(study, study.networks("recalibrated", study.sources + study.hybrids), ["frozen"])
+        found["frozen"] = tuned(study, study.networks(START, study.sources + study.hybrids), ["frozen"])
     return found
 
 

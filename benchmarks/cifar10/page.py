@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from benchmarks.cifar10.tuning import IMAGES
 from benchmarks.sheet import Result
 from lib import artifacts
 from lib.report.figures import INK, MUTED, PALETTE, draw
@@ -40,6 +41,7 @@ def write(docs: Path, results: Mapping[int, Result], seed: int) -> None:
 
 def _opening(seed: int, pictures: tuple[str, ...]) -> str:
     shown = "\n".join(f"![{name}]({name})\n" for name in pictures)
+    frozen, full = IMAGES["frozen"], IMAGES["full"]
     return f"""# Results on CIFAR-10
 
 Written by `python -m benchmarks.cifar10` from its own results; seed {seed} for every random choice. Machine:
@@ -50,7 +52,13 @@ Data: CIFAR-10 as 32 x 32 JPEG, 45,000 train, 5,000 validation and 10,000 test i
 costs the published ResNets about 10 points. Test images serve for final figures alone. ResNet partition: resnet20,
 resnet32 and resnet56 (trained by Y. Idelbayev), K = 3, eps = 0.2, size = nodes; the hybrids are the 24 paths that take
 blocks from two networks at least. Stitches are fitted to 512 unlabelled train images, heads are the last source's own.
-Our pick: of the 5 best by R² of their stitches within the budget, the best on 500 labelled train images.
+Refitted head, refitted layers: `assembly.stitch.recalibrate: head, layers` with `pull: 0.1`, on the same images; an
+unmodified network has nothing to refit. Our pick: of the 5 best by R² of their stitches within the budget, the best on
+500 labelled train images.
+
+Tuning begins with refitted layers, the best treatment on validation images ([stitches](stitching.md)): one epoch of
+stitches and head on {frozen:,} train images (frozen), then two epochs of everything on {full:,} (full), whole networks
+alike. A network from scratch gets three epochs on those {full:,}, a few more images than the others.
 
 {shown}"""
 

@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.cifar10.hybrids import WORDS, measured
 from benchmarks.cifar10.statistics import tau
 from benchmarks.cifar10.study import Study, accuracy
+from benchmarks.cifar10.tuning import START
 from benchmarks.sheet import Result, Sheet
 from lib.data import Loader
 from lib.dery.assembly.problem import Path
@@ -90,7 +91,7 @@ def table(study: Study, tune: bool) -> Result:
     columns, top = {}, {}
     for setting in settings:
         measure = accuracy(right[setting])
-        predicted = predictions(study, "recalibrated" if setting == "frozen" else setting)
+        predicted = predictions(study, START if setting == "frozen" else setting)
         columns[setting] = {
             name: tau([own[p] for p in study.hybrids], [measure[p] for p in study.hybrids], study.seed)
             for name, own in predicted.items()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path as FilePath
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cifar10 import work
+from benchmarks.cifar10.store import kept
 from benchmarks.cifar10.tree import BATCH, ChannelsLast, Judge, Network, reassembled
 from lib import artifacts, data, zoo
 from lib.chain import Chain
@@ -17,7 +18,7 @@ from lib.data import DataSet, Loader
 from lib.dery import activations, edges, pricing
 from lib.dery.assembly.problem import AssemblyProblem, Path
 from lib.dery.bricks import Bricks, open_bricks
-from lib.dery.partition.problem import PartitionProblem, node_sizes
+from lib.dery.partition.problem import PartitionProblem
 from lib.dery.partition.solve import solve
 from lib.dery.similarity.layers import Network as Layers
 from lib.dery.similarity.matrix import matrix
@@ -27,6 +28,7 @@ from lib.params.partition import Partition
 from lib.params.run import Run
 from lib.params.similarity import Similarity
 
+NETWORKS = FilePath("networks")
 MEMORY = 2 * 2**30  # bytes, for the comparison of activations
 SETTINGS = {  # of the stitches, without training
     "identity": Stitching(init="identity", recalibrate="none"),
@@ -93,7 +95,9 @@ class Study:
         """Put together without training, each once."""
         made = self._made.setdefault(setting, {})
         missing = [path for path in paths if path not in made]
-        made |= reassembled(configured(self.bricks, setting), missing, self.workers)
+        bricks = configured(self.bricks, setting)
+        make = partial(reassembled, bricks, workers=self.workers)
+        made |= kept(NETWORKS, bricks, missing, make) if setting == "layers" else make(missing)  # seconds each
         return {path: made[path] for path in paths}
 
     def right(self, setting: str, paths: Sequence[Path], judge: Judge) -> dict[Path, np.ndarray]:
@@ -147,7 +151,7 @@ def open_study(
     ]
     artifacts.write_tensors(similarity / "similarity.safetensors", {"similarity": similar})
     artifacts.write_json(similarity / "nodes.json", nodes)
-    problem = cover_set(nodes, similar.numpy(), read("partition", Partition))
+    problem = PartitionProblem.of(nodes, similar.numpy(), read("partition", Partition))
     solver = read("partition", Partition).model_dump(include=SOLVER)
     partition = solve(problem, **solver, seed=seed).to_dict(problem, [node["node"] for node in nodes])
     return Study(
@@ -160,18 +164,3 @@ def _record(folder: FilePath, out: FilePath, images: DataSet) -> None:
     model, card = zoo.load(folder)
     probe = Loader(images.images, images.probe, card.input.transform(), BATCH)
     activations.record(out, Chain(card.name, model, card.input.shape, declared=card.nodes), probe, images.probe)
-
-
-def cover_set(nodes: list[dict[str, Any]], similarity: np.ndarray, params: Partition) -> PartitionProblem:
-    """The problem of the partition, as its stage poses it."""
-    sizes = node_sizes(nodes, params.size)
-    return PartitionProblem(
-        names=tuple(sizes),
-        similarity=similarity,
-        sizes=tuple(sizes.values()),
-        num_blocks=params.num_blocks,
-        epsilon=params.epsilon,
-        size=params.size,
-        start=params.start,
-        weights=(params.weights.start, params.weights.end),
-    )

@@ -7,13 +7,12 @@ import numpy as np
 
 from benchmarks.cifar10.statistics import difference, pick
 from benchmarks.cifar10.study import Study, accuracy
-from benchmarks.cifar10.tuning import tuned
+from benchmarks.cifar10.tuning import START, tuned
 from benchmarks.sheet import Result, Sheet, cells
 from lib.data import DataSet, of_classes
 from lib.sources import Images
 
 TARGET = range(5, 10)  # classes of the task
-SETTING = "recalibrated"
 
 
 def target(data: DataSet, probe_images: int) -> DataSet:
@@ -39,13 +38,13 @@ def target(data: DataSet, probe_images: int) -> DataSet:
 def table(study: Study, tune: bool) -> Result:
     """Sources and hybrids with closed-form heads on the target classes."""
     paths = [*study.sources, *study.hybrids]
-    networks = study.networks(SETTING, paths)
-    rights = {"closed-form head": study.right(SETTING, paths, study.on_test)}
+    networks = study.networks(START, paths)
+    rights = {"closed-form head": study.right(START, paths, study.on_test)}
     if tune:
         rights["then one epoch frozen"] = tuned(study, networks, ["frozen"])
     measure = {name: accuracy(own) for name, own in rights.items()}
     score = {path: study.problem.score(path) for path in study.hybrids}
-    few = accuracy(study.right(SETTING, study.hybrids, study.on_few))
+    few = accuracy(study.right(START, study.hybrids, study.on_few))
     ours = pick(study.hybrids, score, few, study.params.pool)
     best = {name: max(study.hybrids, key=lambda path, own=own: own[path]) for name, own in measure.items()}
     rows = [(study.title(path), *cells([own[path] for own in measure.values()])) for path in study.sources]

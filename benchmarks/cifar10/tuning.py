@@ -21,6 +21,7 @@ from lib.params.training import Training
 from lib.progress import track
 from lib.resume import scratch
 
+START = "layers"  # setting of the stitches with which tuning begins: the best on validation images
 IMAGES = {"frozen": 5_000, "full": 15_000}  # train images of a protocol, a stratified sample
 SCRATCH = FilePath(".scratch/tuning")
 Step = tuple[str, Training]
@@ -61,7 +62,7 @@ def _kept(study: Study, network: Network, steps: Sequence[Step]) -> np.ndarray:
 
 
 def _right(study: Study, network: Network, steps: Sequence[Step], folder: FilePath) -> np.ndarray:
-    model, recipe = deepcopy(network[0]), network[1]
+    model, recipe = deepcopy(network[0]).to(memory_format=torch.channels_last), network[1]
     images, transform = study.data.images, recipe.input.transform()
     for name, settings in steps:
         index = stratified_sample(images, study.data.train, IMAGES[name], study.seed)

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import inf
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import nn
+from torch.nn import functional as F
 
 from lib.data import DataSet, Loader, stratified_sample
-from lib.dery.assembly.problem import Candidate
+from lib.dery.assembly.problem import Candidate, Path
 from lib.dery.bricks import Bricks
 from lib.dery.network import ReassembledNetwork
 from lib.dery.proxies.agreement import kendall_tau
@@ -47,7 +50,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Measures:
-    """ranking: some labelled train images; probes: those on which NASWOT looks at a network, 5 batches of 32 train
+    """ranking: labelled images for the ranking; probes: those on which NASWOT looks at a network, 5 batches of 32 train
     images or as many as there are; validation and test images.
     """
 
@@ -59,7 +62,8 @@ class Measures:
 
 def measures(images: DataSet, params: Assembly, seed: int) -> Measures:
     """On the images of each purpose."""
-    few = stratified_sample(images.images, images.train, params.rank_images, seed)
+    labelled = {"validation": images.validation, "train": images.train}[params.rank_on]
+    few = stratified_sample(images.images, labelled, params.rank_images, seed)
     ranking, validation, test = (Measure(images, i, params.batch_size) for i in (few, images.validation, images.test))
     probes = Measure(images, images.probe[: NASWOT_BATCHES * NASWOT_IMAGES], NASWOT_IMAGES)
     return Measures(ranking, probes, validation, test)
@@ -76,7 +80,19 @@ class Assembled:
 
     def accuracy(self) -> float:
         """Untrained, on the labelled ranking images, in percent."""
-        return self.measures.ranking(self.network, self.recipe.input)
+        return self._judged[0]
+
+    def likelihood(self) -> float:
+        """Mean log-likelihood of the labels of the same images, in nats."""
+        return self._judged[1]
+
+    @cached_property
+    def _judged(self) -> tuple[float, float]:
+        with torch.no_grad():
+            answers = [(self.network(x), y) for x, y in self.measures.ranking.images(self.recipe.input)]
+        logits, labels = (torch.cat(parts) for parts in zip(*answers, strict=True))
+        right = int((logits.argmax(1) == labels).sum())
+        return 100 * right / len(labels), -float(F.cross_entropy(logits.double(), labels))
 
     def naswot(self) -> float | None:
         """On the probe images."""
@@ -101,6 +117,7 @@ class Proxy:
 
 PROXIES: Mapping[str, Proxy] = {
     "accuracy": Proxy("high", Assembled.accuracy),
+    "likelihood": Proxy("high", Assembled.likelihood),
     "naswot": Proxy("high", Assembled.naswot),
     "synflow": Proxy("high", Assembled.synflow),
     "params": Proxy("low", lambda made: made.candidate.cost["params"]),
@@ -119,15 +136,23 @@ class Ranked:
 
 
 def rank(bricks: Bricks, pool: Sequence[Candidate], by: str, wanted: int, measures: Measures) -> list[Ranked]:
-    """All candidates of the pool, best first by the proxy `by`, ties by predicted score and path; only the first
-    `wanted` keep their networks, so that memory does not grow with the pool.
+    """All candidates of the pool, best first by the proxy `by`, ties by likelihood, predicted score and path; only the
+    first `wanted` keep their networks, so that memory does not grow with the pool.
+
+    Accuracies on few images tie often. Likelihood tells finer, but is no measure of its own between heads of different
+    calibration (those of sources, refitted ones, closed forms).
     """
+
+    def key(one: Ranked) -> tuple[float, float, float, Path]:
+        first, second = (-PROXIES[name].key(one.values[name]) for name in (by, "likelihood"))
+        return first, second, -one.candidate.score, one.candidate.path
+
     ranked: list[Ranked] = []
     for candidate in track(pool, "candidates", len(pool)):
         made = Assembled(candidate, *reassemble(bricks, candidate.path), measures)
         values = {name: proxy.of(made) for name, proxy in PROXIES.items()}
         ranked.append(Ranked(candidate, values, (made.network, made.recipe)))
-        ranked.sort(key=lambda r: (-PROXIES[by].key(r.values[by]), -r.candidate.score, r.candidate.path))
+        ranked.sort(key=key)
         ranked[wanted:] = [Ranked(r.candidate, r.values) for r in ranked[wanted:]]
     return ranked
 

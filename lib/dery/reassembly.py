@@ -72,7 +72,7 @@ def extend(bricks: Bricks, prefix: Prefix, m: int, start: int, stop: int) -> Pre
     described = {"kind": "stitch", **stitch.to_dict(), "r2": equations.r2(bricks.ridge)}
     return Prefix(
         (*prefix.parts, stitch, block),
-        (*prefix.described, described, _block(bricks, m, start, stop)),
+        (*prefix.described, described, {**_block(bricks, m, start, stop), "recalibrated": how}),
         prefix.first,
         m,
         stop,

@@ -52,7 +52,7 @@ def proxies(ranked: Sequence[Ranked], problem: AssemblyProblem) -> "pandas.DataF
 def report(found: Proposal, ranked: Sequence[Ranked], problem: AssemblyProblem, params: Assembly) -> dict[str, Any]:
     """Everything for assembly.json: candidates in order of rank, with their accuracy on the ranking images."""
     return {
-        **params.model_dump(include={"score", "block_score", "rank"}),
+        **params.model_dump(include={"score", "block_score", "rank", "rank_on", "stitch"}),
         "status": found.pool.status,
         "bound": found.bound,
         "budget": {kind: problem.limits.get(kind) for kind in KINDS},

@@ -1,6 +1,7 @@
 """Tuning of a reassembled network: frozen (stitches and head), full (everything), or from scratch as a control."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,43 @@ def tune(
         test[protocol] = accuracy(network, on_test)
         network.recipe = replace(network.recipe, tuning=(*network.recipe.tuning, _told(protocol, settings, seed)))
     return Tuned(validation, test, curve)
+
+
+def beside_controls(
+    network: ReassembledNetwork,
+    rival: ReassembledNetwork | None,
+    data: DataSet,
+    protocols: Mapping[str, Training],
+    seed: int,
+    scratch: Path | None = None,
+) -> dict[str, Tuned]:
+    """Tunes `network` in place, `reassembled`, and what it must be compared to: `scratch`, the same network from random
+    weights, for as long as by all protocols; `zoo`, where there is one, a copy of `rival`, by the same protocols.
+
+    rival: the best zoo network within the budget; it also teaches, where a protocol asks for distillation.
+    """
+    device = next(network.parameters()).device
+    controls = {"scratch": (untrained(network.recipe, seed), {"scratch": from_scratch(protocols)})}
+    if rival is not None:
+        controls["zoo"] = (deepcopy(rival), dict(protocols))
+    found = {"reassembled": tune(network, data, protocols, seed, scratch, rival)}
+    for name, (control, how) in controls.items():
+        found[name] = tune(control.to(device), data, how, seed, scratch, rival)
+    return found
+
+
+def figures(found: Mapping[str, Tuned]) -> dict[str, dict[str, float]]:
+    """Accuracies on test and validation images: of the network after each protocol, of its controls in the end."""
+    own, controls = found["reassembled"], {name: one for name, one in found.items() if name != "reassembled"}
+    return {
+        "test": {**own.test, **{name: one.final_test for name, one in controls.items()}},
+        "validation": {**own.validation, **{name: one.final_validation for name, one in controls.items()}},
+    }
+
+
+def curves(found: Mapping[str, Tuned]) -> list[dict[str, Any]]:
+    """All learning curves under one another."""
+    return [{"network": name, **row} for name, one in found.items() for row in one.curve]
 
 
 def _told(protocol: str, settings: Training, seed: int) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Stitching(Section):
 
     init: Literal["least_squares", "random", "identity"] = "least_squares"
     down: Literal["auto", "pool", "patch"] = "auto"
-    recalibrate: Literal["none", "statistics", "head", "layers"] = "head"
+    recalibrate: Literal["none", "statistics", "head", "layers"] = "layers"
     pull: float = Field(default=0.1, gt=0)
 
 
@@ -47,7 +47,8 @@ class Assembly(Section):
     block_score: Literal["none", "similarity_to_anchor"] = "none"
     block_weight: float = Field(default=0.1, ge=0)
     pool: Count
-    rank: Literal["accuracy", "naswot", "synflow", "params", "macs", "score"] = "accuracy"
+    rank: Literal["accuracy", "likelihood", "naswot", "synflow", "params", "macs", "score"] = "accuracy"
+    rank_on: Literal["validation", "train"] = "validation"
     head_images: Count
     rank_images: Count
     ridge: float = Field(gt=0)

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from html import escape
+from math import copysign
 
-WIDTH, HEIGHT = 118, 50  # of a stage's box
+WIDTH, HEIGHT = 126, 50  # of a stage's box
+MARGIN, DETOUR = 22, 15  # around the diagram; how far an arrow past other stages keeps from their boxes
 COMMON, DERY, MDA = "common", "dery", "mda"
 STAGES = {  # wing, (column, row) in the wide form, (column, row) in the tall form
     "dataset": (COMMON, (0, 0), (0.5, 0)),
@@ -18,16 +20,18 @@ STAGES = {  # wing, (column, row) in the wide form, (column, row) in the tall fo
     "lego": (MDA, (4, 1), (1, 4)),
     "report": (COMMON, (7, 0), (0.5, 7)),
 }
-ARROWS = (
+ARROWS = (  # those of dvc.yaml, but for further readers of images and weights and for what the report reads
     ("dataset", "zoo"),
     ("zoo", "activations"),
     ("activations", "similarity"),
     ("similarity", "partition"),
+    ("similarity", "assembly"),
     ("partition", "assembly"),
     ("assembly", "finetune"),
     ("finetune", "report"),
     ("zoo", "contributions"),
     ("contributions", "components"),
+    ("contributions", "lego"),
     ("components", "lego"),
     ("lego", "report"),
 )
@@ -39,8 +43,8 @@ def pipeline(notes: Mapping[str, str], tall: bool) -> str:
     form = "tall" if tall else "wide"
     arrows = [_arrow(centres[start], centres[stop], tall, form) for start, stop in ARROWS]
     boxes = [_box(name, wing, notes.get(name, ""), centres[name]) for name, (wing, *_) in STAGES.items()]
-    width = max(x for x, _ in centres.values()) + WIDTH / 2 + 4
-    height = max(y for _, y in centres.values()) + HEIGHT / 2 + 4
+    width = max(x for x, _ in centres.values()) + WIDTH / 2 + MARGIN
+    height = max(y for _, y in centres.values()) + HEIGHT / 2 + MARGIN
     head = (
         f'<marker id="arrow-{form}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0,0.5 L8,4 L0,7.5 Z" class="arrowhead"/></marker>'
@@ -52,15 +56,27 @@ def pipeline(notes: Mapping[str, str], tall: bool) -> str:
 
 
 def _centre(cell: tuple[float, float], tall: bool) -> tuple[float, float]:
-    x, y = (WIDTH + 40, HEIGHT + 26) if tall else (WIDTH + 20, HEIGHT + 44)
-    return 4 + WIDTH / 2 + cell[0] * x, 4 + HEIGHT / 2 + cell[1] * y
+    x, y = _steps(tall)
+    return MARGIN + WIDTH / 2 + cell[0] * x, MARGIN + HEIGHT / 2 + cell[1] * y
+
+
+def _steps(tall: bool) -> tuple[float, float]:
+    """From one column to the next, and from one row to the next."""
+    return (WIDTH + 40, HEIGHT + 26) if tall else (WIDTH + 20, HEIGHT + 44)
 
 
 def _arrow(start: tuple[float, float], stop: tuple[float, float], tall: bool, form: str) -> str:
-    """Straight where the two are in line, else with bends at right angles."""
+    """Straight between neighbours in line, else with bends at right angles; past other stages on the outer side."""
     (x, y), (u, v) = start, stop
     half_width, half_height = WIDTH / 2, HEIGHT / 2
-    if x == u:
+    across, down = _steps(tall)
+    if x == u and v - y > down:
+        out = half_width if x > MARGIN + WIDTH else -half_width
+        path = f"M{x + out:g},{y:g} h{copysign(DETOUR, out):g} V{v:g} H{x + out:g}"
+    elif y == v and u - x > across:
+        out = half_height if y > MARGIN + HEIGHT else -half_height
+        path = f"M{x:g},{y + out:g} v{copysign(DETOUR, out):g} H{u:g} V{y + out:g}"
+    elif x == u:
         path = f"M{x:g},{y + half_height:g} V{v - half_height:g}"
     elif y == v:
         path = f"M{x + half_width:g},{y:g} H{u - half_width:g}"

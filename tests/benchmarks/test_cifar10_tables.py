@@ -3,15 +3,16 @@
 import json
 from collections.abc import Iterator
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.cifar10 import ablation, budgets, families, hybrids, page, predictors, transfer, tuning, work
+from benchmarks.cifar10 import ablation, budgets, families, hybrids, page, predictors, transfer, tree, tuning, work
 from benchmarks.cifar10.__main__ import figures
-from benchmarks.cifar10.study import Study
+from benchmarks.cifar10.study import NETWORKS, Study, configured
 from lib import artifacts, zoo
 from lib.data import DataSet
 from lib.dery.bricks import Bricks
@@ -89,3 +90,14 @@ def test_tuning_is_kept_and_leaves_the_network_as_it_was(study: Study, monkeypat
     for path, (network, _) in networks.items():
         assert (first[path] == again[path]).all()
         assert torch.equal(network.state_dict()["stitch_1.channels.weight"], before[path])
+
+
+def test_refitted_networks_are_kept(study: Study):
+    path = study.hybrids[0]
+    made = tree.reassembled(configured(study.bricks, "layers"), [path])
+    first = study.networks("layers", [path])
+    (folder,) = NETWORKS.iterdir()
+    stored = (folder / "recipe.json").stat().st_mtime_ns
+    again = replace(study, _made={}).networks("layers", [path])
+    assert tree.content(*made[path]) == tree.content(*first[path]) == tree.content(*again[path])
+    assert (folder / "recipe.json").stat().st_mtime_ns == stored

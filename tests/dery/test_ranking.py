@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from lib.data import DataSet
 from lib.dery import controls, edges, pricing, ranking, tables
@@ -56,19 +58,40 @@ def test_proxies_are_those_of_the_network(bricks: Bricks, problem: AssemblyProbl
     assert ranked.values["naswot"] == naswot(network, (x for x, _ in loader))
     assert [len(x) for x, _ in loader] == [32, 8]  # no more than there are
     assert ranked.values["accuracy"] == accuracy(network, measures.ranking.images(recipe.input))
+    logits = torch.cat([network(x) for x, _ in measures.ranking.images(recipe.input)]).detach().double()
+    labels = torch.cat([y for _, y in measures.ranking.images(recipe.input)])
+    by_hand = [float(row[y] - row.exp().sum().log()) for row, y in zip(logits, labels, strict=True)]
+    assert ranked.values["likelihood"] == pytest.approx(np.mean(by_hand))
     assert ranked.values["score"] == candidate.score
     assert measures.ranking.images(recipe.input) is measures.ranking.images(recipe.input)
+
+
+def test_equal_accuracies_are_told_apart_by_likelihood_then_by_score(
+    bricks: Bricks, problem: AssemblyProblem, measures: Measures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = search.solve(problem, 4).candidates
+    answers = dict(zip((c.path for c in pool), [(90.0, -0.4), (90.0, -0.3), (80.0, -0.1), (90.0, -0.4)], strict=True))
+    monkeypatch.setattr(ranking.Assembled, "_judged", property(lambda made: answers[made.candidate.path]))
+    ranked = ranking.rank(bricks, pool, "accuracy", 1, measures)
+    assert [r.candidate.path for r in ranked] == [pool[i].path for i in (1, 0, 3, 2)]
+
+
+def test_images_of_the_ranking(images: DataSet, params: Params) -> None:
+    assert ranking.measures(images, params(), 0).ranking.index.tolist() == images.validation.tolist()
+    few = ranking.measures(images, params(rank_on="train", rank_images=8), 0).ranking.index
+    assert len(few) == 8
+    assert set(few.tolist()) <= set(images.train.tolist())
 
 
 def test_agreement_is_in_the_direction_that_a_proxy_calls_better(problem: AssemblyProblem) -> None:
     pool = search.solve(problem, 3).candidates
     values = [(90.0, 3.0, 10.0), (80.0, 2.0, 20.0), (70.0, None, 30.0)]
-    rest = {"synflow": 1.0, "macs": 5.0, "score": -1.0}
+    rest = {"likelihood": -0.5, "synflow": 1.0, "macs": 5.0, "score": -1.0}
     ranked = [
         Ranked(c, {"accuracy": a, "naswot": n, "params": p, **rest}) for c, (a, n, p) in zip(pool, values, strict=True)
     ]
     taus = ranking.agreements(ranked)
-    assert taus == {"naswot": 1.0, "synflow": None, "params": 1.0, "macs": None, "score": None}
+    assert taus == {"likelihood": None, "naswot": 1.0, "synflow": None, "params": 1.0, "macs": None, "score": None}
 
 
 def test_controls_and_tables(

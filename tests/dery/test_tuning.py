@@ -6,7 +6,7 @@ import torch
 from lib.data import DataSet
 from lib.dery.bricks import Bricks
 from lib.dery.reassembly import reassemble
-from lib.dery.tuning import from_scratch, tune
+from lib.dery.tuning import beside_controls, curves, figures, from_scratch, tune, untrained
 from lib.errors import BrickyardError
 from lib.params.training import Training
 
@@ -46,3 +46,22 @@ def test_a_missing_teacher_is_noticed_before_anything_is_trained(bricks: Bricks,
     with pytest.raises(BrickyardError, match=expected):
         tune(network, images, {"frozen": SETTINGS, "full": taught}, seed=0)
     assert network.recipe.tuning == ()
+
+
+def test_controls_are_tuned_for_as_long_and_the_rival_is_left_alone(bricks: Bricks, images: DataSet) -> None:
+    network, recipe = reassemble(bricks, (0, 0, 1))
+    rival, _ = reassemble(bricks, bricks.whole(0))
+    before = {name: tensor.clone() for name, tensor in rival.state_dict().items()}
+    one = SETTINGS.model_copy(update={"epochs": 1})
+    protocols = {"frozen": one, "full": SETTINGS}
+    found = beside_controls(network, rival, images, protocols, seed=3)
+    assert list(found) == ["reassembled", "scratch", "zoo"]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in rival.state_dict().items())
+    assert [row["network"] for row in curves(found)] == ["reassembled"] * 4 + ["scratch"] * 4 + ["zoo"] * 4
+
+    alone = tune(untrained(recipe, 3), images, {"scratch": from_scratch(protocols)}, seed=3)
+    zoo = tune(reassemble(bricks, bricks.whole(0))[0], images, protocols, seed=3)
+    told = figures(found)
+    assert told["test"] == {**found["reassembled"].test, "scratch": alone.test["scratch"], "zoo": zoo.test["full"]}
+    assert list(told["validation"]) == ["untrained", "frozen", "full", "scratch", "zoo"]
+    assert list(figures(beside_controls(network, None, images, {"full": one}, seed=3))["test"])[-1] == "scratch"

@@ -93,7 +93,8 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
         similarity=heat_map(1 - np.abs(nodes[:, None] - nodes), [name for name in names for _ in range(NODES)]),
         partition=_partition(names, blocks),
         assembly={
-            **{"score": "stitch_r2", "block_score": "none", "rank": "accuracy"},
+            **{"score": "stitch_r2", "block_score": "none", "rank": "accuracy", "rank_on": "validation"},
+            "stitch": {"init": "least_squares", "recalibrate": "layers"},
             "status": "optimal",
             "bound": -0.1234,
             "budget": budget,

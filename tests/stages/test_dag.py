@@ -63,7 +63,7 @@ def test_artifacts_hold_what_was_promised(repo: Path) -> None:
     metrics = json.loads((repo / "metrics/assembly/assembly.json").read_text())
     assert {"random_assembly", "random_search", "zoo"} <= set(metrics["controls"])
     table = (repo / "artifacts/assembly/proxies.csv").read_text().splitlines()
-    assert table[0] == "rank,path,accuracy,naswot,synflow,params,macs,score"
+    assert table[0] == "rank,path,accuracy,likelihood,naswot,synflow,params,macs,score"
     assert (repo / "artifacts/assembly/pareto.csv").read_text().startswith("budget,cost,score,path,within_budget,")
     fronts = {file.stem for file in (repo / "metrics/assembly/pareto").iterdir()}
     assert fronts == {"params", "macs", "memory"}

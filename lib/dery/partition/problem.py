@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lib.errors import BrickyardError
+from lib.params.partition import Partition
 
 Block = tuple[int, int, int]
 Cuts = tuple[int, ...]
@@ -40,6 +41,21 @@ class PartitionProblem:
     size: Size = "nodes"
     start: Start = "input"
     weights: tuple[float, float] = (1.0, 1.0)
+
+    @classmethod
+    def of(cls, nodes: Sequence[dict[str, Any]], similarity: np.ndarray, params: Partition) -> "PartitionProblem":
+        """From stage `similarity`: nodes.json and the matrix [nodes, nodes]."""
+        sizes = node_sizes(nodes, params.size)
+        return cls(
+            names=tuple(sizes),
+            similarity=similarity,
+            sizes=tuple(sizes.values()),
+            num_blocks=params.num_blocks,
+            epsilon=params.epsilon,
+            size=params.size,
+            start=params.start,
+            weights=(params.weights.start, params.weights.end),
+        )
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:

@@ -30,15 +30,43 @@ def test_the_frontier_is_what_nothing_beats(kind: Kind) -> None:
     assert longest >= 4
 
 
-def test_many_labels_are_thinned_in_chunks_as_all_at_once() -> None:
+@pytest.mark.parametrize("kinds", [1, 2, 3])
+def test_many_labels_are_thinned_state_by_state_as_by_comparing_all(kinds: int) -> None:
     generator = np.random.default_rng(0)
-    scores, costs = generator.integers(0, 30, 900) / 4.0, generator.integers(0, 30, (900, 2)) * 1.0
-    front = pareto._nondominated(pareto.Front(scores, costs, np.arange(900)[:, None]))
-    rows = [(-s, *c) for s, c in zip(scores.tolist(), costs.tolist(), strict=True)]
-    best = {a for a in rows if not any(b != a and all(y <= x for x, y in zip(a, b, strict=True)) for b in rows)}
-    found = [(-s, *c) for s, c in zip(front.scores.tolist(), front.costs.tolist(), strict=True)]
-    assert len(found) == len(best)
-    assert set(found) == best
+    count = 1200
+    scores, costs = generator.integers(0, 30, count) / 4.0, generator.integers(0, 30, (count, kinds)) * 1.0
+    states = np.minimum(generator.integers(0, 40, (count, 2)), 5).astype(np.uint64)  # one is large, many are small
+    found = pareto.nondominated(scores, costs, states)
+    rows = np.column_stack([-scores, costs])
+    no_worse = (rows[:, None] <= rows[None]).all(2) & (states[:, None] == states[None]).all(2)
+    equal = no_worse & no_worse.T
+    first = np.arange(count)[:, None] < np.arange(count)[None]
+    beaten = (no_worse & (~equal | first)).any(0)
+    assert found.tolist() == np.flatnonzero(~beaten).tolist()
+    assert np.bincount(np.unique(states, axis=0, return_inverse=True)[1]).max() > pareto.ROUNDS
+    whole = pareto.nondominated(scores, costs)
+    assert whole.tolist() == pareto.nondominated(scores, costs, np.zeros((count, 1), np.uint64)).tolist()
+
+
+def test_more_networks_than_bits_of_a_word() -> None:
+    small = replace(instance(5), limits={}, required=frozenset(), excluded=frozenset(), max_sources=None)
+    networks = len(small.names)
+    places = np.append(np.arange(networks - 1), 69)  # of the same networks among 70, the last beyond the 64th
+    names = tuple(f"m{m}" for m in range(70))
+
+    def spread(table: Table) -> Table:
+        blocks, stitches = np.zeros((small.sets, 70)), np.zeros((small.sets - 1, 70, 70))
+        blocks[:, places] = table.blocks
+        stitches[:, places[:, None], places] = table.stitches
+        return Table(blocks, stitches)
+
+    others = frozenset(range(70)) - frozenset(places.tolist())
+    costs = {kind: spread(table) for kind, table in small.costs.items()}
+    large = replace(small, names=names, scores=spread(small.scores), costs=costs, excluded=others)
+    for kind in KINDS:
+        expected = [tuple(places[list(c.path)].tolist()) for c in pareto.frontier(small, kind)]
+        assert [c.path for c in pareto.frontier(large, kind)] == expected
+        assert expected
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,38 @@
+"""Reassembled networks on disk, by everything that they depend on."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path as FilePath
+
+from benchmarks.cifar10.tree import Network
+from lib.dery import network
+from lib.dery.assembly.problem import Path
+from lib.dery.bricks import Bricks
+
+LIB = FilePath(network.__file__).parents[1]
+CODE = hashlib.sha256(
+    b"".join(file.read_bytes() for file in sorted([*LIB.glob("*.py"), *LIB.glob("dery/*.py")]))
+).hexdigest()  # of what puts networks together, and of some more
+
+
+def kept(
+    folder: FilePath, bricks: Bricks, paths: Sequence[Path], make: Callable[[Sequence[Path]], dict[Path, Network]]
+) -> dict[Path, Network]:
+    """The networks of `paths` as `folder` has them; those that it lacks are made and stored first."""
+    common = _described(bricks)
+    folders = {path: folder / hashlib.sha256(f"{common} {path}".encode()).hexdigest()[:32] for path in paths}
+    for path, made in make([path for path in paths if not (folders[path] / "recipe.json").exists()]).items():
+        network.save(folders[path], *made)
+    loaded = {path: network.load(folders[path]) for path in paths}
+    return {path: (own, own.recipe) for path, own in loaded.items()}
+
+
+def _described(bricks: Bricks) -> str:
+    """Sources, cuts, images and settings as text."""
+    images = [
+        [loader.images.checksum, hashlib.sha256(loader.index.tobytes()).hexdigest(), loader.batch_size]
+        for loader in (*bricks.fit, *bricks.labelled)
+    ]
+    settings = [repr(bricks.stitching), bricks.ridge, bricks.head, bricks.head_shrinkage, bricks.classes, bricks.seed]
+    return json.dumps([CODE, [card.to_dict() for card in bricks.cards], bricks.cuts, images, settings])
