@@ -51,7 +51,7 @@ def table(lab: Lab, names: Sequence[str]) -> Result:
     columns = ("", *rows[0]["gaps"], "mean")
     lines = tuple((row["way"], *cells([*row["gaps"].values(), row["mean"]], 2)) for row in rows)
     notes = (
-        f"Mean over the tasks {' and '.join(ON)} of the gap between restricted source and component on validation images, "
-        "in points; columns: network and size, as a fraction of the official component's."
+        f"Mean over the tasks {' and '.join(ON)} of the gap between restricted source and component on validation "
+        "images, in points; columns: network and size, as a fraction of the official component's."
     )
     return Result({"rows": rows}, (Sheet("6. Chosen on validation images", columns, lines, notes),))
