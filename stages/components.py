@@ -48,7 +48,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, out: Path, metrics: Path
         count = max(1, params.repair.images // len(outputs)) * len(outputs)
         x, _ = loader(data.stratified_sample(images.images, own, count, run_params.seed)).all()
         how = params.repair
-        repaired = repair(network, component, kept, x.to(device), how.method, how.ridge, how.steps)
+        repaired = repair(network, component, kept, x.to(device), **how.model_dump(exclude={"images"}))
         recipe = components.describe(name, repaired, kept, outputs, network, card, params.repair.method)
         saved.save(out / name, repaired, recipe)
         test = loader(data.of_classes(images.images, images.test, numbers))

@@ -70,7 +70,7 @@ def build(
         count = max(1, how.images // len(outputs)) * len(outputs)
         x, _ = _loader(images, data.stratified_sample(images.images, own, count, seed), card, numbers).all()
         network, component = network.to(device), component.to(device)
-        repaired = repair(network, component, kept, x.to(device), how.method, how.ridge, how.steps).cpu()
+        repaired = repair(network, component, kept, x.to(device), **how.model_dump(exclude={"images"})).cpu()
         parts[name] = repaired
         recipes[name] = components.describe(name, repaired, kept, outputs, network.cpu(), card, how.method)
     return parts, recipes

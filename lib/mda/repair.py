@@ -19,11 +19,13 @@ from lib.channelwise import Operation
 from lib.coupling import couple
 from lib.errors import BrickyardError
 from lib.graph import Trace
+from lib.mda import head
 from lib.mda.contribution import norm_scale
 from lib.mda.cutting import Kept, channels
 from lib.mda.refit import Goal, refit
 
 Method = Literal["ridge", "bn", "none"]
+Classifier = Literal["logits", "answers"]
 _FAINT = 1e-3  # a BatchNorm's scale below which it is not divided by
 _ADDING = (operator.add, operator.iadd, torch.add)
 _RECTIFYING = (F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
@@ -37,6 +39,8 @@ def repair(
     method: Method,
     ridge: float = 1e-2,
     steps: int = 4,
+    classifier: Classifier = "logits",
+    mirror: bool = False,
 ) -> nn.Module:
     """A copy of `component`, which was cut from `source` with the output channels `kept`, that follows it more closely.
 
@@ -47,13 +51,15 @@ def repair(
     Y absorbs how far that one is off. Where a ReLU follows, `steps` more regressions spend nothing on how far values
     lie below zero (see `lib.mda.refit.refit`). BatchNorms that follow no such layer are matched: the mean and the
     standard deviation of each channel before them are mapped onto those in the source. bn does only that, to all of
-    them. none changes nothing.
+    them. none changes nothing. classifier: a linear one is fitted to the source's logits like any other layer, or then
+    to its answers (see `lib.mda.head.refit`). mirror: the images are also looked at mirrored, left to right.
 
     Raises BrickyardError where the component was not cut from such a source.
     """
     component = copy.deepcopy(component).eval()
     if method != "none":
-        _Repair(source.eval(), component, kept, images).run(method, ridge, steps)
+        images = torch.cat([images, images.flip(-1)]) if mirror else images
+        _Repair(source.eval(), component, kept, images).run(method, ridge, steps, classifier)
     return component
 
 
@@ -95,7 +101,7 @@ class _Repair:
         self.other = dict(self.pairs)
 
     @torch.no_grad()
-    def run(self, method: Method, ridge: float, steps: int) -> None:
+    def run(self, method: Method, ridge: float, steps: int, classifier: Classifier) -> None:
         """Changes the component."""
         fitted = {layer.norm for layer in self.coupling.layers} if method == "ridge" else set()
         last_use = {source: node for node, _ in self.pairs for source in node.all_input_nodes}
@@ -107,6 +113,8 @@ class _Repair:
             layer = self.layers.get(operation.name)
             if layer is not None and method == "ridge":
                 self.fit(node, layer, y, ridge, steps)
+                if layer is self.coupling.classifier and classifier == "answers":
+                    self.answer(node, layer, y, ridge)
             elif isinstance(operation.module, nn.BatchNorm1d | nn.BatchNorm2d) and operation.name not in fitted:
                 self.match(node, operation.name)
             self.after.step(twin)
@@ -129,6 +137,17 @@ class _Repair:
             module.bias.copy_(bias)
         elif norm is not None:
             norm.running_mean.sub_(bias)
+
+    def answer(self, node: fx.Node, layer: Layer, y: torch.Tensor, ridge: float) -> None:
+        """Fits the classifier of the component to the answers of the source, whose logits are y."""
+        module: Any = self.new[layer.name]
+        if isinstance(module, nn.Linear):
+            x, rows = self.after.env[self.other[node.all_input_nodes[0]]], self.positions(layer.outputs)
+            others = [i for i in range(y.shape[1]) if i not in rows]
+            weight, bias = head.refit(x, y[:, rows], y[:, others], module, ridge)
+            module.weight.copy_(weight)
+            if module.bias is not None:
+                module.bias.copy_(bias)
 
     def goal(self, node: fx.Node, target: torch.Tensor, rows: list[int]) -> Goal:
         """What a layer should make, from what it makes in the source: [n, outputs that are kept, ...].

@@ -34,13 +34,16 @@ class Size(Section):
 
 class Repair(Section):
     """method: what is fitted; ridge: lambda, relative to the mean diagonal of X'X; steps: further regressions where a
-    ReLU follows; images: of a task, unlabelled.
+    ReLU follows; classifier: what it is fitted to, the source's logits or, after that, its answers; images: of a task,
+    unlabelled; mirror: whether each is also looked at mirrored, left to right.
     """
 
     method: Literal["ridge", "bn", "none"] = "ridge"
     ridge: Annotated[float, Field(gt=0)] = 1e-2
     steps: Annotated[int, Field(ge=0)] = 4
+    classifier: Literal["logits", "answers"] = "answers"
     images: Annotated[int, Field(ge=1, le=500)] = 500
+    mirror: bool = False
 
 
 class Components(Section):

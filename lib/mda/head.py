@@ -1,0 +1,46 @@
+"""The classifier of a component, fitted to the answers of its source: a convex problem, without labels."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+ITERATIONS = 1000
+
+
+def refit(
+    x: torch.Tensor, wanted: torch.Tensor, others: torch.Tensor, layer: Any, ridge: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight [O, I] and bias [O] with which a linear layer answers as the source does.
+
+    x [n, I]: what the component gives `layer`, whose weights W0 are a good start; wanted [n, O], others [n, R]: the
+    source's logits for the task's classes and for its others. Minimises the cross-entropy of softmax(x W' + b, others)
+    to softmax(wanted, others), so that the logits stay comparable with those of other components, plus lambda
+    ||W - W0||^2 with lambda = `ridge` times the mean diagonal of X'X / n. Unlike squared differences of logits it
+    counts what changes an answer. L-BFGS in float64. Not in the paper.
+    """
+    from scipy.optimize import minimize
+
+    features, rest = x.double().cpu(), others.double().cpu().logsumexp(1, keepdim=True)  # -inf without others
+    rest = rest if others.shape[1] else rest[:, :0]
+    target = torch.cat([wanted.double().cpu(), rest], 1).softmax(1)
+    start = layer.weight.detach().double().cpu()
+    bias = torch.zeros(len(start)).double() if layer.bias is None else layer.bias.detach().double().cpu()
+    pull = ridge * features.square().sum(0).mean() / len(features)
+    parts = [start.numel()] if layer.bias is None else [start.numel(), len(start)]
+
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        theta = torch.from_numpy(values).requires_grad_()
+        weight, *free = theta.split(parts)
+        logits = features @ weight.view_as(start).T + (free[0] if free else 0.0)
+        value = F.cross_entropy(torch.cat([logits, rest], 1), target)
+        value = value + pull * (weight.view_as(start) - start).square().sum()
+        (gradient,) = torch.autograd.grad(value, theta)
+        return value.item(), gradient.numpy()
+
+    first = torch.cat([start.flatten(), bias])[: sum(parts)]
+    with torch.enable_grad():
+        best = minimize(loss, first.numpy(), jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS})
+    weight, *free = torch.from_numpy(best.x).split(parts)
+    return weight.view_as(start).to(layer.weight), (free[0] if free else bias).to(layer.weight)
