@@ -53,7 +53,8 @@ def table(lab: Lab) -> Result:
 
 
 def _third(values: tuple[float, ...], i: int) -> float:
-    part = values[i * len(values) // 3 : (i + 1) * len(values) // 3]
+    first = i * len(values) // 3
+    part = values[first : max(first + 1, (i + 1) * len(values) // 3)]  # a layer at least
     return sum(part) / len(part)
 
 
