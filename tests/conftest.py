@@ -1,4 +1,4 @@
-"""Every test starts from the same seed, on one thread: two processes of pytest share the machine."""
+"""Every test starts from the same seed and settings, on one thread: two processes of pytest share the machine."""
 
 import pytest
 import torch
@@ -13,3 +13,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _same_start() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
+    torch.set_deterministic_debug_mode("default")  # a stage that ran in this process has changed it
