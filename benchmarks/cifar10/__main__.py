@@ -1,6 +1,7 @@
 """Reassembly on CIFAR-10: real images, published and self-trained networks.
 
-python -m benchmarks.cifar10 [--quick] [--untuned] [--tables 1,2,…] [--data DIR] [--checkpoints DIR] [--work DIR]
+python -m benchmarks.cifar10 [--quick] [--untuned] [--frozen] [--tables 1,2,…]
+                            [--data DIR] [--checkpoints DIR] [--work DIR]
 python -m benchmarks.cifar10 --train-zoo | --page
 
 Tables: 1 every hybrid of the ResNet partition; 2 which predictor ranks them; 3 under budgets; 4 ablation; 5 CNN
@@ -40,8 +41,8 @@ QUICK = (1, 2, 3)
 class Bench:
     """The groups of networks, opened when a table asks for them."""
 
-    def __init__(self, workers: int, settings: Sequence[str]):
-        self.workers, self.settings = workers, settings
+    def __init__(self, workers: int, settings: Sequence[str], full: bool):
+        self.workers, self.settings, self.full = workers, settings, full
 
     @cached_property
     def images(self) -> DataSet:
@@ -68,7 +69,7 @@ class Bench:
 TABLES: Mapping[int, Callable[[Bench, bool], Result]] = {
     1: lambda bench, tune: hybrids.table(bench.resnets, tune),
     2: lambda bench, tune: predictors.table(bench.resnets, tune),
-    3: lambda bench, tune: budgets.table(bench.resnets, tune),
+    3: lambda bench, tune: budgets.table(bench.resnets, tune, bench.full),
     4: lambda bench, tune: ablation.table(bench.resnets, tune),
     5: lambda bench, tune: families.table(bench.mixed, tune),
     6: lambda bench, tune: transfer.table(bench.halves, tune),
@@ -84,6 +85,9 @@ def main() -> None:
     parser.add_argument("--tables", type=_numbers, default=tuple(TABLES), help="e.g. 1,2,5; all by default")
     parser.add_argument("--quick", action="store_true", help="tables 1-3, without tuning")
     parser.add_argument("--untuned", action="store_true", help="without tuning")
+    parser.add_argument(
+        "--frozen", action="store_true", help="table 3 without networks that learn whole: the longest part"
+    )
     parser.add_argument("--train-zoo", action="store_true", help="trains the networks that are missing, and ends")
     parser.add_argument("--page", action="store_true", help="writes docs/results.md from the kept results, and ends")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads, a batch each; changes no bits")
@@ -99,7 +103,7 @@ def main() -> None:
             if given.page:
                 page.write(DOCS, stored(), read("run", Run).seed)
                 return
-            bench = Bench(given.workers, BASIC if given.quick else tuple(SETTINGS))
+            bench = Bench(given.workers, BASIC if given.quick else tuple(SETTINGS), not given.frozen)
             _run(bench, QUICK if given.quick else given.tables, not (given.quick or given.untuned))
             if not given.quick:
                 page.write(DOCS, stored(), read("run", Run).seed)

@@ -41,8 +41,8 @@ def choices(study: Study, setting: str) -> list[Choice]:
     return found
 
 
-def table(study: Study, tune: bool) -> Result:
-    """A sheet a tuning protocol, a row a budget, and how many budgets are won."""
+def table(study: Study, tune: bool, full: bool = True) -> Result:
+    """A sheet a tuning protocol, a row a budget, and how many budgets are won; without `full` none learns whole."""
     right = measured(study, tune)
     rights: dict[str, Mapping[Path, np.ndarray]] = {UNTRAINED: right["recalibrated"]}
     scratch: Mapping[Path, np.ndarray] = {}
@@ -50,9 +50,11 @@ def table(study: Study, tune: bool) -> Result:
     if START in right:
         rights[REFITTED] = {path: right["recalibrated"][path] for path in study.sources} | right[START]
     if tune:
+        rights[FROZEN] = right["frozen"]
+    if tune and full:
         picks = dict.fromkeys(choice.pick for choice in choices(study, START))
         networks = study.networks(START, [*study.sources, *picks])
-        rights |= {FROZEN: right["frozen"], FULL: tuned(study, networks, ["frozen", "full"])}
+        rights[FULL] = tuned(study, networks, ["frozen", "full"])
         scratch = from_scratch(study, {path: networks[path] for path in _ends(picks)})
     sheets, figures = [], {}
     for protocol, own in rights.items():
