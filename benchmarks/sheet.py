@@ -1,5 +1,6 @@
-"""A table of results: figures for machines, rows for readers."""
+"""A table of results: figures for machines, rows for readers; and the page that the benchmarks' tables share."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -57,3 +58,12 @@ class Result:
 def cells(values: Sequence[float | None], digits: int = 1) -> tuple[str, ...]:
     """Numbers as text, None as nothing."""
     return tuple("" if value is None else f"{value:.{digits}f}" for value in values)
+
+
+def write_part(docs: Path, benchmark: str, text: str) -> None:
+    """Puts what a benchmark found into results.md, in place of what it had there; other benchmarks' parts stay."""
+    page = docs / "results.md"
+    marked = page.read_text(encoding="utf-8") if page.exists() else ""
+    parts = dict(re.findall(r"<!-- (\w+) -->\n(.*?)<!-- end -->\n", marked, flags=re.DOTALL)) | {benchmark: text}
+    body = "\n".join(f"<!-- {name} -->\n{own}<!-- end -->\n" for name, own in sorted(parts.items()))
+    artifacts.write_text(page, f"# Results on CIFAR-10\n\n{body}")

@@ -1,12 +1,17 @@
 """The work folder of a benchmark: the experiment's own params.yaml, links to what it needs, what the stages leave."""
 
+import json
 from collections.abc import Mapping
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 from lib import artifacts, cost, data, zoo
 from lib.errors import BrickyardError
 from lib.params.base import read
+from lib.params.dataset import Dataset
+from lib.params.run import Run
+from lib.params.training import Training
 from lib.params.zoo import Zoo, ZooModel
 from stages import dataset as dataset_stage
 from stages import zoo as zoo_stage
@@ -37,7 +42,7 @@ def enter(folder: Path, params: str, links: Mapping[str, Path]) -> chdir:
 
 def split() -> data.DataSet:
     """The images with their splits, by stage `dataset`, once."""
-    if not (DATASET / "card.json").exists():
+    if _missing(DATASET, {"dataset": read("dataset", Dataset).model_dump(), "seed": read("run", Run).seed}):
         dataset_stage.main(out=DATASET, metrics=Path("metrics/dataset.json"))
     return data.load(DATASET)
 
@@ -53,7 +58,12 @@ def network(name: str, dataset: Path = DATASET) -> Path:
     killed, or from its checkpoint.
     """
     folder, entry = ZOO / name, read(f"zoo.models.{name}", ZooModel)
-    if (folder / "card.json").exists():
+    how = {"entry": entry.model_dump(), "images": artifacts.read_json(dataset / "card.json")}
+    if entry.weights == "train":
+        how |= {"training": entry.override(read("zoo.training", Training)).model_dump(), "seed": read("run", Run).seed}
+    else:
+        how |= {"checkpoint": Path(entry.weights).resolve().name}
+    if not _missing(folder, how):
         return folder
     if entry.weights == "train":
         zoo_stage.main(dataset, name, folder, Path(f"metrics/{name}.json"), Path(f"metrics/{name}.curve.json"))
@@ -65,3 +75,14 @@ def network(name: str, dataset: Path = DATASET) -> Path:
     card = zoo.Card(name, architecture, expected, classes, nodes, entry.weights, entry.licence, size, None)
     zoo.save(folder, model, card)
     return folder
+
+
+def _missing(folder: Path, how: dict[str, Any]) -> bool:
+    """Whether it has to be made; how: what it depends on, kept beside it. Raises BrickyardError where that is other."""
+    kept = folder.with_name(f"{folder.name}.made.json")
+    if not (folder / "card.json").exists():
+        artifacts.write_json(kept, how)
+        return True
+    if not kept.exists() or artifacts.read_json(kept) != json.loads(json.dumps(how)):
+        raise BrickyardError(f"{folder.resolve()} was made from other params, images or checkpoints; remove it")
+    return False

@@ -17,11 +17,8 @@ if TYPE_CHECKING:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` under a temporary name and renames it, so that `path` is never half written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    """Writes `text`, whole or not at all."""
+    _write(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -46,15 +43,23 @@ def write_csv(path: Path, table: "pandas.DataFrame") -> None:
 
 def write_tensors(path: Path, tensors: Mapping[str, "torch.Tensor"]) -> str:
     """Writes safetensors with their checksum inside; returns the checksum."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     plain = _apart({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())})
     checksum = tensor_checksum(plain)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(plain, partial, metadata={"sha256": checksum})
-    partial.replace(path)
+    _write(path, save(plain, metadata={"sha256": checksum}))
     return checksum
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes under a temporary name and renames it, so that `path` is never half written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class TensorWriter:

@@ -54,13 +54,6 @@ class Coupling:
         """The layer whose outputs are the logits."""
         return self.layers[-1]
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether every layer reads just what the layer before it makes, as in a network without branches."""
-        pairs = zip(self.layers, self.layers[1:], strict=False)
-        made = [channel for layer in self.layers for channel in layer.outputs]
-        return len(set(made)) == len(made) and not self.sizes and all(a.outputs == b.inputs for a, b in pairs)
-
     @cached_property
     def streams(self) -> tuple[tuple[int, ...], ...]:
         """Channels by the layers that make them: those of a plain layer, or of all layers that a residual stream adds

@@ -1,5 +1,6 @@
 """What a network costs: parameters, MACs (one MAC = two FLOPs) and activation memory, counted, never estimated."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,18 +43,32 @@ class Cost:
 
 
 def count(module: nn.Module, shape: tuple[int, ...] | torch.Size) -> Cost:
-    """Cost of `module` in eval mode for one input of `shape` (without the batch dimension); nothing is computed."""
+    """Cost of `module` in eval mode for one input of `shape` (without the batch dimension).
+
+    Nothing is computed, unless control flow depends on the pixels: then a copy of the module runs on white images.
+    """
     modes = {part: part.training for part in module.modules()}
+    try:
+        with without_data(module.eval()):
+            return _count(module, shape)
+    except RuntimeError as error:
+        if "meta" not in str(error).lower() or any(parameter.is_meta for parameter in module.parameters()):
+            raise
+        with torch.no_grad():
+            return _count(copy.deepcopy(module).cpu(), shape)
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def _count(module: nn.Module, shape: tuple[int, ...] | torch.Size) -> Cost:
     flops = []
-    with without_data(module.eval()):
-        for batch in BATCHES:
-            with FlopCounterMode(display=False) as counter:
-                module(torch.zeros(batch, *shape, device="meta"))
-            flops.append(counter.get_total_flops())
-        with PeakMemory(module) as memory:
-            module(torch.zeros(1, *shape, device="meta"))
-    for part, mode in modes.items():
-        part.training = mode
+    for batch in BATCHES:
+        with FlopCounterMode(display=False) as counter:
+            module(torch.ones(batch, *shape))
+        flops.append(counter.get_total_flops())
+    with PeakMemory(module) as memory:
+        module(torch.ones(1, *shape))
     return Cost(params(module), macs_of_one(flops[0], flops[1]), memory.peak)
 
 

@@ -94,8 +94,11 @@ def load(folder: Path) -> DataSet:
     return DataSet(images=images, **splits)
 
 
-def parse_classes(text: str, names: Sequence[str]) -> list[int]:
-    """Class indices in ascending order from `all`, or numbers, ranges and names separated by commas: `0-4,ship`."""
+def parse_classes(text: str, names: Sequence[str], who: str) -> list[int]:
+    """Class indices in ascending order from `all`, or numbers, ranges and names separated by commas: `0-4,ship`.
+
+    Raises BrickyardError naming the key `who` where a part is none of these or there are no such classes.
+    """
     if text == "all":
         return list(range(len(names)))
     chosen: set[int] = set()
@@ -104,13 +107,17 @@ def parse_classes(text: str, names: Sequence[str]) -> list[int]:
         if part in names:
             chosen.add(names.index(part))
         elif first.isdigit() and (last.isdigit() if dash else True):
+            if dash and int(first) > int(last):
+                raise BrickyardError(f"{who} = {text!r}: the range {part!r} is empty; write {last}-{first}")
             chosen.update(range(int(first), int(last or first) + 1))
+        elif not text.strip():
+            raise BrickyardError(f"{who} is empty; name at least one class, or all")
         else:
             raise BrickyardError(
-                f"classes {text!r}: {part!r} is neither a number, a range nor one of {', '.join(names)}"
+                f"{who} = {text!r}: {part!r} is neither a number, a range nor one of {', '.join(names)}"
             )
-    if not chosen or max(chosen) >= len(names):
-        raise BrickyardError(f"classes {text!r}: there are {len(names)} classes, 0-{len(names) - 1}")
+    if max(chosen) >= len(names):
+        raise BrickyardError(f"{who} = {text!r}: there are {len(names)} classes, 0-{len(names) - 1}")
     return sorted(chosen)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lib import cost, data, resume, training, zoo
+from lib import cost, data, training, zoo
 from lib.params.training import Training
 from lib.params.zoo import ZooModel
 
@@ -20,7 +20,8 @@ def make(
     settings: of training, of which the batch size counts in any case; scratch: for states of a training that is killed.
     A network that keeps its own classes is not measured. Raises BrickyardError naming the entry.
     """
-    classes = None if entry.classes == "own" else data.parse_classes(entry.classes, images.images.classes)
+    key = f"zoo.models.{name}.classes"
+    classes = None if entry.classes == "own" else data.parse_classes(entry.classes, images.images.classes, key)
     network, architecture, expected = zoo.create(name, entry, None if classes is None else len(classes))
     network.to(device)
     rows: list[dict[str, Any]] = []
@@ -33,16 +34,15 @@ def make(
 
         validation = loader(images.validation)
         if entry.weights == "train":
-            with resume.scratch(scratch) as states:
-                rows = training.fit(
-                    network,
-                    loader(images.train),
-                    settings,
-                    seed,
-                    validate=lambda result: training.accuracy(result, validation),
-                    scratch=states,
-                    what=name,
-                )
+            rows = training.fit(
+                network,
+                loader(images.train),
+                settings,
+                seed,
+                validate=lambda result: training.accuracy(result, validation),
+                scratch=scratch,
+                what=f"zoo.models.{name}",
+            )
         scores = {
             "validation": training.accuracy(network, validation),
             "test": training.accuracy(network, loader(images.test)),

@@ -19,7 +19,11 @@ class NormalEquations:
         self._y = torch.zeros(outputs, dtype=torch.float64)
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """Adds rows; products within a batch are taken in the tensors' own precision."""
+        """Adds rows; products within a batch are taken in the tensors' own precision, but in float64 where a batch has
+        fewer rows than X has columns: rounding, where means are large, would outweigh a ridge that must hold.
+        """
+        if len(x) < x.shape[1]:
+            x, y = x.double(), y.double()
         if not self._again:
             self.count += len(x)
             self._xx += (x.T @ x).double()

@@ -39,7 +39,8 @@ def fit(
     parameters: those that learn, all by default; modules that hold others too stay in eval mode (frozen BatchNorm, no
     dropout). validate: accuracy of a network in percent, measured after each epoch. teacher: answers the same batches,
     for distillation. scratch: a folder for the state after each epoch; a run that was killed goes on from there to the
-    same result. Raises BrickyardError at the first loss that is not finite, without epochs, and for distillation
+    same result. what: is learning, for its progress and errors. Raises BrickyardError at the first loss that is not
+    finite, after an epoch that leaves weights that are not, without epochs, and for distillation
     without a teacher.
     """
     if settings.epochs == 0:
@@ -50,7 +51,7 @@ def fit(
     ids = {id(parameter) for parameter in learning}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in ids)
-    run = _Run(model, train, settings, seed, learning, ids, teacher, what)
+    run = _Run(model, train, settings, seed, learning, ids, teacher, what, scratch)
     key = _key(run) if scratch is not None else ""
     if scratch is not None and (state := resume.load(scratch, key)) is not None:
         run.load_state_dict(state)
@@ -82,8 +83,10 @@ class _Run:
         ids: set[int],
         teacher: nn.Module | None,
         what: str,
+        scratch: Path | None,
     ):
-        self.model, self.train, self.settings, self.seed, self.what = model, train, settings, seed, what
+        self.model, self.train, self.settings, self.seed = model, train, settings, seed
+        self.what, self.scratch = what, scratch
         self.learning, self.ids, self.teacher = learning, ids, teacher
         self.device = learning[0].device
         self.augment = Augment(settings.augmentation, train, settings.label_smoothing, seed)
@@ -118,15 +121,17 @@ class _Run:
             x, y = self.augment.batch(x.to(self.device), y.to(self.device), epoch, step)
             loss = self._loss(x, y)
             if not torch.isfinite(loss):
-                kept = f"; the state after epoch {epoch} is kept" if epoch else ""
-                raise BrickyardError(
-                    f"{self.what}: the loss is not finite at step {step + 1} of epoch {epoch + 1}; "
-                    f"lower the learning_rate{kept}"
-                )
+                raise self._diverged(f"the loss is not finite at step {step + 1} of epoch {epoch + 1}", epoch)
             self._step(loss)
             losses, images = losses + loss.item() * len(y), images + len(y)
         self.model.eval()
+        if not all(torch.isfinite(tensor).all() for tensor in self.model.state_dict().values()):
+            raise self._diverged(f"weights are not finite after epoch {epoch + 1}", epoch)
         return losses / images
+
+    def _diverged(self, what: str, epochs: int) -> BrickyardError:
+        kept = f"; the state after epoch {epochs} is kept for the same settings" if epochs and self.scratch else ""
+        return BrickyardError(f"{self.what}: {what}; lower learning_rate = {self.settings.learning_rate:g}{kept}")
 
     def _loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         settings = self.settings

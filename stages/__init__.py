@@ -24,18 +24,20 @@ def run(main: Callable[..., None]) -> None:
 
     Input that its user can mend ends in one line on standard error and exit code 1.
     """
+    stage = Path(inspect.getfile(main)).stem
     parser = argparse.ArgumentParser(description=main.__doc__)
     for name, argument in inspect.signature(main).parameters.items():
         parser.add_argument(f"--{name.replace('_', '-')}", required=True, type=argument.annotation, metavar="PATH")
     try:
         main(**vars(parser.parse_args()))
     except BrickyardError as error:
-        sys.exit(f"{Path(inspect.getfile(main)).stem}: {error}")
+        sys.exit(f"{stage}: {error}")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        sys.exit(f"{Path(inspect.getfile(main)).stem}: no space left on the disk; what was made before is kept")
+        sys.exit(f"{stage}: no space left on the disk; make room and run it again: what was made before is kept")
     except KeyboardInterrupt:
+        print(f"{stage}: interrupted; run it again: what is finished is kept", file=sys.stderr)
         sys.exit(130)
 
 

@@ -1,8 +1,12 @@
 """Stage `components`: the component of each task, cut out of its network and repaired (MDA)."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from torch import nn
 
 from lib import artifacts, data
 from lib import zoo as networks
@@ -33,32 +37,41 @@ def main(dataset: Path, zoo: Path, contributions: Path, out: Path, metrics: Path
         network.to(device)
         outputs = classes.outputs(name, task.classes, names, card.classes, task.model)
         numbers = classes.numbers(card.classes, names, task.model)
-        transform, shape, who = card.input.transform(), card.input.shape, f"components.tasks.{name}"
-
-        def loader(index: np.ndarray) -> data.Loader:
-            return data.Loader(images.images, index, transform, measure.BATCH_SIZE, numbers)  # noqa: B023
-
+        loader = partial(_loader, images, card, numbers)
         kept = components.union(artifacts.read_tensors(contributions / task.model / "masks.safetensors"), outputs)
         if params.size is not None:
             selected = artifacts.read_tensors(contributions / task.model / "selected.safetensors")
             batches = {output: loader(selected[card.classes[output]].numpy()) for output in outputs}
-            kept = sizing.at_size(network, shape, batches, found, params.size, run_params.seed, who)
-        component = components.cut(network, kept, shape)
+            who = f"components.tasks.{name}"
+            kept = sizing.at_size(network, card.input.shape, batches, found, params.size, run_params.seed, who)
+        component = components.cut(network, kept, card.input.shape)
         own = data.of_classes(images.images, images.train, [numbers[output] for output in outputs])
         count = max(1, params.repair.images // len(outputs)) * len(outputs)
         x, _ = loader(data.stratified_sample(images.images, own, count, run_params.seed)).all()
         how = params.repair
         repaired = repair(network, component, kept, x.to(device), **how.model_dump(exclude={"images"}))
-        recipe = components.describe(name, repaired, kept, outputs, network, card, params.repair.method)
+        recipe = components.describe(name, repaired, kept, outputs, network, card, how.method)
         saved.save(out / name, repaired, recipe)
-        test = loader(data.of_classes(images.images, images.test, numbers))
-        whole, labels = measure.logits(network, test)
-        before, after = (measure.logits(part, test)[0] for part in (component, repaired))
         size = {"params": recipe.cost.params, "macs": recipe.cost.macs, "share": recipe.cost.params / card.cost.params}
-        scores = measure.component(whole, after, labels, outputs)
-        unrepaired = measure.component(whole, before, labels, outputs)
-        report[name] = {**size, **scores, "unrepaired": {kind: s["component"] for kind, s in unrepaired.items()}}
+        test = loader(data.of_classes(images.images, images.test, numbers))
+        report[name] = size | _scores(network, component, repaired, test, outputs)
     artifacts.write_json(metrics, report)
+
+
+def _loader(images: data.DataSet, card: networks.Card, numbers: Sequence[int], index: np.ndarray) -> data.Loader:
+    """Batches of some images as a network expects them; numbers: its classes, by which they are labelled."""
+    return data.Loader(images.images, index, card.input.transform(), measure.BATCH_SIZE, numbers)
+
+
+def _scores(
+    network: nn.Module, component: nn.Module, repaired: nn.Module, test: data.Loader, outputs: Sequence[int]
+) -> dict[str, Any]:
+    """Accuracies of a repaired component beside its source's, and what it had before its repair."""
+    whole, labels = measure.logits(network, test)
+    before, after = (measure.logits(part, test)[0] for part in (component, repaired))
+    unrepaired = measure.component(whole, before, labels, outputs)
+    scores = measure.component(whole, after, labels, outputs)
+    return {**scores, "unrepaired": {kind: own["component"] for kind, own in unrepaired.items()}}
 
 
 if __name__ == "__main__":

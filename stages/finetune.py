@@ -22,10 +22,10 @@ def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) 
     rival = network.load(candidate / "zoo") if has_rival else None
     with resume.scratch(SCRATCH / "finetune" / candidate.name) as scratch:
         found = tuning.beside_controls(model, rival, images, protocols, run_params.seed, scratch)
-    recipe = network.save(out, model.cpu(), model.recipe)
-    made = {"blocks": " > ".join(recipe.blocks()), "params": recipe.cost.params, "macs": recipe.cost.macs}
-    artifacts.write_json(metrics, {**made, **tuning.figures(found)})
-    artifacts.write_json(curve, tuning.curves(found))
+        recipe = network.save(out, model.cpu(), model.recipe)
+        made = {"blocks": " > ".join(recipe.blocks()), "params": recipe.cost.params, "macs": recipe.cost.macs}
+        artifacts.write_json(metrics, {**made, **tuning.figures(found)})
+        artifacts.write_json(curve, tuning.curves(found))
 
 
 if __name__ == "__main__":

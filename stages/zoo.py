@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lib import artifacts, data, entry, zoo
+from lib import artifacts, data, entry, resume, zoo
 from lib.params.base import read
 from lib.params.run import Run
 from lib.params.training import Training
@@ -16,12 +16,11 @@ def main(dataset: Path, model: str, out: Path, metrics: Path, curve: Path) -> No
     settings = wanted.override(read("zoo.training", Training))
     device = prepare(run_params)
     images = data.load(dataset)
-    network, card, rows = entry.make(
-        model, wanted, images, settings, run_params.seed, device, scratch=SCRATCH / "zoo" / model
-    )
-    zoo.save(out, network, card)
-    artifacts.write_json(metrics, {"params": card.cost.params, "macs": card.cost.macs, "accuracy": card.accuracy})
-    artifacts.write_json(curve, [{"network": model, **row} for row in rows])
+    with resume.scratch(SCRATCH / "zoo" / model) as scratch:
+        network, card, rows = entry.make(model, wanted, images, settings, run_params.seed, device, scratch)
+        zoo.save(out, network, card)
+        artifacts.write_json(metrics, {"params": card.cost.params, "macs": card.cost.macs, "accuracy": card.accuracy})
+        artifacts.write_json(curve, [{"network": model, **row} for row in rows])
 
 
 if __name__ == "__main__":

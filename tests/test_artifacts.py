@@ -1,5 +1,6 @@
 """Artifacts: whole or not at all, same bytes, damage noticed."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,22 @@ def test_tensors_come_back_and_bytes_do_not_depend_on_order(tmp_path: Path) -> N
     back = artifacts.read_tensors(tmp_path / "x.safetensors")
     assert all(torch.equal(back[name], tensor) for name, tensor in TENSORS.items())
     assert sorted(file.name for file in tmp_path.iterdir()) == ["x.safetensors", "y.safetensors"]
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "x.safetensors"
+    artifacts.write_tensors(file, TENSORS)
+    before = file.read_bytes()
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        write(path, content[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        artifacts.write_tensors(file, {"other": torch.ones(3)})
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("x.safetensors", before)]
 
 
 def test_one_flipped_bit_is_noticed(tmp_path: Path) -> None:

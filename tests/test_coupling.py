@@ -28,7 +28,6 @@ def test_plain_network_is_a_line() -> None:
         ("0.0", "conv", 3, 6, 1, "0.1"), ("1", "conv", 6, 8, 1, "2"), ("6", "linear", 8, 5, 4, "7"),
         ("9", "linear", 5, 3, 1, None),
     ]  # fmt: skip
-    assert found.is_plain
     assert [len(stream) for stream in found.streams] == [6, 8, 5, 3]
     assert found.fixed == frozenset(found.layers[0].inputs)
     four_times = tuple(channel for channel in found.layers[1].outputs for _ in range(4))
@@ -46,7 +45,6 @@ def test_residual_streams_are_one() -> None:
     second = layers["stages.1.0.down"].outputs
     assert second == layers["stages.1.0.conv2"].outputs == layers["stages.1.1.conv2"].outputs == layers["fc"].inputs
     assert layers["stages.1.0.conv2"].norm == "stages.1.0.bn2"
-    assert not found.is_plain
     assert sorted(map(len, found.streams)) == [4, 6, 6, 6, 12, 12, 12]
 
 

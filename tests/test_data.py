@@ -79,13 +79,23 @@ def test_saved_splits_come_back(digits: data.DataSet, tmp_path: Path) -> None:
 
 def test_classes_by_number_range_and_name() -> None:
     names = ("cat", "dog", "big-cat", "ship")
-    assert data.parse_classes("all", names) == [0, 1, 2, 3]
-    assert data.parse_classes("2-3, 0", names) == [0, 2, 3]
-    assert data.parse_classes("ship, big-cat", names) == [2, 3]
-    with pytest.raises(BrickyardError, match="'bird' is neither a number, a range nor one of cat, dog"):
-        data.parse_classes("bird", names)
-    with pytest.raises(BrickyardError, match="there are 4 classes, 0-3"):
-        data.parse_classes("2-4", names)
+    assert data.parse_classes("all", names, "key") == [0, 1, 2, 3]
+    assert data.parse_classes("2-3, 0", names, "key") == [0, 2, 3]
+    assert data.parse_classes("ship, big-cat", names, "key") == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bird", "^zoo.x.classes = 'bird': 'bird' is neither a number, a range nor one of cat, dog"),
+        ("2-4", "^zoo.x.classes = '2-4': there are 4 classes, 0-3"),
+        ("3-1", "^zoo.x.classes = '3-1': the range '3-1' is empty; write 1-3"),
+        (" ", "^zoo.x.classes is empty; name at least one class"),
+    ],
+)
+def test_classes_that_are_not_there(text: str, message: str) -> None:
+    with pytest.raises(BrickyardError, match=message):
+        data.parse_classes(text, ("cat", "dog", "big-cat", "ship"), "zoo.x.classes")
 
 
 def test_an_image_folder_keeps_its_own_test_images(tmp_path: Path) -> None:

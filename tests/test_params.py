@@ -7,6 +7,7 @@ import pytest
 
 from lib.errors import BrickyardError
 from lib.params.base import SECTIONS, read
+from lib.params.components import Components
 from lib.params.finetune import Finetune
 from lib.params.partition import Partition
 from lib.params.training import Training
@@ -88,6 +89,21 @@ def test_a_mistake_in_a_tuning_protocol_is_one_line(tmp_path: Path, right: str, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("size: {bytes: 0.5}", r"size\.bytes: unknown key; allowed: macs, params"),
+        ("size: {params: 0.5, what: 1}", r"size\.what: unknown key; allowed: macs, params"),
+        ("size: 0.5", r"size = 0\.5: should be a mapping with macs, params"),
+    ],
+)
+def test_a_mistake_in_what_may_be_null(tmp_path: Path, wrong: str, message: str) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(f"components: {{tasks: {{a: {{model: m, classes: all}}}}, {wrong}}}\n")
+    with pytest.raises(BrickyardError, match=message):
+        read("components", Components, path=file)
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_the_committed_file_is_valid(section: str) -> None:
     module = __import__(f"lib.params.{section}", fromlist=[section])
@@ -119,7 +135,7 @@ def test_a_zoo_entry_names_one_architecture() -> None:
 def test_a_name_that_dvc_would_not_take_is_refused(tmp_path: Path) -> None:
     text = Path("params.yaml").read_text().replace("    resnet:\n", "    resnet.v2:\n")
     (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(BrickyardError, match=r"zoo\.models\.resnet\.v2.*should match pattern"):
+    with pytest.raises(BrickyardError, match=r"zoo\.models\.resnet\.v2: a name has letters, digits, _ and - only"):
         read("zoo", Zoo, path=tmp_path / "params.yaml")
 
 

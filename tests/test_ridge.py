@@ -82,6 +82,21 @@ def test_fewer_rows_than_inputs_still_has_a_solution() -> None:
     assert fit.r2 > 0.99
 
 
+def test_few_rows_with_large_means_are_not_lost_in_rounding() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mixed, weight = torch.randn(20, 256, generator=generator), torch.randn(256, 4, generator=generator)
+    x, again = (torch.randn(n, 20, generator=generator) @ mixed + 100 for n in (64, 500))
+    equations = NormalEquations(256, 4)
+    equations.add(x, x @ weight)
+    fit = equations.solve(1e-4)
+    rest = (again @ fit.weight + fit.bias - again @ weight).square().sum()
+    truth = again @ weight
+    assert rest < 0.02 * (truth - truth.mean(0)).square().sum()
+    alone = NormalEquations(256, 4)
+    alone.add(x[:1], x[:1] @ weight)
+    assert alone.solve(1e-4).weight.abs().max() < 1e-3
+
+
 def test_the_same_rows_with_other_targets() -> None:
     x, first, second = torch.randn(40, 3), torch.randn(40, 2), torch.randn(40, 2)
     sums, fresh = NormalEquations(3, 2), NormalEquations(3, 2)

@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10"))
     parser.add_argument("--checkpoints", type=Path, default=Path("../shared/checkpoints"))
     parser.add_argument("--work", type=Path, default=Path(".scratch/cifar10"), help="what is kept, to go on from")
-    parser.add_argument("--tables", type=_numbers, default=tuple(TABLES), help="e.g. 1,2,5; all by default")
+    parser.add_argument("--tables", type=_numbers, help="e.g. 1,2,5; all by default")
     parser.add_argument("--quick", action="store_true", help="tables 1-3, without tuning")
     parser.add_argument("--untuned", action="store_true", help="without tuning")
     parser.add_argument(
@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="writes docs/results.md from the kept results, and ends")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads, a batch each; changes no bits")
     given = parser.parse_args()
+    tables = given.tables or (QUICK if given.quick else tuple(TABLES))
     try:
         with work.enter(given.work, given.data, given.checkpoints):
             prepare(read("run", Run))
@@ -104,7 +105,7 @@ def main() -> None:
                 page.write(DOCS, stored(), read("run", Run).seed)
                 return
             bench = Bench(given.workers, BASIC if given.quick else tuple(SETTINGS), not given.frozen)
-            _run(bench, QUICK if given.quick else given.tables, not (given.quick or given.untuned))
+            _run(bench, tables, not (given.quick or given.untuned))
             if not given.quick:
                 page.write(DOCS, stored(), read("run", Run).seed)
             print(json.dumps(figures(stored(tuned=not (given.quick or given.untuned)))))
@@ -162,10 +163,10 @@ def _file(number: int, tuned: bool) -> Path:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    numbers = tuple(int(part) for part in text.split(","))
-    if unknown := set(numbers) - set(TABLES):
-        raise argparse.ArgumentTypeError(f"there is no table {min(unknown)}; there are 1-{max(TABLES)}")
-    return numbers
+    numbers = text.split(",")
+    if unknown := [number for number in numbers if number not in map(str, TABLES)]:
+        raise argparse.ArgumentTypeError(f"there is no table {unknown[0]!r}; there are 1-{max(TABLES)}, e.g. 1,2")
+    return tuple(map(int, numbers))
 
 
 if __name__ == "__main__":

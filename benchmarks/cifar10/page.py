@@ -1,4 +1,4 @@
-"""docs/results.md and its pictures, from the stored results alone."""
+"""Its part of docs/results.md, with pictures, from the stored results alone."""
 
 import os
 import platform
@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.cifar10.tuning import IMAGES
-from benchmarks.sheet import Result
+from benchmarks.sheet import Result, write_part
 from lib import artifacts
 from lib.report.figures import INK, MUTED, PALETTE, draw
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TITLES = {
@@ -28,24 +27,25 @@ TITLES = {
 
 
 def write(docs: Path, results: Mapping[int, Result], seed: int) -> None:
-    """Writes results.md and the pictures into `docs`."""
+    """Writes into results.md, and the pictures beside it."""
     pictures = _pictures(results)
     for name, svg in pictures.items():
         artifacts.write_text(docs / name, svg)
     parts = [_opening(seed, tuple(pictures))]
     for number, result in sorted(results.items()):
-        parts.append(f"## {number}. {TITLES[number]}\n\n`python -m benchmarks.cifar10 --tables {number}`\n")
+        parts.append(f"### {number}. {TITLES[number]}\n\n`python -m benchmarks.cifar10 --tables {number}`\n")
         parts += [sheet.markdown() for sheet in result.sheets]
-    artifacts.write_text(docs / "results.md", "\n".join(parts))
+    write_part(docs, "cifar10", "\n".join(parts))
 
 
 def _opening(seed: int, pictures: tuple[str, ...]) -> str:
     shown = "\n".join(f"![{name}]({name})\n" for name in pictures)
     frozen, full = IMAGES["frozen"], IMAGES["full"]
-    return f"""# Results on CIFAR-10
+    scratch, tuned = 3 * full, frozen + 2 * full
+    return f"""## Reassembly
 
 Written by `python -m benchmarks.cifar10` from its own results; seed {seed} for every random choice. Machine:
-{platform.system()}, {platform.machine()}, {os.cpu_count()} CPU cores, no GPU, {torch.get_num_threads()} thread a
+{os.cpu_count()} CPU cores ({platform.system()}, {platform.machine()}), no GPU, {torch.get_num_threads()} thread a
 network, torch {torch.__version__.split("+")[0]}.
 
 Data: CIFAR-10 as 32 x 32 JPEG, 45,000 train, 5,000 validation and 10,000 test images; the encoding is lossy, which
@@ -58,59 +58,51 @@ unmodified network has nothing to refit. Our pick: of the 5 best by R² of their
 
 Tuning begins with refitted layers, the best treatment on validation images ([stitches](stitching.md)): one epoch of
 stitches and head on {frozen:,} train images (frozen), then two epochs of everything on {full:,} (full), whole networks
-alike. A network from scratch gets three epochs on those {full:,}, a few more images than the others.
+alike. A network from scratch gets three epochs on those {full:,}, {scratch:,} images where the others see {tuned:,}.
 
 {shown}"""
 
 
 def _pictures(results: Mapping[int, Result]) -> dict[str, str]:
     found = {}
-    if 1 in results and 3 in results:
-        found["cifar10_budgets.svg"] = draw(lambda figure: _budgets(figure, results), 8.6, 3.6)
+    if 3 in results:
+        found["cifar10_budgets.svg"] = draw(lambda figure: _budgets(figure, results[3].figures), 8.6, 5.6)
     if 2 in results:
         found["cifar10_predictors.svg"] = draw(lambda figure: _predictors(figure, results[2].figures), 8.6, 3.2)
     return found
 
 
-def _budgets(figure: "Figure", results: Mapping[int, Result]) -> None:
-    """Accuracy against parameters: sources, hybrids, and what is picked at each budget."""
-    networks, by_protocol = results[1].figures["networks"], results[3].figures
-    panels = [(name, setting) for name, setting in _PANELS.items() if name in by_protocol and setting in networks[0]]
-    for i, (protocol, setting) in enumerate(panels):
-        axes = figure.add_subplot(1, len(panels), i + 1)
-        own = [
-            network if network["hybrid"] else {**network, setting: _source(network, setting)} for network in networks
-        ]
-        _dots(axes, own, setting)
-        rows = by_protocol[protocol]["rows"]
-        x, y = [row["limit"] / 1e6 for row in rows], [row["pick_accuracy"] for row in rows]
-        axes.step(x, y, where="post", color=PALETTE[0], linewidth=1.3, label="our pick")
-        axes.step(
-            x, [row["best_accuracy"] for row in rows], where="post", color=MUTED, linewidth=1, label="best hybrid"
-        )
-        y = [row["random_search"] for row in rows]
-        axes.step(x, y, where="post", color=PALETTE[4], linewidth=1, linestyle="--", label="random search")
+def _budgets(figure: "Figure", protocols: Mapping[str, Any]) -> None:
+    """Accuracy against parameters: all hybrids, and what is picked at each budget, a panel a protocol."""
+    columns = 2 if len(protocols) > 1 else 1
+    grid = figure.subplots(-(-len(protocols) // columns), columns, sharex=True, sharey=True, squeeze=False)
+    for axes, (protocol, found) in zip(grid.flat, protocols.items(), strict=False):
+        axes.grid(True)
+        x = [hybrid["params"] / 1e6 for hybrid in found["hybrids"]]
+        y = [hybrid["accuracy"] for hybrid in found["hybrids"]]
+        axes.plot(x, y, "o", color=MUTED, markersize=4, markerfacecolor="none", label="hybrids")
+        x = [row["limit"] / 1e6 for row in found["rows"]]
+        for column, (colour, line, label) in _STEPS.items():
+            y = [row[column] for row in found["rows"]]
+            axes.step(x, y, where="post", color=colour, linestyle=line, linewidth=1.4, label=label)
         axes.set_title(protocol, fontsize=10, loc="left")
-        axes.set_xlabel("parameters, M")
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in grid.flat[len(protocols) :]:
+        axes.remove()
+    for axes in grid[:, 0]:
         axes.set_ylabel("test accuracy, %")
-        axes.legend(fontsize=7.5, loc="best")
+    for axes in grid[-1]:
+        axes.set_xlabel("parameters at most, M")
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 0.95), ncols=len(labels), fontsize=8.5)
+    figure.subplots_adjust(wspace=0.07, hspace=0.22)
 
 
-_PANELS = {"without training": "recalibrated", "without training, layers refitted": "layers", "frozen": "frozen"}
-
-
-def _source(network: Mapping[str, Any], setting: str) -> float:
-    """Accuracy of an unmodified network, which nothing but tuning changes."""
-    return network["recalibrated"] if network.get(setting) is None else network[setting]
-
-
-def _dots(axes: "Axes", networks: list[dict[str, Any]], setting: str) -> None:
-    axes.grid(True)
-    for hybrid, marker, colour, label in ((True, "o", PALETTE[0], "hybrid"), (False, "s", PALETTE[1], "source")):
-        own = [network for network in networks if network["hybrid"] == hybrid]
-        x, y = [network["params"] / 1e6 for network in own], [network[setting] for network in own]
-        axes.plot(x, y, marker, color=colour, markersize=5, markerfacecolor="none" if hybrid else colour, label=label)
-    axes.spines[["top", "right"]].set_visible(False)
+_STEPS = {
+    "zoo_accuracy": (PALETTE[1], "-", "best zoo network"),
+    "random_search": (PALETTE[4], "--", "random search"),
+    "pick_accuracy": (PALETTE[0], "-", "our pick"),
+}
 
 
 def _predictors(figure: "Figure", figures: Mapping[str, Any]) -> None:

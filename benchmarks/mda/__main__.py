@@ -5,7 +5,7 @@ python -m benchmarks.mda [--quick] [--tables 1,2,…] [--data DIR] [--checkpoint
 Tables: 1 components; 2 assemblies; 3 other scores; 4 forms; 5 choice within a budget; 6 what is chosen on validation
 images; 7 decision routes. --quick: tables 1, 2 and 4 of the VGGs and ResNet-20, without tuning. Everything that takes
 time is kept in the work folder by what it depends on, so that a run that was killed goes on where it was. The full run
-writes docs/results_mda.md and its pictures from all results that are there. Networks without a checkpoint are trained
+writes docs/results.md and its pictures from all results that are there. Networks without a checkpoint are trained
 for two epochs; without the images, everything happens on digits. The last line is one JSON object.
 """
 
@@ -51,10 +51,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10"))
     parser.add_argument("--checkpoints", type=Path, default=Path("../shared/checkpoints"))
     parser.add_argument("--work", type=Path, default=Path(".scratch/mda"), help="what is kept, to go on from")
-    parser.add_argument("--tables", type=_numbers, default=tuple(TABLES), help="e.g. 1,2; all by default")
+    parser.add_argument("--tables", type=_numbers, help="e.g. 1,2; all by default")
     parser.add_argument("--quick", action="store_true", help="tables 1, 2 and 4 of three networks, without tuning")
     parser.add_argument("--train-zoo", action="store_true", help="makes the networks that are missing, and ends")
     given = parser.parse_args()
+    tables = given.tables or (QUICK_TABLES if given.quick else tuple(TABLES))
     names = QUICK if given.quick else tuple(name for group in KINDS.values() for name in group)
     try:
         context, instead = work.enter(given.work, given.data, given.checkpoints, given.quick)
@@ -67,7 +68,7 @@ def main() -> None:
                 for name in names:
                     lab.source(name)
                 return
-            _run(lab, QUICK_TABLES if given.quick else given.tables, names, given.quick)
+            _run(lab, tables, names, given.quick)
             found = stored(given.quick)
             if not given.quick:
                 page.write(workplace.ROOT / "docs", found, lab)
@@ -126,10 +127,10 @@ def _file(number: int, quick: bool) -> Path:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    numbers = tuple(int(part) for part in text.split(","))
-    if unknown := set(numbers) - set(TABLES):
-        raise argparse.ArgumentTypeError(f"there is no table {min(unknown)}; there are 1-{max(TABLES)}")
-    return numbers
+    numbers = text.split(",")
+    if unknown := [number for number in numbers if number not in map(str, TABLES)]:
+        raise argparse.ArgumentTypeError(f"there is no table {unknown[0]!r}; there are 1-{max(TABLES)}, e.g. 1,2")
+    return tuple(map(int, numbers))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from benchmarks.mda.assemblies import answers, fits
 from benchmarks.mda.lab import Lab, Source, Way
 from benchmarks.mda.tasks import own
 from benchmarks.sheet import Result, Sheet, cells
-from lib.mda import choice, measure
+from lib.mda import choice, measure, problem
 from lib.mda.masks import masks
 from lib.params.base import read
 from lib.params.components import Repair
@@ -23,8 +23,8 @@ def table(lab: Lab, names: Sequence[str]) -> Result:
     sources = [_priced(lab, lab.source(name)) for name in names]
     rows = []
     for limit in BUDGETS:
-        problem = choice.Problem(lab.names, tuple(sources), limit, None, params.choose.least)
-        rows.append({"limit": limit, **_tried(lab, choice.choose(problem), params)})
+        wanted = problem.Problem(lab.names, tuple(sources), limit, None, params.choose.least)
+        rows.append({"limit": limit, **_tried(lab, choice.choose(wanted), params)})
     lines = tuple(
         (
             "none" if row["limit"] is None else f"{row['limit']:,.0f}",
@@ -46,14 +46,14 @@ _NOTES = (
 )
 
 
-def _priced(lab: Lab, source: Source) -> choice.Source:
+def _priced(lab: Lab, source: Source) -> problem.Source:
     outputs = range(len(lab.names))
     evidence = source.evidence("contribution", lab.params.hard, outputs)
     found = masks(evidence, lab.names, lab.params.thresholds, source.name)
     logits, labels = source.answers("validation", outputs), own(lab, "validation", outputs)
     right = (logits.argmax(1) == labels).double()
     accuracy = {name: 100 * right[labels == c].mean().item() for c, name in enumerate(lab.names)}
-    return choice.Source(source.name, accuracy, choice.prices(source.module, source.coupling, found, lab.names))
+    return problem.Source(source.name, accuracy, problem.prices(source.module, source.coupling, found, lab.names))
 
 
 def _tried(lab: Lab, chosen: choice.Choice, params: Lego) -> dict[str, Any]:

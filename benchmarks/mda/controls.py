@@ -11,7 +11,7 @@ from lib.params.base import read
 from lib.params.components import Repair
 
 NETWORKS = ("vgg_b", "resnet20", "googlenet")
-ON = ("0-2", "even")
+ON = ("0-2", "even", "all ten")
 SIZES = {"official": 1.0, "half": 1 / 2}
 SCORES: tuple[Score, ...] = get_args(Score)
 

@@ -101,8 +101,8 @@ def _accuracies(rows: Sequence[dict[str, Any]]) -> Sheet:
         (*columns, "third"),
         lines,
         "Official: the authors' thresholds; half and third: of its parameters, by one factor on all thresholds. All "
-        "but the unrepaired component are repaired in closed form on 500 unlabelled train images. What a component is "
-        "to be compared with is the source restricted to the task's classes.",
+        "but the unrepaired component are repaired in closed form on 500 unlabelled train images, also mirrored. What "
+        "a component is to be compared with is the source restricted to the task's classes.",
     )
 
 

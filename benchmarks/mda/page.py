@@ -1,4 +1,4 @@
-"""docs/results_mda.md and its picture, from the stored results alone but for the routes."""
+"""Its part of docs/results.md, with a picture, from the stored results alone but for the routes."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.mda import routes
 from benchmarks.mda.lab import Lab
-from benchmarks.sheet import Result
+from benchmarks.sheet import Result, write_part
 from lib import artifacts
 
 TITLES = {
@@ -25,21 +25,21 @@ PICTURE = "mda_routes.svg"
 
 
 def write(docs: Path, results: Mapping[int, Result], lab: Lab) -> None:
-    """Writes results_mda.md, and the picture where there is table 7."""
+    """Writes into results.md, and the picture beside it where there is table 7."""
     if 7 in results:
         artifacts.write_text(docs / PICTURE, routes.picture(lab))
     parts = [_opening(lab)]
     for number, result in sorted(results.items()):
-        parts.append(f"## {number}. {TITLES[number]}\n\n`python -m benchmarks.mda --tables {number}`\n")
+        parts.append(f"### {number}. {TITLES[number]}\n\n`python -m benchmarks.mda --tables {number}`\n")
         parts += [sheet.markdown() for sheet in result.sheets]
         if number == 7:
             parts.append(f"![{PICTURE}]({PICTURE})\n")
-    artifacts.write_text(docs / "results_mda.md", "\n".join(parts))
+    write_part(docs, "mda", "\n".join(parts))
 
 
 def _opening(lab: Lab) -> str:
     counts = [f"{len(index):,}" for index in (lab.images.train, lab.images.validation, lab.images.test)]
-    return f"""# Components and assemblies on CIFAR-10
+    return f"""## Components and assemblies
 
 Written by `python -m benchmarks.mda` from its own results; seed {lab.seed} for every random choice. Machine:
 {platform.system()}, {platform.machine()}, {os.cpu_count()} CPU cores, no GPU, {torch.get_num_threads()} thread,
@@ -50,5 +50,5 @@ lossy, which costs the published ResNets about 10 points. Test images serve for 
 vgg_b (VGG-13, widths .375 and .25), resnet20, resnet32 and resnet56 (trained by Y. Idelbayev), bottleneck (ResNet-50's
 blocks, seven of them) and googlenet (five inception modules, width .1875), both trained for a few epochs. A component
 is the part of a network that the classes of its task need, cut out at the authors' thresholds, or at a half or a third
-of that size; it is repaired in closed form on 500 unlabelled train images.
+of that size; it is repaired in closed form on 500 unlabelled train images and their mirror images.
 """

@@ -151,6 +151,9 @@ class Recipe:
 
     def _checked(self) -> "Recipe":
         """Raises BrickyardError where parts or head do not belong to the sources and classes."""
+        for part in self.parts:
+            if part["kind"] not in ("block", "stitch"):
+                raise BrickyardError(f"damaged: a part of kind {part['kind']!r}, neither block nor stitch; dvc repro")
         blocks = [part["source"] for part in self.parts if part["kind"] == "block"]
         for name in [*blocks, *([self.head] if isinstance(self.head, str) else [])]:
             if name not in self.sources:

@@ -46,10 +46,12 @@ def tune(
     seed: int,
     scratch: Path | None = None,
     teacher: ReassembledNetwork | None = None,
+    who: str = "reassembled",
 ) -> Tuned:
     """Trains `network` in place by one protocol after another; under `frozen` only stitches and head learn.
 
-    scratch: where a killed run leaves its state and goes on; teacher: a trained network of the task, for distillation.
+    scratch: where a killed run leaves its state and goes on; teacher: a trained network of the task, for distillation;
+    who: is tuned, for progress and errors.
     Its recipe then names the protocols. Raises BrickyardError, before anything is trained, where a teacher is missing.
     """
     for protocol, settings in protocols.items():
@@ -83,7 +85,7 @@ def tune(
             validate=lambda result: accuracy(result, on_validation),
             teacher=taught,
             scratch=scratch,
-            what=f"{protocol} tuning",
+            what=f"finetune.{protocol} of {who}",
         )
         done = curve[-1]["epoch"]
         curve += [{"protocol": protocol, **row, "epoch": done + row["epoch"]} for row in rows]
@@ -112,7 +114,7 @@ def beside_controls(
         controls["zoo"] = (deepcopy(rival), dict(protocols))
     found = {"reassembled": tune(network, data, protocols, seed, scratch, rival)}
     for name, (control, how) in controls.items():
-        found[name] = tune(control.to(device), data, how, seed, scratch, rival)
+        found[name] = tune(control.to(device), data, how, seed, scratch, rival, name)
     return found
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from lib import data, graph
 from lib.coupling import couple
 from lib.mda import choice, classes, components, measure
+from lib.mda.problem import Problem, Source, prices
 from lib.mda.repair import repair
 from lib.params.components import Repair
 from lib.params.lego import Choose
@@ -25,29 +26,27 @@ class Network:
     masks: Mapping[str, torch.Tensor]
 
 
-def problem(
-    networks: Mapping[str, Network], images: data.DataSet, params: Choose, device: torch.device
-) -> choice.Problem:
+def problem(networks: Mapping[str, Network], images: data.DataSet, params: Choose, device: torch.device) -> Problem:
     """The choice to be made. A class's accuracy is its network's on validation images of it, over the wanted classes
     that the network knows.
     """
     names = images.images.classes
-    wanted = tuple(names[number] for number in data.parse_classes(params.classes, names))
+    wanted = tuple(names[number] for number in data.parse_classes(params.classes, names, "lego.choose.classes"))
     sources = []
     for name, network in networks.items():
         card = network.card
         known = [output for output, found in enumerate(card.classes) if found in wanted]
-        numbers = classes.numbers([card.classes[output] for output in known], names, f"lego.choose.models: {name}")
         accuracy = {}
         if known:
+            numbers = classes.numbers([card.classes[output] for output in known], names, f"lego.choose.models: {name}")
             index = data.of_classes(images.images, images.validation, numbers)
             logits, labels = measure.logits(network.module.to(device), _loader(images, index, card, numbers))
             right = logits[:, known].argmax(1) == labels
             accuracy = {names[n]: 100 * right[labels == i].double().mean().item() for i, n in enumerate(numbers)}
         coupling = couple(graph.trace(network.module.cpu(), name, card.input.shape), name)
-        prices = choice.prices(network.module, coupling, network.masks, card.classes)
-        sources.append(choice.Source(name, accuracy, prices))
-    return choice.Problem(wanted, tuple(sources), params.budget.params, params.budget.macs, params.least)
+        found = prices(network.module, coupling, network.masks, card.classes)
+        sources.append(Source(name, accuracy, found))
+    return Problem(wanted, tuple(sources), params.budget.params, params.budget.macs, params.least)
 
 
 def build(

@@ -57,7 +57,7 @@ def outputs(task: str, text: str, names: Sequence[str], known: Sequence[str], mo
     names: the data set's classes, in which `text` is read. Raises BrickyardError naming a class that the network
     does not know.
     """
-    wanted = [names[c] for c in data.parse_classes(text, names)]
+    wanted = [names[c] for c in data.parse_classes(text, names, f"components.tasks.{task}.classes")]
     for name in wanted:
         if name not in known:
             has = ", ".join(known) or "no class of this data set"

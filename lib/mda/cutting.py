@@ -15,6 +15,7 @@ from lib.coupling import couple
 from lib.errors import BrickyardError
 
 Kept = Mapping[str, Sequence[int]]
+Place = tuple[str, tuple[int | str, ...]]  # of a number in a traced graph: `node` and `at` of a Size
 _WHO = "the network"
 
 
@@ -36,11 +37,16 @@ def cut(model: nn.Module, kept: Kept, shape: tuple[int, ...]) -> nn.Module:
         _resize(model.get_submodule(layer.name), layer, chosen)
     for path in {path.rpartition(".")[0] for path in coupling.axes}:
         _recount(model.get_submodule(path))
-    if not coupling.sizes:
+    return rewritten(model, found, {(s.node, s.at): len(_positions(s.channels, chosen)) for s in coupling.sizes})
+
+
+def rewritten(model: nn.Module, found: graph.Trace, numbers: Mapping[Place, int]) -> nn.Module:
+    """`model` as its traced graph, with other numbers of channels written into it; itself where there are none."""
+    if not numbers:
         return model
     nodes = {node.name: node for node in found.graph.nodes}
-    for size in coupling.sizes:
-        _rewrite(nodes[size.node], size.at, len(_positions(size.channels, chosen)))
+    for (node, at), number in numbers.items():
+        _rewrite(nodes[node], at, number)
     for name, constant in found.constants.items():
         model.register_buffer(name, constant, persistent=False)
     return fx.GraphModule(model, found.graph).eval()

@@ -1,16 +1,19 @@
 """Components of one architecture in one dense network, with zero kernels between them (MDA, alignment padding)."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from lib import graph
 from lib.channels import Coupling
 from lib.coupling import couple
 from lib.errors import BrickyardError
+from lib.mda.cutting import Place, rewritten
 
 _INSTEAD = "write lego.form: parallel"
 _GROUPS = ("num_groups", "num_channels")
@@ -23,15 +26,22 @@ def assemble(parts: Mapping[str, nn.Module], shape: tuple[int, ...]) -> nn.Modul
     unless both sides belong to the same part; the image is shared. The parts are not changed. Raises BrickyardError
     where the parts differ by more than their numbers of channels, or an operation would mix their channels.
     """
-    couplings = {name: couple(graph.trace(part, name, shape), name) for name, part in parts.items()}
-    _check(parts, couplings)
+    traced = {name: graph.trace(part, name, shape) for name, part in parts.items()}
+    couplings = {name: couple(found, name) for name, found in traced.items()}
+    _check(parts, traced, next(iter(couplings.values())).axes)
     assembled = copy.deepcopy(next(iter(parts.values()))).eval()
     modules = [dict(part.named_modules()) for part in parts.values()]
     for path, module in assembled.named_modules():
         _widen(module, path, [found[path] for found in modules], [*couplings.values()])
+    numbers = Counter[Place]()
+    for coupling in couplings.values():
+        numbers.update({(size.node, size.at): len(size.channels) for size in coupling.sizes})
+    found = next(iter(traced.values()))
+    pads = {node.name for node in found.graph.nodes if node.target is F.pad}
+    assembled = rewritten(assembled, found, numbers)
     try:
         coupling = couple(graph.trace(assembled, "lego", shape), "lego")
-        owners = _owners(coupling, [*couplings.values()])
+        owners = _owners(coupling, [*couplings.values()], pads)
     except BrickyardError as error:
         raise BrickyardError(f"lego.components: {', '.join(parts)} cannot be padded ({error}); {_INSTEAD}") from None
     for number, part in enumerate(parts.values()):
@@ -48,19 +58,24 @@ def assemble(parts: Mapping[str, nn.Module], shape: tuple[int, ...]) -> nn.Modul
     return assembled
 
 
-def _check(parts: Mapping[str, nn.Module], couplings: Mapping[str, Coupling]) -> None:
-    """Raises BrickyardError where parts differ by more than their numbers of channels, or share weights."""
+def _check(parts: Mapping[str, nn.Module], traced: Mapping[str, graph.Trace], axes: Collection[str]) -> None:
+    """Raises BrickyardError where parts differ by more than their numbers of channels, or share weights.
+
+    axes: the weights whose rows along the channels are known.
+    """
     name, first = next(iter(parts.items()))
-    for other, part in parts.items():
-        for path, module in first.named_modules():
-            found = dict(part.named_modules()).get(path)
-            if type(found) is not type(module):
+    used = [str(node.target) for node in traced[name].graph.nodes if node.op == "call_module"]
+    graphs = [[(node.name, str(node.target)) for node in found.graph.nodes] for found in traced.values()]
+    for part in parts.values():
+        modules = dict(part.named_modules())
+        for path in used:
+            if type(modules.get(path)) is not type(first.get_submodule(path)):
                 raise BrickyardError(f"lego.components: not all of {', '.join(parts)} have a module {path}; {_INSTEAD}")
-        if couplings[other].sizes:
-            where = couplings[other].sizes[0].node
-            raise BrickyardError(f"lego.components: {other}: {where} has a number of channels written in; {_INSTEAD}")
+    if any(one != graphs[0] for one in graphs):
+        raise BrickyardError(f"lego.components: {', '.join(parts)} do not compute alike; {_INSTEAD}")
+    for other, part in parts.items():
         for path, _ in part.named_parameters():
-            if path not in couplings[name].axes:
+            if path not in axes:
                 owner = path.rpartition(".")[0]
                 kind = type(part.get_submodule(owner)).__name__
                 raise BrickyardError(
@@ -94,11 +109,30 @@ def _widen(module: Any, path: str, parts: Sequence[Any], couplings: Sequence[Cou
         module.num_features = sum(part.num_features for part in parts)
 
 
-def _owners(coupling: Coupling, parts: Sequence[Coupling]) -> dict[int, int | None]:
-    """Which part every channel of the assembled network comes from, None for the image, which all share."""
+def _owners(coupling: Coupling, parts: Sequence[Coupling], pads: Collection[str]) -> dict[int, int | None]:
+    """Which part every channel of the assembled network comes from, None for the image, which all share.
+
+    pads: operations that pad with channels. In a stream that goes through one, those of all parts stand in front, then
+    what all parts had before, then those behind; else each part's channels stand together.
+    """
     owners: dict[int, int | None] = dict.fromkeys(coupling.fixed)
+    padded = set[int]()
+    for size in (size for size in coupling.sizes if size.node in pads):
+        of = [
+            number
+            for number, part in enumerate(parts)
+            for one in part.sizes
+            if (one.node, one.at) == (size.node, size.at)
+            for _ in one.channels
+        ]
+        owners.update(zip(size.channels, of, strict=True))
+        padded.update(size.channels)
     for layer, *own in zip(coupling.layers, *(part.layers for part in parts), strict=True):
         of = [number for number, one in enumerate(own) for _ in one.outputs]
+        if not padded.isdisjoint(layer.outputs):
+            known = [owners.get(channel) for channel in layer.outputs]
+            if sorted(number for number in known if number is not None) == of:
+                continue
         for channel, number in zip(layer.outputs, of, strict=True):
             if owners.setdefault(channel, number) != number:
                 raise BrickyardError(f"channels of several components would meet before or in {layer.name}")

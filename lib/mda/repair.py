@@ -39,7 +39,7 @@ def repair(
     method: Method,
     ridge: float = 1e-2,
     steps: int = 4,
-    classifier: Classifier = "logits",
+    classifier: Classifier = "answers",
     mirror: bool = False,
 ) -> nn.Module:
     """A copy of `component`, which was cut from `source` with the output channels `kept`, that follows it more closely.

@@ -19,6 +19,7 @@ from lib.mda.scores import gather
 from lib.params.components import Size
 from lib.params.contributions import Contributions
 
+_EXACT = 0.02  # of the target, within which it must be hit
 _HALVINGS = 24  # of the range of factors, to a ten-millionth of it
 
 
@@ -73,7 +74,8 @@ def select(
 
     The factor is found by bisection. Where one step of it jumps over the target, the channels between both sides stay
     in the order of their margins: so any size can be hit but for the channels of the last one. Raises BrickyardError
-    naming `who` when the target is smaller than what the highest thresholds leave, one channel a layer or more.
+    naming `who` when the target is smaller than what the highest thresholds leave, one channel a layer or more, or
+    larger than what thresholds of zero leave.
     """
 
     def measured(channels: frozenset[int]) -> float:
@@ -87,6 +89,11 @@ def select(
         raise BrickyardError(
             f"{who}: components.size: its smallest component has {measured(_kept(small)):.4f} of the source's {unit}; "
             f"{target} cannot be reached"
+        )
+    if measured(_kept(large)) < (1 - _EXACT) * target:
+        raise BrickyardError(
+            f"{who}: components.size: its largest component has {measured(_kept(large)):.4f} of the source's {unit}, "
+            f"without the outputs of other classes; {target} cannot be reached"
         )
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

@@ -51,7 +51,7 @@ class Assembly(Section):
     rank_on: Literal["validation", "train"] = "validation"
     head_images: Count
     rank_images: Count
-    ridge: float = Field(gt=0)
+    ridge: float = Field(ge=1e-10)  # with less, float64 does not tell X'X from a singular matrix
     stitch: Stitching = Stitching()
     head: Literal["ridge", "lda"] = "lda"
     head_shrinkage: float = Field(default=1e-3, gt=0, le=1)

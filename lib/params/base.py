@@ -77,7 +77,12 @@ def _line(key: str, kind: Any, error: Any) -> str:
         return f"{where}: unknown key" + (f"; allowed: {allowed}" if allowed else "")
     if error["type"] == "missing":
         return f"{where} is missing"
+    if error["type"] == "model_type":
+        return f"{where} = {error['input']!r}: should be a mapping with {', '.join(_fields(kind, error['loc']))}"
+    if error["loc"][-1:] == ("[key]",):
+        return f"{where.removesuffix('.[key]')}: a name has letters, digits, _ and - only"
     message = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    message = message.replace("List should", "should").replace(" after validation", "")
     return f"{where} = {error['input']!r}: {message}"
 
 
@@ -85,7 +90,13 @@ def _fields(kind: Any, location: tuple[Any, ...]) -> list[str]:
     """The keys that the section at `location` inside `kind` takes, in alphabetical order."""
     for part in location:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            kind = kind.model_fields[str(part)].annotation
+            kind = _given(kind.model_fields[str(part)].annotation)
         else:
-            kind = get_args(kind)[-1]  # of a dict's or list's items
+            kind = _given(get_args(kind)[-1])  # of a dict's or list's items
     return sorted(kind.model_fields)
+
+
+def _given(kind: Any) -> Any:
+    """The type of a value that may be null, where it is not."""
+    kinds = get_args(kind)
+    return next(one for one in kinds if one is not type(None)) if type(None) in kinds else kind

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lib.params.base import Count, Fraction, Section
 
@@ -25,6 +25,14 @@ class Contributions(Section):
     conv: Threshold
     linear: Threshold
     batch_size: Count
+
+    @field_validator("models")
+    @classmethod
+    def _once(cls, models: list[str]) -> list[str]:
+        for name in models:
+            if models.count(name) > 1:
+                raise ValueError(f"{name!r} is named twice")
+        return models
 
     @property
     def thresholds(self) -> dict[Literal["conv", "linear"], Threshold]:

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.cifar10 import statistics, transfer
 from benchmarks.cifar10.tree import Judge, content, grow, reassembled
-from benchmarks.sheet import Result, Sheet
+from benchmarks.sheet import Result, Sheet, write_part
 from lib.data import DataSet
 from lib.dery.bricks import Bricks
 from lib.dery.proxies.agreement import kendall_tau
@@ -113,3 +113,14 @@ def test_results_survive_the_disk(tmp_path: Path):
     result.save(tmp_path / "r.json")
     assert Result.load(tmp_path / "r.json") == result
     assert "| a | b |\n| --- | ---: |\n| 1 | 2 |" in result.sheets[0].markdown()
+
+
+def test_benchmarks_share_a_page(tmp_path: Path):
+    write_part(tmp_path, "mda", "old\n")
+    write_part(tmp_path, "cifar10", "## Blocks\n\n<b>1</b>\n")
+    write_part(tmp_path, "mda", "new\n")
+    written = (tmp_path / "results.md").read_text()
+    assert written.index("# Results on CIFAR-10") < written.index("## Blocks\n\n<b>1</b>\n") < written.index("new\n")
+    assert "old" not in written
+    write_part(tmp_path, "mda", "new\n")
+    assert (tmp_path / "results.md").read_text() == written

@@ -156,14 +156,14 @@ def test_every_table_is_made_and_the_page_written(small: Lab, monkeypatch: pytes
     assert all(row["difference"] < 1e-5 for row in results[4].figures["contributions"])
     assert results[5].figures["rows"][-1]["test"] > 50
     page.write(Path("docs"), results, small)
-    written = [Path("docs", name).read_text() for name in ("results_mda.md", page.PICTURE)]
+    written = [Path("docs", name).read_text() for name in ("results.md", page.PICTURE)]
     monkeypatch.setattr(lab.Source, "_made", None)  # everything comes from the work folder
     again = Lab()
     page.write(
         Path("docs"), {number: make(again, NAMES, True) for number, make in TABLES.items() if number != 4}, again
     )
     assert Path("docs", page.PICTURE).read_text() == written[1]
-    assert all(line in written[0] for line in Path("docs/results_mda.md").read_text().splitlines())
+    assert all(line in written[0] for line in Path("docs/results.md").read_text().splitlines())
 
 
 def test_assembled_answers_are_those_of_the_assembly(small: Lab):

@@ -8,7 +8,7 @@ from lib import cost, graph
 from lib.channels import Coupling
 from lib.coupling import couple
 from lib.errors import BrickyardError
-from lib.mda import choice, components
+from lib.mda import choice, components, problem
 from tests import pico as branched
 from tests.mda import networks, pico
 
@@ -34,14 +34,14 @@ def test_prices_add_up_to_the_network_that_is_cut(kind: Any) -> None:
     coupling = couple(graph.trace(model, "net", shape), "net")
     classes = [str(i) for i in range(len(coupling.classifier.outputs))]
     masks = _random_masks(coupling, len(classes), 0.4)
-    source = choice.Source("net", dict.fromkeys(classes, 1.0), choice.prices(model, coupling, masks, classes))
+    source = problem.Source("net", dict.fromkeys(classes, 1.0), problem.prices(model, coupling, masks, classes))
     for outputs in ALL:
         cut = components.cut(model, components.union(masks, outputs), shape)
         real, found = cost.count(cut, shape), source.cost([classes[i] for i in outputs])
         assert (found.params, found.macs) == (real.params, real.macs)
 
 
-def _problem(seed: int, **limits: Any) -> choice.Problem:
+def _problem(seed: int, **limits: Any) -> problem.Problem:
     torch.manual_seed(seed)
     sources = []
     for m, known in enumerate((NAMES, NAMES[:3], NAMES[1:])):
@@ -49,11 +49,11 @@ def _problem(seed: int, **limits: Any) -> choice.Problem:
         coupling = couple(graph.trace(model, "net", pico.SHAPE), "net")
         masks = _random_masks(coupling, len(known), 0.35)
         accuracy = {name: float(torch.randint(50, 100, ())) for name in known}
-        sources.append(choice.Source(f"m{m}", accuracy, choice.prices(model, coupling, masks, known)))
-    return choice.Problem(NAMES, tuple(sources), **limits)
+        sources.append(problem.Source(f"m{m}", accuracy, problem.prices(model, coupling, masks, known)))
+    return problem.Problem(NAMES, tuple(sources), **limits)
 
 
-def _all(problem: choice.Problem) -> list[tuple[float, int, int]]:
+def _all(problem: problem.Problem) -> list[tuple[float, int, int]]:
     """(accuracy, params, macs) of every legal assignment."""
     found = []
     for assignment in itertools.product(range(3), repeat=len(NAMES)):
@@ -67,18 +67,21 @@ def _all(problem: choice.Problem) -> list[tuple[float, int, int]]:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("least", [1, 2])
-def test_equals_brute_force(seed: int, least: int) -> None:
+@pytest.mark.parametrize("program", ["columns", "pairs"])
+def test_equals_brute_force(seed: int, least: int, program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if program == "pairs":
+        monkeypatch.setattr(choice, "COLUMNS", 0)
     everything = _all(_problem(seed, least=least))
     params, macs = sorted(p for _, p, _ in everything), sorted(m for _, _, m in everything)
     for share in (0.05, 0.3, 1.0):
         at = int(share * (len(everything) - 1))
-        problem = _problem(seed, least=least, params=params[at], macs=macs[max(at, len(macs) // 2)])
+        wanted = _problem(seed, least=least, params=params[at], macs=macs[max(at, len(macs) // 2)])
         within = [(a, -p) for a, p, m in everything if p <= params[at] and m <= macs[max(at, len(macs) // 2)]]
         if not within:
             with pytest.raises(BrickyardError, match="no choice of components is within"):
-                choice.choose(problem)
+                choice.choose(wanted)
             continue
-        found = choice.choose(problem)
+        found = choice.choose(wanted)
         assert (found.accuracy, found.cost.params) == pytest.approx((max(within)[0], -max(within)[1]))
         assert found.bound == pytest.approx(found.accuracy, abs=1e-4)
         assert sorted(name for names in found.tasks.values() for name in names) == sorted(NAMES)
@@ -92,14 +95,17 @@ def test_shared_channels_are_paid_once() -> None:
     assert source.cost(()) == cost.Cost()
 
 
-def test_what_cannot_be_met_is_named() -> None:
-    problem = _problem(0)
-    least = min(p for _, p, _ in _all(problem))
+@pytest.mark.parametrize("program", ["columns", "pairs"])
+def test_what_cannot_be_met_is_named(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if program == "pairs":
+        monkeypatch.setattr(choice, "COLUMNS", 0)
+    whole = _problem(0)
+    least = min(p for _, p, _ in _all(whole))
     with pytest.raises(
         BrickyardError, match=rf"budget: .*params = 10 \(with all else free, the least is {least}\); raise"
     ):
         choice.choose(_problem(0, params=10))
-    missing = choice.Problem((*NAMES, "ship"), problem.sources)
+    missing = problem.Problem((*NAMES, "ship"), whole.sources)
     with pytest.raises(BrickyardError, match="none of m0, m1, m2 knows class 'ship'; leave it out"):
         choice.choose(missing)
     with pytest.raises(BrickyardError, match=r"least = 5: .*lower it"):

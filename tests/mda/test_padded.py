@@ -1,7 +1,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from data.models.cifar_resnet import cifar_resnet
 from lib import graph
 from lib.coupling import couple
 from lib.errors import BrickyardError
@@ -57,12 +59,49 @@ def test_weights_that_cannot_be_put_side_by_side() -> None:
         padded.assemble({"a": pico.plain(), "b": Odd()}, pico.SHAPE)
 
 
-def test_written_numbers_are_named() -> None:
-    parts = {name: networks.Grouped() for name in "ab"}
-    with pytest.raises(
-        BrickyardError, match=r"a: view has a number of channels written in; write lego\.form: parallel"
-    ):
-        padded.assemble(parts, networks.SHAPE)
+@pytest.mark.parametrize("left", [True, False])
+def test_numbers_of_channels_that_are_written_in(left: bool) -> None:
+    """A shortcut padded with channels before and behind, and a fixed shape; one part may have none of these left."""
+    parts = {}
+    for seed in range(2):
+        torch.manual_seed(seed)
+        model = branched.alive(cifar_resnet(depth=8))
+        coupling = couple(graph.trace(model, "net", (3, 32, 32)), "net")
+        chosen = set((torch.rand(coupling.count) < 0.5 + 0.2 * seed).nonzero().flatten().tolist()) | coupling.fixed
+        chosen |= set(coupling.classifier.outputs[seed:3])
+        chosen |= {layer.outputs[len(layer.outputs) // 2] for layer in coupling.layers[:-1]}
+        first = coupling.sizes[0]
+        chosen = chosen | set(first.channels) if left or seed else chosen - set(first.channels)
+        parts[f"n{seed}"] = cutting.cut(model, cutting.indices(coupling, chosen), (3, 32, 32))
+    x = torch.randn(4, 3, 32, 32)
+    network = padded.assemble(parts, (3, 32, 32))
+    with torch.no_grad():
+        expected = torch.cat([part(x) for part in parts.values()], 1)
+        torch.testing.assert_close(network(x), expected, atol=1e-5, rtol=1e-5)
+
+
+class Fixed(nn.Module):
+    def __init__(self, act: bool = False) -> None:
+        super().__init__()
+        self.conv, self.fc, self.act = nn.Conv2d(3, 5, 3, groups=1), nn.Linear(5 * 4, 3), act
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.adaptive_avg_pool2d(self.conv(x), 2)
+        return self.fc((x.relu() if self.act else x).view(-1, 20))
+
+
+def test_a_fixed_shape() -> None:
+    parts = {"a": Fixed(), "b": Fixed(), "c": cutting.cut(Fixed(), {"conv": (1, 4)}, networks.SHAPE)}
+    x = torch.randn(4, *networks.SHAPE)
+    network = padded.assemble(parts, networks.SHAPE)
+    with torch.no_grad():
+        expected = torch.cat([part(x) for part in parts.values()], 1)
+        torch.testing.assert_close(network(x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_parts_that_compute_differently_are_named() -> None:
+    with pytest.raises(BrickyardError, match=r"a, b do not compute alike; write lego\.form: parallel"):
+        padded.assemble({"a": Fixed(), "b": Fixed(act=True)}, networks.SHAPE)
 
 
 def test_channels_that_would_meet_are_named() -> None:

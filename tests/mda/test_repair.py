@@ -56,7 +56,8 @@ def test_a_linear_layer_is_fitted_in_closed_form() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
     kept = {"1": (0, 2, 5), "3": (0, 1, 2)}
     x = torch.randn(50, 3, 2, 2, generator=torch.Generator().manual_seed(0))
-    repaired = repair(model, cut(model, kept, (3, 2, 2)), kept, x, "ridge", ridge=0.1, steps=0)
+    component = cut(model, kept, (3, 2, 2))
+    repaired = repair(model, component, kept, x, "ridge", ridge=0.1, steps=0, classifier="logits")
     with torch.no_grad():
         hidden, goal = model[:3](x).double()[:, [0, 2, 5]], model(x).double()
     start = model[3].get_parameter("weight").detach().double()[:, [0, 2, 5]].T

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from lib import cost, graph
 from lib.coupling import couple
@@ -48,3 +49,16 @@ def test_higher_thresholds_are_smaller_networks_and_too_small_a_target_is_refuse
     match = r"pico: components\.size: its smallest component has 0\.\d+ of the source's params; 0\.0001 cannot"
     with pytest.raises(BrickyardError, match=match):
         sizing.select(evidence, [0], params.thresholds, scales, 1e-4, "params", "pico")
+
+
+def test_too_large_a_target_is_refused() -> None:
+    """Of a network whose weights are mostly those of its logits, one class cannot be nearly all."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 10))
+    coupling, params = couple(graph.trace(model, "net", (3, 8, 8)), "net"), _params()
+    images = torch.rand(6, 3, 8, 8)
+    evidence = gather(model, coupling, {0: [(images, torch.zeros(6, dtype=torch.int64))]}, params, 0)
+    match = (
+        r"pico: components\.size: its largest component has 0\.1\d+ of the source's params, .* 0\.9 cannot be reached"
+    )
+    with pytest.raises(BrickyardError, match=match):
+        sizing.select(evidence, [0], params.thresholds, Scales(model, coupling), 0.9, "params", "pico")

@@ -1,0 +1,47 @@
+"""The choice of components for many classes: what two channels cost together is paid when classes need both."""
+
+from typing import Any, cast
+
+import pyomo.environ as pyo
+
+from lib.mda.problem import Problem
+
+
+def model(problem: Problem) -> Any:
+    """x[c, m]: network m supplies class c; there[m, S]: the channels that the classes S need are in m's component;
+    paid: one of its prices is. Only x is integer: the others follow.
+    """
+    found = cast(Any, pyo.ConcreteModel())
+    sources = [source.of(problem.classes) for source in problem.sources]
+    known = [(c, m) for m, source in enumerate(sources) for c in source.accuracy]
+    x: Any = pyo.Var(known, domain=pyo.Binary)
+    variables: Any = pyo.VarList(domain=pyo.NonNegativeReals)
+    follow: Any = pyo.ConstraintList()
+    found.x, found.variables, found.follow = x, variables, follow
+    found.one = pyo.Constraint(
+        problem.classes, rule=lambda b, c: sum(b.x[c, m] for m in range(len(sources)) if (c, m) in b.x) == 1
+    )
+    found.excluded = pyo.ConstraintList()
+    there: dict[Any, Any] = {}
+    found.costs = []
+    for m, source in enumerate(sources):
+        for who, cost in source.prices.items():
+            for one in who:
+                if (m, one) not in there:
+                    there[m, one] = variables.add()
+                    for c in sorted(one):
+                        follow.add(there[m, one] >= x[c, m])
+            paid = there[m, next(iter(who))]
+            if len(who) > 1:
+                paid = variables.add()
+                follow.add(paid >= sum(there[m, one] for one in who) - len(who) + 1)
+                for c in sorted(frozenset.intersection(*who)):
+                    follow.add(paid >= x[c, m])
+            found.costs.append((cost, paid))
+        for c in source.accuracy:
+            others = sum(x[d, m] for d in source.accuracy)
+            if problem.least > 1:
+                follow.add(others >= problem.least * x[c, m])
+    mean = sum(sources[m].accuracy[c] * x[c, m] for c, m in known) / len(problem.classes)
+    found.accuracy = pyo.Objective(expr=mean, sense=pyo.maximize)
+    return found
