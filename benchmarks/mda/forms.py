@@ -180,7 +180,6 @@ def _pair_sheet(rows: Sequence[dict[str, Any]]) -> Sheet:
     )
     notes = (
         f"Components 0-4 and 5-9 of one network; sizes as multiples of their sum. Differences: of logits on {IMAGES} "
-        "test images, relative to the greatest. Empty: the network has a number of channels written in and cannot be "
-        "padded."
+        "test images, relative to the greatest."
     )
     return Sheet("4b. Padded and parallel assemblies", columns, lines, notes)
