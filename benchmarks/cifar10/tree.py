@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.fx.experimental.optimization import fuse
+from torch.fx.proxy import TraceError
 
 from lib.artifacts import tensor_checksum
 from lib.data import Batch, DataSet, Loader
@@ -153,10 +154,12 @@ def _piece(bricks: Bricks, m: int, start: int, stop: int, whole: nn.Module) -> n
 
 
 def _fused(part: nn.Module) -> nn.Module:
-    """The same function with BatchNorm folded into the convolutions before, where torch.fx can do that."""
+    """The same function with BatchNorm folded into the convolutions before; as it is where control flow depends on
+    sizes (stitches, LayerNorm blocks), which torch.fx cannot trace by itself.
+    """
     try:
         return fuse(part)
-    except Exception:  # whatever a layer that cannot be traced raises
+    except TraceError:
         return part
 
 
