@@ -45,7 +45,7 @@ class Tracer(fx.Tracer):
         """What `node` gives, if it is no tensor and the same for every batch; raises TraceError otherwise."""
         first, second = self._both(node)
         if tensors(first) or first != second:
-            raise TraceError("control flow depends on the pixels or on the number of images")
+            raise TraceError(f"control flow depends on the pixels or on the number of images{self._where()}")
         return first
 
     def to_bool(self, obj: fx.Proxy) -> bool:
@@ -61,8 +61,11 @@ class Tracer(fx.Tracer):
         """Of a tuple, or of a tensor's first dimension; raises TraceError where that is the number of images."""
         first, second = (len(value) for value in self._both(node))
         if first != second:
-            raise TraceError("control flow depends on the number of images")
+            raise TraceError(f"control flow depends on the number of images{self._where()}")
         return first
+
+    def _where(self) -> str:
+        return f", in module {self.scope.module_path}" if self.scope.module_path else ""
 
     def _both(self, node: fx.Node) -> list[Any]:
         asking, self._asking = self._asking, True

@@ -6,6 +6,7 @@ tensor [B, O, I, H, W] of partial convolutions never exists.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from lib.data import Batch
 from lib.errors import BrickyardError
 
 _CHUNK = 2**24  # most elements of a [I, B, O] tensor
+_IMAGES = 25  # that are in memory with what the layers make of them
 
 
 @torch.no_grad()
@@ -55,28 +57,31 @@ def contributions(
 ) -> dict[str, torch.Tensor]:
     """Contributions summed over all images of `batches`: layer name -> float64 [O, I / groups] on the CPU.
 
-    `model` in eval mode; it runs once over the batches, which may be of any sizes. I counts channels: the positions
-    of a map that was flattened belong to their channel (see `linear`). folded: of layers that a BatchNorm follows, the
-    contributions to what leaves the BatchNorm, which turns those of outputs with a negative scale round.
+    `model` in eval mode; it runs once over the batches, which may be of any sizes, a few images at a time. I counts
+    channels: the positions of a map that was flattened belong to their channel. folded: of layers that a BatchNorm
+    follows, the contributions to what leaves the BatchNorm, which turns those of outputs with a negative scale round.
     """
     device = next(model.parameters()).device
+    met: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in layers}
     sums: dict[str, torch.Tensor] = {}
 
     def observer(layer: Layer) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        return lambda module, inputs: met[layer.name].append(patches(inputs[0], module, layer.positions))
+
+    def add(layer: Layer, seen: list[torch.Tensor]) -> None:
         scale = norm_scale(model.get_submodule(layer.norm)) if folded and layer.norm else None
-
-        def observe(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            x = inputs[0]
-            convolution = isinstance(module, nn.Conv2d)
-            found = conv(x, module, scale) if convolution else linear(x, module, layer.positions, scale)
-            sums[layer.name] = sums.get(layer.name, 0) + found.double().cpu()
-
-        return observe
+        found = rectified(torch.cat(seen), model.get_submodule(layer.name), scale)
+        sums[layer.name] = sums.get(layer.name, 0) + found.double().cpu()
 
     handles = [model.get_submodule(layer.name).register_forward_pre_hook(observer(layer)) for layer in layers]
     try:
         for x, _ in batches:
-            model(x.to(device))
+            for some in x.split(_IMAGES):
+                model(some.to(device, memory_format=torch.channels_last if some.ndim == 4 else torch.preserve_format))
+            for layer in layers:
+                if seen := met[layer.name]:
+                    add(layer, seen)
+                    seen.clear()
     finally:
         for handle in handles:
             handle.remove()
@@ -90,59 +95,64 @@ def norm_scale(norm: nn.Module) -> torch.Tensor:
     return scale if weight is None else scale * weight
 
 
-def conv(x: torch.Tensor, layer: nn.Conv2d, scale: torch.Tensor | None = None) -> torch.Tensor:
-    """Contributions [O, I / groups] of a convolution, summed over the images of x [b, I, h, w].
+def of_layer(x: torch.Tensor, layer: nn.Module, positions: int = 1, scale: torch.Tensor | None = None) -> torch.Tensor:
+    """Contributions [O, I / groups] of one layer, summed over the images of x.
 
-    Column j of row o is the j-th input channel of o's group. scale: [O], what the outputs are multiplied by.
+    x: [b, I, h, w] of a convolution, [b, I * positions] of a linear layer; column j of row o is the j-th input channel
+    of o's group. scale: [O], what the outputs are multiplied by.
     """
-    weight = layer.weight if scale is None else layer.weight * scale.view(-1, 1, 1, 1)
-    return _rectified_sum(patches(x, layer), weight.flatten(2), layer.groups)
+    return rectified(patches(x, layer, positions), layer, scale)
 
 
-def linear(x: torch.Tensor, layer: nn.Module, positions: int = 1, scale: torch.Tensor | None = None) -> torch.Tensor:
-    """Contributions [O, I] of a linear layer, summed over the images of x [b, I * positions].
+def patches(x: torch.Tensor, layer: nn.Module, positions: int = 1) -> torch.Tensor:
+    """Spatially summed patches [b, I, P] of x: what each of the P weights between two channels is multiplied by.
 
-    positions: how many features a channel has, more than one behind a flattened map. Such a layer is the convolution
-    that covers the whole map: the sum over space comes before the ReLU. With one position a feature,
-    sum_b ReLU(x w) = ReLU(w) sum_b ReLU(x) + ReLU(-w) sum_b ReLU(-x). scale: [O], as in `conv`.
+    x [b, I, h, w] of a convolution: P = kh * kw. Sums over rows, then over columns, are products with matrices of zeros
+    and ones, quickest with channels last. x [b, I * positions] of a linear layer: P = positions, how many features a
+    channel has, more than one behind a flattened map; such a layer is the convolution that covers the whole map.
 
     Differs from the paper, which does not say how features of a flattened map are put together to channels.
     """
-    weight = layer.get_parameter("weight")
-    weight = weight if scale is None else weight * scale[:, None]
-    if positions == 1:
-        return weight.relu() * x.relu().sum(0) + (-weight).relu() * (-x).relu().sum(0)
-    return _rectified_sum(x.unflatten(1, (-1, positions)), weight.unflatten(1, (-1, positions)))
-
-
-def patches(x: torch.Tensor, layer: nn.Conv2d) -> torch.Tensor:
-    """Spatially summed patches [b, I, kh * kw] of x [b, I, h, w]: what each weight of a kernel is multiplied by."""
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
-    spans = [
-        _starts(length, kernel, stride, dilation)
-        for length, kernel, stride, dilation in zip(
-            x.shape[2:], layer.kernel_size, layer.stride, layer.dilation, strict=True
+    if not isinstance(layer, nn.Conv2d):
+        return x.unflatten(1, (-1, positions))
+    padding = layer._reversed_padding_repeated_twice
+    if layer.padding_mode != "zeros":
+        x, padding = F.pad(x, padding, mode=layer.padding_mode), [0, 0, 0, 0]
+    rows, columns = (
+        _met(length, *padding[i : i + 2], kernel, stride, dilation).to(x)
+        for length, i, kernel, stride, dilation in zip(
+            x.shape[2:], (2, 0), layer.kernel_size, layer.stride, layer.dilation, strict=True
         )
-    ]
-    sums = [x[:, :, rows, columns].sum((2, 3)) for rows in spans[0] for columns in spans[1]]
-    return torch.stack(sums, 2)
+    )
+    x = x.permute(0, 2, 3, 1)
+    by_row = (rows @ x.flatten(2)).unflatten(2, x.shape[2:])
+    return (columns @ by_row).flatten(1, 2).transpose(1, 2)
 
 
-def _starts(length: int, kernel: int, stride: int, dilation: int) -> list[slice]:
-    """For each weight along one axis, the inputs that it meets as the kernel moves."""
-    steps = (length - dilation * (kernel - 1) - 1) // stride + 1
-    return [slice(k * dilation, k * dilation + (steps - 1) * stride + 1, stride) for k in range(kernel)]
+@lru_cache
+def _met(length: int, before: int, after: int, kernel: int, stride: int, dilation: int) -> torch.Tensor:
+    """[kernel, length]: 1 where a weight meets an input as the kernel moves along one axis, else 0; without padding."""
+    steps = (before + length + after - dilation * (kernel - 1) - 1) // stride + 1
+    first, moved = torch.arange(kernel) * dilation - before, torch.arange(steps) * stride
+    return (torch.arange(length) == (first[:, None] + moved)[:, :, None]).any(1)
 
 
-def _rectified_sum(x: torch.Tensor, weight: torch.Tensor, groups: int = 1) -> torch.Tensor:
-    """sum_b ReLU(sum_p x[b, i, p] weight[o, j, p]), [O, I / groups], a few output channels of each group at a time.
+def rectified(met: torch.Tensor, layer: nn.Module, scale: torch.Tensor | None = None) -> torch.Tensor:
+    """sum_b ReLU(sum_p met[b, i, p] weight[o, j, p]), [O, I / groups]; i is the j-th input channel of o's group.
 
-    x [b, I, P], weight [O, I / groups, P]; i is the j-th input channel of o's group.
+    met: [b, I, P], see `patches`. A few output channels of each group are taken at a time. With one weight between two
+    channels, sum_b ReLU(x w) = ReLU(w) sum_b ReLU(x) + ReLU(-w) sum_b ReLU(-x).
     """
-    inputs, deep = x.shape[1], weight.shape[1]
-    by_channel = x.transpose(0, 1)  # [I, b, P]
-    kernels = weight.unflatten(0, (groups, -1)).permute(0, 2, 3, 1).reshape(inputs, x.shape[2], -1)  # [I, P, O / G]
-    step = max(1, _CHUNK // (x.shape[0] * inputs))
+    count, inputs, weights = met.shape
+    groups = getattr(layer, "groups", 1)
+    weight = layer.get_parameter("weight").reshape(-1, inputs // groups, weights)
+    weight = (weight if scale is None else weight * scale.view(-1, 1, 1)).unflatten(0, (groups, -1))  # [G, O / G, j, P]
+    if weights == 1:
+        above, below = (sign.relu().sum(0).view(groups, 1, -1) for sign in (met, -met))
+        found = weight[..., 0].relu() * above + (-weight[..., 0]).relu() * below
+        return found.flatten(0, 1)
+    by_channel = met.transpose(0, 1).contiguous()  # [I, b, P]
+    kernels = weight.permute(0, 2, 3, 1).reshape(inputs, weights, -1)  # [I, P, O / G]
+    step = max(1, _CHUNK // (count * inputs))
     parts = [torch.bmm(by_channel, some).relu_().sum(1) for some in kernels.split(step, 2)]  # [I, o]
-    return torch.cat(parts, 1).view(groups, deep, -1).transpose(1, 2).reshape(-1, deep)
+    return torch.cat(parts, 1).view(groups, inputs // groups, -1).transpose(1, 2).flatten(0, 1)

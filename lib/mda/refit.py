@@ -9,7 +9,7 @@ from torch import nn
 from lib.patches import patches
 from lib.ridge import NormalEquations
 
-_ROWS = 2**16  # most rows of a regression, images times positions
+ROWS = 2**16  # most rows of a regression, images times positions
 _CHUNK = 2**24  # most elements of the rows that are unfolded at once, were none left out
 _KEPT = 2**26  # most elements of rows that are unfolded once for all regressions of a layer
 
@@ -26,6 +26,10 @@ class Goal:
     floor: torch.Tensor | None = None
     sign: torch.Tensor | None = None
 
+    def of(self, images: slice) -> "Goal":
+        """For some images."""
+        return Goal(self.target[images], None if self.floor is None else self.floor[images], self.sign)
+
     def rows(self, of: slice, images: slice, drawn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Target and floor of some outputs and images at the `drawn` positions, as rows [rows, O]."""
         floor = None if self.floor is None else _rows(self.floor[images, of], drawn)
@@ -33,7 +37,7 @@ class Goal:
 
 
 def refit(
-    x: torch.Tensor, goal: Goal, module: Any, ridge: float, free: bool, steps: int
+    x: torch.Tensor, goal: Goal, module: Any, ridge: float, free: bool, steps: int, most: int = ROWS
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The weight of `module`, a convolution or linear layer, and the bias [O] that bring it from x to the goal.
 
@@ -49,15 +53,23 @@ def refit(
     fits = []
     for g in range(groups):
         inputs, outputs = slice(g * deep, (g + 1) * deep), slice(g * wide, (g + 1) * wide)
-        fits.append(_fit(x[:, inputs], goal, outputs, module, start[outputs].T, ridge, free, steps))
+        fits.append(_fit(x[:, inputs], goal, outputs, module, start[outputs].T, ridge, free, steps, most))
     return torch.cat([w.T for w, _ in fits]).view_as(module.weight), torch.cat([b for _, b in fits])
 
 
 def _fit(
-    x: torch.Tensor, goal: Goal, of: slice, module: Any, start: torch.Tensor, ridge: float, free: bool, steps: int
+    x: torch.Tensor,
+    goal: Goal,
+    of: slice,
+    module: Any,
+    start: torch.Tensor,
+    ridge: float,
+    free: bool,
+    steps: int,
+    most: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Weight [features, O] and bias [O] of one group."""
-    drawn = _drawn(goal.target[0, 0].numel(), len(x))
+    drawn = _drawn(goal.target[0, 0].numel(), len(x), most)
     step = max(1, _CHUNK // (len(start) * goal.target[0, 0].numel()))
     batches = [slice(first, first + step) for first in range(0, len(x), step)]
     few = len(x) * len(drawn) * len(start) <= _KEPT
@@ -80,9 +92,9 @@ def _fit(
     return weight, bias
 
 
-def _drawn(positions: int, images: int) -> torch.Tensor:
+def _drawn(positions: int, images: int, most: int) -> torch.Tensor:
     """Which positions of each of so many images become rows: all, or as many at random, ascending, as there is room."""
-    count = max(1, min(positions, _ROWS // images))
+    count = max(1, min(positions, most // images))
     return torch.randperm(positions, generator=torch.Generator().manual_seed(0))[:count].sort().values
 
 

@@ -22,10 +22,12 @@ from lib.graph import Trace
 from lib.mda import head
 from lib.mda.contribution import norm_scale
 from lib.mda.cutting import Kept, channels
+from lib.mda.joint import improve
 from lib.mda.refit import Goal, refit
 
 Method = Literal["ridge", "bn", "none"]
 Classifier = Literal["logits", "answers"]
+_JOINTLY = 250  # images, at most, on which two layers are fitted together
 _FAINT = 1e-3  # a BatchNorm's scale below which it is not divided by
 _ADDING = (operator.add, operator.iadd, torch.add)
 _RECTIFYING = (F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
@@ -39,6 +41,7 @@ def repair(
     method: Method,
     ridge: float = 1e-2,
     steps: int = 4,
+    joint: int = 2,
     classifier: Classifier = "answers",
     mirror: bool = False,
 ) -> nn.Module:
@@ -49,17 +52,19 @@ def repair(
     were cut out, Y what the source makes before its BatchNorm, b free where there is a bias or a BatchNorm to take it,
     lambda = `ridge` times the mean diagonal of X'X. Where a layer's output is added to another that is already there,
     Y absorbs how far that one is off. Where a ReLU follows, `steps` more regressions spend nothing on how far values
-    lie below zero (see `lib.mda.refit.refit`). BatchNorms that follow no such layer are matched: the mean and the
-    standard deviation of each channel before them are mapped onto those in the source. bn does only that, to all of
-    them. none changes nothing. classifier: a linear one is fitted to the source's logits like any other layer, or then
-    to its answers (see `lib.mda.head.refit`). mirror: the images are also looked at mirrored, left to right.
+    lie below zero (see `lib.mda.refit.refit`). Where one other layer alone reads what a layer makes, `joint` rounds
+    change its weights again for what that one can make of it (see `lib.mda.joint.improve`). BatchNorms that follow no
+    such layer are matched: the mean and the standard deviation of each channel before them are mapped onto those in the
+    source. bn does only that, to all of them. none changes nothing. classifier: a linear one is fitted to the source's
+    logits like any other layer, or then to its answers (see `lib.mda.head.refit`). mirror: the images are also looked
+    at mirrored, left to right.
 
     Raises BrickyardError where the component was not cut from such a source.
     """
     component = copy.deepcopy(component).eval()
     if method != "none":
         images = torch.cat([images, images.flip(-1)]) if mirror else images
-        _Repair(source.eval(), component, kept, images).run(method, ridge, steps, classifier)
+        _Repair(source.eval(), component, kept, images).run(method, ridge, steps, joint, classifier)
     return component
 
 
@@ -101,7 +106,7 @@ class _Repair:
         self.other = dict(self.pairs)
 
     @torch.no_grad()
-    def run(self, method: Method, ridge: float, steps: int, classifier: Classifier) -> None:
+    def run(self, method: Method, ridge: float, steps: int, joint: int, classifier: Classifier) -> None:
         """Changes the component."""
         fitted = {layer.norm for layer in self.coupling.layers} if method == "ridge" else set()
         last_use = {source: node for node, _ in self.pairs for source in node.all_input_nodes}
@@ -113,6 +118,8 @@ class _Repair:
             layer = self.layers.get(operation.name)
             if layer is not None and method == "ridge":
                 self.fit(node, layer, y, ridge, steps)
+                if joint:
+                    self.join(node, layer, ridge, steps, joint)
                 if layer is self.coupling.classifier and classifier == "answers":
                     self.answer(node, layer, y, ridge)
             elif isinstance(operation.module, nn.BatchNorm1d | nn.BatchNorm2d) and operation.name not in fitted:
@@ -137,6 +144,62 @@ class _Repair:
             module.bias.copy_(bias)
         elif norm is not None:
             norm.running_mean.sub_(bias)
+
+    def join(self, node: fx.Node, layer: Layer, ridge: float, steps: int, rounds: int) -> None:
+        """Fits a layer once more, for the sake of the layer that alone reads it, if there is one."""
+        way, reader = self.read(node)
+        if reader is None:
+            return
+        after = self.layers[Operation(reader, self.modules).name]
+        module: Any = self.new[layer.name]
+        norm: Any = self.new[layer.norm] if layer.norm else None
+        images = slice(_JOINTLY)
+        for one in (*way, reader):
+            self.before.step(one)
+        goal = self.goal(reader, self.before.env[reader][:, (rows := self.positions(after.outputs))], rows).of(images)
+        free = tuple(self.new[own.name].bias is not None or own.norm is not None for own in (layer, after))
+        x = self.after.env[self.other[node.all_input_nodes[0]]][images]
+        weight, bias = improve(
+            x,
+            module,
+            lambda z: self.through(node, way, z.clone()),
+            self.new[after.name],
+            goal,
+            ridge,
+            free,
+            steps,
+            rounds,
+        )
+        module.weight.copy_(weight)
+        if module.bias is not None:
+            module.bias.copy_(bias)
+        elif norm is not None:
+            norm.running_mean.sub_(bias)
+
+    def read(self, node: fx.Node) -> tuple[list[fx.Node], fx.Node | None]:
+        """What happens to a layer's output until the one layer that alone reads it, and that layer's node."""
+        way: list[fx.Node] = []
+        while len(node.users) == 1:
+            node = next(iter(node.users))
+            if Operation(node, self.modules).name in self.layers:
+                return way, node
+            if len(node.all_input_nodes) > 1 or node.op == "output":
+                break
+            way.append(node)
+        return way, None
+
+    def through(self, node: fx.Node, way: Sequence[fx.Node], z: torch.Tensor) -> torch.Tensor:
+        """What becomes of z, a layer's output, in the component."""
+        env = self.after.env
+        try:
+            for one in way:
+                env[self.other[node]] = z
+                z = self.after.run_node(self.other[one])
+                del env[self.other[node]]
+                node = one
+        finally:
+            env.pop(self.other[node], None)
+        return z
 
     def answer(self, node: fx.Node, layer: Layer, y: torch.Tensor, ridge: float) -> None:
         """Fits the classifier of the component to the answers of the source, whose logits are y."""

@@ -41,6 +41,7 @@ class Repair(Section):
     method: Literal["ridge", "bn", "none"] = "ridge"
     ridge: Annotated[float, Field(gt=0)] = 1e-2
     steps: Annotated[int, Field(ge=0)] = 4
+    joint: Annotated[int, Field(ge=0)] = 2
     classifier: Literal["logits", "answers"] = "answers"
     images: Annotated[int, Field(ge=1, le=500)] = 500
     mirror: bool = False

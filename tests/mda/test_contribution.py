@@ -18,15 +18,15 @@ def test_conv_by_hand() -> None:
     layer.bias = nn.Parameter(torch.tensor([100.0]))  # belongs to no input channel
     x = torch.tensor([[[[5.0, 7.0, 2.0]]], [[[1.0, 7.0, 2.0]]]])
     assert contribution.patches(x, layer).tolist() == [[[12.0, 9.0]], [[8.0, 9.0]]]
-    assert contribution.conv(x, layer).tolist() == [[3.0]]  # ReLU for each image: 3 + 0, not ReLU(3 - 1) = 2
+    assert contribution.of_layer(x, layer).tolist() == [[3.0]]  # ReLU for each image: 3 + 0, not ReLU(3 - 1) = 2
 
 
 def test_linear_by_hand() -> None:
     layer = nn.Linear(2, 1)
     layer.weight.data = torch.tensor([[2.0, -1.0]])
     x = torch.tensor([[1.0, 3.0], [-4.0, -5.0]])
-    assert contribution.linear(x, layer).tolist() == [[2.0, 5.0]]
-    assert contribution.linear(x, layer, positions=2).tolist() == [[0.0]]  # 2 - 3 and -8 + 5: sums of one channel
+    assert contribution.of_layer(x, layer).tolist() == [[2.0, 5.0]]
+    assert contribution.of_layer(x, layer, positions=2).tolist() == [[0.0]]  # 2 - 3 and -8 + 5: sums of one channel
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_conv_equals_definition(settings: dict, chunk: int, monkeypatch: pytest.
     monkeypatch.setattr(contribution, "_CHUNK", chunk)
     layer = nn.Conv2d(6, 12, **settings).requires_grad_(False)
     x = pico.images(6, shape=(6, 11, 10))
-    found, expected = contribution.conv(x, layer), pico.naive_conv(x.double(), layer.double())
+    found, expected = contribution.of_layer(x, layer), pico.naive_conv(x.double(), layer.double())
     assert found.shape == expected.shape == (12, 6 // layer.groups)
     assert (found - expected).abs().max() <= 1e-6 * expected.max()
 
@@ -56,7 +56,7 @@ def test_conv_equals_definition(settings: dict, chunk: int, monkeypatch: pytest.
 def test_linear_equals_definition(positions: int) -> None:
     layer = nn.Linear(12, 7)
     x = pico.images(6, shape=(12,))
-    found = contribution.linear(x, layer, positions)
+    found = contribution.of_layer(x, layer, positions)
     expected = pico.naive_linear(x.double(), layer.double(), positions)
     assert (found - expected).abs().max() <= 1e-6 * expected.max()
 

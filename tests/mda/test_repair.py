@@ -57,7 +57,7 @@ def test_a_linear_layer_is_fitted_in_closed_form() -> None:
     kept = {"1": (0, 2, 5), "3": (0, 1, 2)}
     x = torch.randn(50, 3, 2, 2, generator=torch.Generator().manual_seed(0))
     component = cut(model, kept, (3, 2, 2))
-    repaired = repair(model, component, kept, x, "ridge", ridge=0.1, steps=0, classifier="logits")
+    repaired = repair(model, component, kept, x, "ridge", ridge=0.1, steps=0, joint=0, classifier="logits")
     with torch.no_grad():
         hidden, goal = model[:3](x).double()[:, [0, 2, 5]], model(x).double()
     start = model[3].get_parameter("weight").detach().double()[:, [0, 2, 5]].T
