@@ -162,7 +162,7 @@ def test_pixels_that_steer_inside_a_node_do_no_harm() -> None:
     chain.verify(IMAGES)
     chain.verify(-IMAGES)
     assert cost.count(Choosy(), pico.IMAGE).macs == 9 * pico.IMAGE[1] * pico.IMAGE[2]
-    with pytest.raises(BrickyardError, match="choosy: cannot be traced"):  # 0.1 and 0.2 would be looked into
+    with pytest.raises(BrickyardError, match=r"choosy: cannot .* in module 0\.1"):  # 0.1 and 0.2 would be looked into
         Chain("choosy", model, pico.IMAGE, declared=["0.0"])
 
 

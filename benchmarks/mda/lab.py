@@ -28,8 +28,9 @@ from lib.params.run import Run
 from lib.resume import key_of
 
 FLOOR = ("channels", "channelwise", "coupling", "graph", "nodes", "patches", "ridge", "tracer")
+MDA = ("contribution", "cutting", "head", "joint", "masks", "refit", "repair", "scores", "sizing")
 FILES = (
-    *sorted((workplace.ROOT / "lib" / "mda").glob("*.py")),
+    *(workplace.ROOT / "lib" / "mda" / f"{name}.py" for name in MDA),
     *(workplace.ROOT / "lib" / f"{name}.py" for name in FLOOR),
     Path(fpgm.__file__),
 )

@@ -20,12 +20,21 @@ def tune(
     seed: int,
     scratch: Path | None = None,
 ) -> None:
-    """Trains all weights of `network` in place on those of the images `index` that are of its classes.
+    """Trains the weights of `network` in place on those of the images `index` that are of its classes.
 
-    In the padded form the zeros between components learn, too. scratch: as in `lib.training.fit`.
+    BatchNorms stay as they are: a repaired component's have taken up what the repair found, and are no longer the
+    statistics of what they are given. In the padded form the zeros between components learn, too. scratch: as in
+    `lib.training.fit`.
     """
     loader = _loader(recipe, images, index, settings.batch_size)
-    training.fit(network, loader, settings, seed, scratch=scratch, what="lego.tuning")
+    kept = {
+        id(parameter)
+        for module in network.modules()
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+        for parameter in module.parameters()
+    }
+    learning = [parameter for parameter in network.parameters() if id(parameter) not in kept]
+    training.fit(network, loader, settings, seed, parameters=learning, scratch=scratch, what="lego.tuning")
 
 
 def accuracy(network: nn.Module, recipe: Recipe, images: data.DataSet) -> dict[str, float]:
