@@ -43,7 +43,12 @@ class Tracer(fx.Tracer):
 
     def known(self, node: fx.Node) -> Any:
         """What `node` gives, if it is no tensor and the same for every batch; raises TraceError otherwise."""
-        first, second = self._both(node)
+        try:
+            first, second = self._both(node)
+        except (NotImplementedError, RuntimeError) as error:
+            if "meta" not in str(error):
+                raise
+            raise TraceError(f"control flow depends on the pixels{self._where()}") from error  # asked of mere shapes
         if tensors(first) or first != second:
             raise TraceError(f"control flow depends on the pixels or on the number of images{self._where()}")
         return first

@@ -11,7 +11,6 @@ from torch import nn
 from lib import artifacts, data
 from lib import zoo as networks
 from lib.mda import classes, components, measure, saved, sizing
-from lib.mda.repair import repair
 from lib.params.base import read
 from lib.params.components import Components
 from lib.params.contributions import Contributions
@@ -45,11 +44,9 @@ def main(dataset: Path, zoo: Path, contributions: Path, out: Path, metrics: Path
             who = f"components.tasks.{name}"
             kept = sizing.at_size(network, card.input.shape, batches, found, params.size, run_params.seed, who)
         component = components.cut(network, kept, card.input.shape)
-        own = data.of_classes(images.images, images.train, [numbers[output] for output in outputs])
-        count = max(1, params.repair.images // len(outputs)) * len(outputs)
-        x, _ = loader(data.stratified_sample(images.images, own, count, run_params.seed)).all()
-        how = params.repair
-        repaired = repair(network, component, kept, x.to(device), **how.model_dump(exclude={"images"}))
+        own = [numbers[output] for output in outputs]
+        how, seed = params.repair, run_params.seed
+        repaired = components.repaired(network, component, kept, images, own, card.input, how, seed)
         recipe = components.describe(name, repaired, kept, outputs, network, card, how.method)
         saved.save(out / name, repaired, recipe)
         size = {"params": recipe.cost.params, "macs": recipe.cost.macs, "share": recipe.cost.params / card.cost.params}

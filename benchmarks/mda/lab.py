@@ -20,7 +20,6 @@ from lib.coupling import couple
 from lib.mda import components, contribution, measure, saved, scores, sizing
 from lib.mda.cutting import Scales, cut, indices
 from lib.mda.masks import Evidence
-from lib.mda.repair import repair
 from lib.params.base import read
 from lib.params.components import Repair
 from lib.params.contributions import Contributions
@@ -28,7 +27,7 @@ from lib.params.run import Run
 from lib.resume import key_of
 
 FLOOR = ("channels", "channelwise", "coupling", "graph", "nodes", "patches", "ridge", "tracer")
-MDA = ("contribution", "cutting", "head", "joint", "masks", "refit", "repair", "scores", "sizing")
+MDA = ("components", "contribution", "cutting", "head", "joint", "masks", "refit", "repair", "scores", "sizing")
 FILES = (
     *(workplace.ROOT / "lib" / "mda" / f"{name}.py" for name in MDA),
     *(workplace.ROOT / "lib" / f"{name}.py" for name in FLOOR),
@@ -215,9 +214,10 @@ class Source:
         gathered = time.process_time()
         kept = indices(self.coupling, self._channels(evidence, classes, way))
         component = cut(self.module, kept, self.card.input.shape)
-        how = way.repair
-        x = self.fit_images(classes, how.images)
-        repaired = repair(self.module, component, kept, x, **how.model_dump(exclude={"images"}))
+        images, expected = self.lab.images, self.card.input
+        repaired = components.repaired(
+            self.module, component, kept, images, classes, expected, way.repair, self.lab.seed
+        )
         done = time.process_time()
         recipe = components.describe(self.name, repaired, kept, classes, self.module, self.card, way.repair.method)
         return repaired, recipe, (gathered - started, done - gathered)
@@ -235,14 +235,6 @@ class Source:
         """Parameters of the component at the authors' thresholds."""
         margins = sizing.union(self.evidence("contribution", "binary", classes), classes, self.lab.params.thresholds)
         return self.scales.cost((margins > 0).nonzero().flatten().tolist()).params
-
-    def fit_images(self, classes: Sequence[int], count: int) -> torch.Tensor:
-        """Train images of a task, for a repair."""
-        images = self.lab.images
-        own = data.of_classes(images.images, images.train, classes)
-        each = max(1, count // len(classes)) * len(classes)
-        index = data.stratified_sample(images.images, own, each, self.lab.seed)
-        return self.lab.loader(self.card.input, index).all()[0]
 
 
 def _rows(labels: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:

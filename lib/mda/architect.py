@@ -11,7 +11,6 @@ from lib import data, graph
 from lib.coupling import couple
 from lib.mda import choice, classes, components, measure
 from lib.mda.problem import Problem, Source, prices
-from lib.mda.repair import repair
 from lib.params.components import Repair
 from lib.params.lego import Choose
 from lib.zoo import Card
@@ -65,13 +64,9 @@ def build(
         kept = components.union(networks[name].masks, outputs)
         component = components.cut(network, kept, card.input.shape)
         numbers = classes.numbers(wanted, images.images.classes, name)
-        own = data.of_classes(images.images, images.train, numbers)
-        count = max(1, how.images // len(outputs)) * len(outputs)
-        x, _ = _loader(images, data.stratified_sample(images.images, own, count, seed), card, numbers).all()
         network, component = network.to(device), component.to(device)
-        repaired = repair(network, component, kept, x.to(device), **how.model_dump(exclude={"images"})).cpu()
-        parts[name] = repaired
-        recipes[name] = components.describe(name, repaired, kept, outputs, network.cpu(), card, how.method)
+        parts[name] = components.repaired(network, component, kept, images, numbers, card.input, how, seed).cpu()
+        recipes[name] = components.describe(name, parts[name], kept, outputs, network.cpu(), card, how.method)
     return parts, recipes
 
 

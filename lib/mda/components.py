@@ -7,9 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from lib import artifacts, cost, zoo
+from lib import artifacts, cost, data, zoo
 from lib.cost import Cost
+from lib.mda import measure
 from lib.mda.cutting import Kept, cut
+from lib.mda.repair import repair
+from lib.params.components import Repair
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,29 @@ def union(masks: Mapping[str, torch.Tensor], outputs: Sequence[int]) -> dict[str
     return {
         layer: tuple(mask[list(outputs)].any(0).nonzero().flatten().tolist()) for layer, mask in sorted(masks.items())
     }
+
+
+def repaired(
+    model: nn.Module,
+    component: nn.Module,
+    kept: Kept,
+    images: data.DataSet,
+    numbers: Sequence[int],
+    expected: zoo.Input,
+    how: Repair,
+    seed: int,
+) -> nn.Module:
+    """A component of `model` as `how` wants it, repaired on train images of the data set's classes `numbers`."""
+    own = data.of_classes(images.images, images.train, numbers)
+    device = next(model.parameters()).device
+
+    def loader(count: int) -> data.Loader:
+        index = data.stratified_sample(images.images, own, max(1, count // len(numbers)) * len(numbers), seed)
+        return data.Loader(images.images, index, expected.transform(), measure.BATCH_SIZE)
+
+    settings = how.model_dump(exclude={"images", "classifier_images"})
+    x, _ = loader(how.images).all()
+    return repair(model, component, kept, x.to(device), **settings, more=loader(how.classifier_images))
 
 
 def describe(

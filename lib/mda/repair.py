@@ -6,7 +6,8 @@ so that from what the component now gives it, it makes what the source makes bef
 
 import copy
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -17,19 +18,21 @@ from lib import graph
 from lib.channels import Layer
 from lib.channelwise import Operation
 from lib.coupling import couple
+from lib.data import Batch
 from lib.errors import BrickyardError
-from lib.graph import Trace
 from lib.mda import head
 from lib.mda.contribution import norm_scale
 from lib.mda.cutting import Kept, channels
-from lib.mda.joint import improve
+from lib.mda.joint import Reader, improve
 from lib.mda.refit import Goal, refit
+from lib.mda.replay import Replay
 
 Method = Literal["ridge", "bn", "none"]
 Classifier = Literal["logits", "answers"]
 _JOINTLY = 250  # images, at most, on which two layers are fitted together
 _FAINT = 1e-3  # a BatchNorm's scale below which it is not divided by
 _ADDING = (operator.add, operator.iadd, torch.add)
+_CONCATENATING = (torch.cat, torch.concat, torch.concatenate)
 _RECTIFYING = (F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
 
 
@@ -44,6 +47,7 @@ def repair(
     joint: int = 2,
     classifier: Classifier = "answers",
     mirror: bool = False,
+    more: Iterable[Batch] = (),
 ) -> nn.Module:
     """A copy of `component`, which was cut from `source` with the output channels `kept`, that follows it more closely.
 
@@ -57,59 +61,71 @@ def repair(
     such layer are matched: the mean and the standard deviation of each channel before them are mapped onto those in the
     source. bn does only that, to all of them. none changes nothing. classifier: a linear one is fitted to the source's
     logits like any other layer, or then to its answers (see `lib.mda.head.refit`). mirror: the images are also looked
-    at mirrored, left to right.
+    at mirrored, left to right. more: batches of further images, whose labels do not matter; at last the classifier is
+    fitted to the answers for them.
 
     Raises BrickyardError where the component was not cut from such a source.
     """
     component = copy.deepcopy(component).eval()
     if method != "none":
-        images = torch.cat([images, images.flip(-1)]) if mirror else images
-        _Repair(source.eval(), component, kept, images).run(method, ridge, steps, joint, classifier)
+        work = _Repair(source.eval(), component, kept, _both(images) if mirror else images, ridge, steps)
+        work.run(method, joint, classifier)
+        if method == "ridge" and classifier == "answers":
+            work.finish(_both(x) if mirror else x for x, _ in more)
     return component
 
 
-class _Run(fx.Interpreter):
-    """A traced network that runs one operation at a time on all images."""
+def _both(images: torch.Tensor) -> torch.Tensor:
+    """Images and their mirror images."""
+    return torch.cat([images, images.flip(-1)])
 
-    def __init__(self, found: Trace, images: torch.Tensor):
-        super().__init__(found.model, graph=found.graph)
-        self.env: dict[fx.Node, Any] = {found.input: images}
-        self._constants = found.constants
 
-    def step(self, node: fx.Node) -> Any:
-        """What `node` gives; it stays in `env`."""
-        if node not in self.env:
-            self.env[node] = self.run_node(node)
-        return self.env[node]
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """A layer that has been fitted, its operation, and what the component gives it."""
 
-    def fetch_attr(self, target: str) -> Any:
-        """Weights, and the constants of the trace."""
-        constant = self._constants.get(target)
-        return super().fetch_attr(target) if constant is None else constant
+    layer: Layer
+    node: fx.Node
+    x: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What is made of a layer's output, operation by operation, and the layers that read that; no readers where it is
+    added to something or leaves the network.
+    """
+
+    way: list[fx.Node]
+    readers: list[fx.Node]
 
 
 class _Repair:
     """Source and component side by side, operation by operation."""
 
-    def __init__(self, source: nn.Module, component: nn.Module, kept: Kept, images: torch.Tensor):
+    def __init__(
+        self, source: nn.Module, component: nn.Module, kept: Kept, images: torch.Tensor, ridge: float, steps: int
+    ):
         shape = tuple(images.shape[1:])
         before, after = (graph.trace(model, "the source", shape) for model in (source, component))
         self.pairs = list(zip(before.graph.nodes, after.graph.nodes, strict=False))
         same = len(before.graph.nodes) == len(after.graph.nodes)
         if not same or any(a.op != b.op for a, b in self.pairs):
             raise BrickyardError("the component and its source are not of one architecture; dvc repro components")
+        self.source, self.component, self.ridge, self.steps = source, component, ridge, steps
         self.found, self.coupling = before, couple(before, "the source")
         self.chosen = channels(self.coupling, kept)
         self.layers = {layer.name: layer for layer in self.coupling.layers}
-        self.before, self.after = _Run(before, images), _Run(after, images)
+        self.before, self.after = Replay(before, images), Replay(after, images)
         self.modules, self.new = dict(source.named_modules()), dict(component.named_modules())
         self.other = dict(self.pairs)
+        self.place = {node: i for i, (node, _) in enumerate(self.pairs)}
 
     @torch.no_grad()
-    def run(self, method: Method, ridge: float, steps: int, joint: int, classifier: Classifier) -> None:
+    def run(self, method: Method, joint: int, classifier: Classifier) -> None:
         """Changes the component."""
         fitted = {layer.norm for layer in self.coupling.layers} if method == "ridge" else set()
         last_use = {source: node for node, _ in self.pairs for source in node.all_input_nodes}
+        waiting: list[_Fitted] = []  # for the layers that read them, to be fitted together with these
         for node, twin in self.pairs:
             if node.op == "output":
                 break
@@ -117,14 +133,18 @@ class _Repair:
             operation = Operation(node, self.modules)
             layer = self.layers.get(operation.name)
             if layer is not None and method == "ridge":
-                self.fit(node, layer, y, ridge, steps)
-                if joint:
-                    self.join(node, layer, ridge, steps, joint)
+                self.fit(node, layer, y)
+                x = self.after.env[self.other[node.all_input_nodes[0]]]
                 if layer is self.coupling.classifier and classifier == "answers":
-                    self.answer(node, layer, y, ridge)
+                    self.answer(x, y)
+                waiting += [_Fitted(layer, node, x)] if joint else []
             elif isinstance(operation.module, nn.BatchNorm1d | nn.BatchNorm2d) and operation.name not in fitted:
                 self.match(node, operation.name)
             self.after.step(twin)
+            for first in list(waiting):
+                if (found := self.reading(first.node)) is not None:
+                    waiting.remove(first)
+                    self.join(first, found, node, joint)
             for source in {*node.all_input_nodes}:
                 if last_use[source] is node:
                     del self.before.env[source], self.after.env[self.other[source]]
@@ -132,85 +152,97 @@ class _Repair:
     def positions(self, row: Sequence[int]) -> list[int]:
         return [i for i, channel in enumerate(row) if channel in self.chosen]
 
-    def fit(self, node: fx.Node, layer: Layer, y: torch.Tensor, ridge: float, steps: int) -> None:
+    def fit(self, node: fx.Node, layer: Layer, y: torch.Tensor) -> None:
         """Refits one layer of the component; y: what it makes in the source."""
-        module: Any = self.new[layer.name]
-        norm: Any = self.new[layer.norm] if layer.norm else None
         x = self.after.env[self.other[node.all_input_nodes[0]]]
         goal = self.goal(node, y[:, (rows := self.positions(layer.outputs))], rows)
-        weight, bias = refit(x, goal, module, ridge, module.bias is not None or norm is not None, steps)
-        module.weight.copy_(weight)
-        if module.bias is not None:
-            module.bias.copy_(bias)
-        elif norm is not None:
-            norm.running_mean.sub_(bias)
+        self.put(layer, *refit(x, goal, self.new[layer.name], self.ridge, self.free(layer), self.steps))
 
-    def join(self, node: fx.Node, layer: Layer, ridge: float, steps: int, rounds: int) -> None:
-        """Fits a layer once more, for the sake of the layer that alone reads it, if there is one."""
-        way, reader = self.read(node)
-        if reader is None:
-            return
-        after = self.layers[Operation(reader, self.modules).name]
+    def free(self, layer: Layer) -> bool:
+        """Whether a layer has a bias, or a BatchNorm that can take one."""
         module: Any = self.new[layer.name]
-        norm: Any = self.new[layer.norm] if layer.norm else None
-        images = slice(_JOINTLY)
-        for one in (*way, reader):
-            self.before.step(one)
-        goal = self.goal(reader, self.before.env[reader][:, (rows := self.positions(after.outputs))], rows).of(images)
-        free = tuple(self.new[own.name].bias is not None or own.norm is not None for own in (layer, after))
-        x = self.after.env[self.other[node.all_input_nodes[0]]][images]
-        weight, bias = improve(
-            x,
-            module,
-            lambda z: self.through(node, way, z.clone()),
-            self.new[after.name],
-            goal,
-            ridge,
-            free,
-            steps,
-            rounds,
-        )
+        return module.bias is not None or layer.norm is not None
+
+    def put(self, layer: Layer, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """Gives a layer of the component its weight and bias."""
+        module: Any = self.new[layer.name]
         module.weight.copy_(weight)
         if module.bias is not None:
             module.bias.copy_(bias)
-        elif norm is not None:
-            norm.running_mean.sub_(bias)
+        elif layer.norm:
+            self.new[layer.norm].get_buffer("running_mean").sub_(bias)
 
-    def read(self, node: fx.Node) -> tuple[list[fx.Node], fx.Node | None]:
-        """What happens to a layer's output until the one layer that alone reads it, and that layer's node."""
-        way: list[fx.Node] = []
-        while len(node.users) == 1:
-            node = next(iter(node.users))
-            if Operation(node, self.modules).name in self.layers:
-                return way, node
-            if len(node.all_input_nodes) > 1 or node.op == "output":
-                break
-            way.append(node)
-        return way, None
+    def join(self, first: _Fitted, found: _Reading, now: fx.Node, rounds: int) -> None:
+        """Fits a layer once more, for the sake of the layers that read it; now: what ran last."""
+        if not found.readers:
+            return
+        images, twin = slice(_JOINTLY), self.other[first.node]
+        way = [self.other[one] for one in found.way]
+        readers = []
+        for one in found.readers:
+            own = self.layers[Operation(one, self.modules).name]
+            goal = self.goal(one, self.before.step(one)[:, (rows := self.positions(own.outputs))], rows).of(images)
+            readers.append(Reader(self.new[own.name], goal, self.free(own)))
+        inputs = [self.other[one.all_input_nodes[0]] for one in found.readers]
 
-    def through(self, node: fx.Node, way: Sequence[fx.Node], z: torch.Tensor) -> torch.Tensor:
-        """What becomes of z, a layer's output, in the component."""
-        env = self.after.env
-        try:
-            for one in way:
-                env[self.other[node]] = z
-                z = self.after.run_node(self.other[one])
-                del env[self.other[node]]
-                node = one
-        finally:
-            env.pop(self.other[node], None)
-        return z
+        def between(z: torch.Tensor) -> list[torch.Tensor]:
+            made = self.after.follow(twin, z, way, images)
+            return [made[source] for source in inputs]
 
-    def answer(self, node: fx.Node, layer: Layer, y: torch.Tensor, ridge: float) -> None:
-        """Fits the classifier of the component to the answers of the source, whose logits are y."""
+        module, free = self.new[first.layer.name], self.free(first.layer)
+        fitted = improve(first.x[images], module, between, readers, self.ridge, free, self.steps, rounds)
+        self.put(first.layer, *fitted)
+        z = module(first.x)
+        past = [self.other[one] for one in found.way if self.place[one] <= self.place[now]]
+        made = self.after.follow(twin, z, past, slice(None)) | {twin: z}
+        self.after.env.update({one: made[one] for one in (twin, *past) if one in self.after.env})
+
+    def reading(self, node: fx.Node) -> _Reading | None:
+        """Who reads what a layer makes; None as long as what it is put together with is not there."""
+        found, touched = _Reading([], []), {node}
+        for one, twin in self.pairs[self.place[node] + 1 :]:
+            if touched.isdisjoint(one.all_input_nodes):
+                continue
+            if Operation(one, self.modules).name in self.layers:
+                if twin in self.after.env:
+                    return _Reading([], [])
+                found.readers.append(one)
+                continue
+            others = [source for source in one.all_input_nodes if source not in touched]
+            if one.op == "output" or (len(one.all_input_nodes) > 1 and one.target not in _CONCATENATING):
+                return _Reading([], [])
+            if any(self.other[source] not in self.after.env for source in others):
+                return None
+            found.way.append(one)
+            touched.add(one)
+        return found
+
+    def answer(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        """Fits the classifier of the component, which is given x, to the answers of the source, whose logits are y."""
+        layer = self.coupling.classifier
         module: Any = self.new[layer.name]
         if isinstance(module, nn.Linear):
-            x, rows = self.after.env[self.other[node.all_input_nodes[0]]], self.positions(layer.outputs)
+            rows = self.positions(layer.outputs)
             others = [i for i in range(y.shape[1]) if i not in rows]
-            weight, bias = head.refit(x, y[:, rows], y[:, others], module, ridge)
+            weight, bias = head.refit(x, y[:, rows], y[:, others], module, self.ridge)
             module.weight.copy_(weight)
             if module.bias is not None:
                 module.bias.copy_(bias)
+
+    @torch.no_grad()
+    def finish(self, batches: Iterable[torch.Tensor]) -> None:
+        """Fits the classifier to answers once more, on other images."""
+        device, given, logits = next(self.source.parameters()).device, list[torch.Tensor](), list[torch.Tensor]()
+        classifier = self.new[self.coupling.classifier.name]
+        handle = classifier.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+        try:
+            for x in batches:
+                logits.append(self.source(x.to(device)))
+                self.component(x.to(device))
+        finally:
+            handle.remove()
+        if given:
+            self.answer(torch.cat(given), torch.cat(logits))
 
     def goal(self, node: fx.Node, target: torch.Tensor, rows: list[int]) -> Goal:
         """What a layer should make, from what it makes in the source: [n, outputs that are kept, ...].
@@ -246,7 +278,7 @@ class _Repair:
     def ready(self, user: fx.Node, node: fx.Node) -> fx.Node | None:
         """The other of two tensors that meet in `user`, if it is there."""
         others = [source for source in user.all_input_nodes if source is not node]
-        there = len(others) == 1 and others[0] in self.before.env
+        there = len(others) == 1 and others[0] in self.before.env and self.other[others[0]] in self.after.env
         return others[0] if there and self.found.tensor(others[0]).shape == self.found.tensor(node).shape else None
 
     def match(self, node: fx.Node, name: str) -> None:

@@ -35,8 +35,8 @@ class Size(Section):
 class Repair(Section):
     """method: what is fitted; ridge: lambda, relative to the mean diagonal of X'X; steps: further regressions where a
     ReLU follows; joint: rounds in which a layer and the one that alone reads it are fitted together; classifier: what
-    it is fitted to, the source's logits or, after that, its answers; images: of a task, unlabelled; mirror: whether
-    each is also looked at mirrored, left to right.
+    it is fitted to, the source's logits or, after that, its answers; images: of a task, unlabelled; classifier_images:
+    as many, on which answers are compared at last; mirror: whether each is also looked at mirrored, left to right.
     """
 
     method: Literal["ridge", "bn", "none"] = "ridge"
@@ -45,6 +45,7 @@ class Repair(Section):
     joint: Annotated[int, Field(ge=0)] = 2
     classifier: Literal["logits", "answers"] = "answers"
     images: Annotated[int, Field(ge=1, le=500)] = 500
+    classifier_images: Annotated[int, Field(ge=1)] = 5000
     mirror: bool = False
 
 

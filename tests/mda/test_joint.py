@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lib.mda import joint
-from lib.mda.joint import improve
+from lib.mda.joint import Reader, improve
 from lib.mda.refit import Goal, refit
 
 CASES: dict[str, tuple[nn.Module, nn.Module, nn.Module, tuple[int, ...]]] = {  # first, between, second, shape
@@ -43,12 +43,12 @@ CASES: dict[str, tuple[nn.Module, nn.Module, nn.Module, tuple[int, ...]]] = {  #
 
 def _case(
     name: str, precision: torch.dtype = torch.float32
-) -> tuple[Any, Callable[[torch.Tensor], torch.Tensor], Any, torch.Tensor]:
+) -> tuple[Any, Callable[[torch.Tensor], list[torch.Tensor]], Any, torch.Tensor]:
     torch.manual_seed(0)
     first, between, second, shape = copy.deepcopy(CASES[name])
     for module in (first, between, second):
         module.eval().to(precision).requires_grad_(False)
-    return first, lambda z: between(z.clone()), second, torch.randn(20, *shape, dtype=precision)
+    return first, lambda z: [between(z.clone())], second, torch.randn(20, *shape, dtype=precision)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -58,33 +58,34 @@ def test_tangent_is_the_derivative(name: str) -> None:
 
     def made(d: torch.Tensor) -> torch.Tensor:
         weight, bias = tangent.split(d)
-        return joint._apply(second, between(joint._apply(first, x, at[0] + weight, at[1] + bias)), second.weight, None)
+        (given,) = between(joint._apply(first, x, at[0] + weight, at[1] + bias))
+        return joint._apply(second, given, second.weight, None)
 
     at = first.weight, torch.zeros(len(first.weight)).double()
-    tangent = joint._Tangent(x, first, between, second, second.weight, *at)
+    tangent = joint._Tangent(x, first, between, [second], [second.weight], *at)
     d = torch.randn(first.weight.numel() + len(first.weight)).double()
-    along = tangent.times(d)
+    (along,) = tangent.times(d)
     torch.testing.assert_close(along, (made(1e-7 * d) - made(-1e-7 * d)) / 2e-7, rtol=1e-4, atol=1e-5)
     error = torch.randn_like(along)
-    torch.testing.assert_close((along * error).sum(), (d * tangent.transposed(error, True)).sum())
-    assert tangent.transposed(error, False)[-len(first.weight) :].abs().sum() == 0
+    torch.testing.assert_close((along * error).sum(), (d * tangent.transposed([error], True)).sum())
+    assert tangent.transposed([error], False)[-len(first.weight) :].abs().sum() == 0
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_second_layer_misses_less(name: str) -> None:
     """Than after any change of its own weights; its goal is what it made of another first layer's output."""
     first, between, second, x = _case(name)
-    goal = Goal(second(between(first(x))))
+    goal = Goal(second(*between(first(x))))
     first.weight += 0.5 * first.weight.std() * torch.randn_like(first.weight)
-    weight, bias = improve(x, first, between, second, goal, 1e-2, (True, True), 0, 3)
+    weight, bias = improve(x, first, between, [Reader(second, goal, True)], 1e-2, True, 0, 3)
     assert not torch.equal(weight, first.weight)
 
     def missed(given: torch.Tensor) -> float:
         wanted, offset = refit(given, goal, second, 1e-2, True, 0)
         return float((goal.target - joint._apply(second, given, wanted, offset)).square().mean())
 
-    before = missed(between(first(x)))
-    assert missed(between(joint._apply(first, x, weight, bias))) < 0.5 * before
+    before = missed(*between(first(x)))
+    assert missed(*between(joint._apply(first, x, weight, bias))) < 0.5 * before
 
 
 def test_what_lies_below_the_floor_does_not_count() -> None:
@@ -97,7 +98,7 @@ def test_what_lies_below_the_floor_does_not_count() -> None:
 
 def test_nothing_missed_changes_nothing() -> None:
     first, between, second, x = _case("plain")
-    goal = Goal(second(between(first(x))))
-    weight, bias = improve(x, first, between, second, goal, 1e-2, (True, True), 0, 2)
+    goal = Goal(second(*between(first(x))))
+    weight, bias = improve(x, first, between, [Reader(second, goal, True)], 1e-2, True, 0, 2)
     torch.testing.assert_close(weight, first.weight, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(bias, first.bias, atol=1e-4, rtol=1e-3)

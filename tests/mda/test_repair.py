@@ -9,6 +9,7 @@ from torch import nn
 from lib import artifacts, graph
 from lib.coupling import couple
 from lib.errors import BrickyardError
+from lib.mda import joint
 from lib.mda.cutting import cut, indices
 from lib.mda.repair import repair
 from tests.mda import networks
@@ -126,3 +127,69 @@ def test_another_architecture_is_refused() -> None:
     model, _, kept = _component("resnet", 0.6)
     with pytest.raises(BrickyardError, match="not of one architecture"):
         repair(model, networks.build("dense"), kept, _images(4), "ridge")
+
+
+def _answers(network: nn.Module, x: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+    return torch.cat([network(x), rest], 1).log_softmax(1)
+
+
+@torch.no_grad()
+def test_more_images_bring_the_classifier_nearer_to_the_answers() -> None:
+    """For them, beside the source's other classes."""
+    model = networks.build("plain")
+    model.get_parameter("12.weight").mul_(3 / model(_images(200, 7)).std(0).mean())  # answers that differ
+    model.get_parameter("12.bias").sub_(model(_images(200, 7)).mean(0))
+    coupling = couple(graph.trace(model, "plain", SHAPE), "plain")
+    outputs = coupling.classifier.outputs
+    kept = indices(coupling, networks.some(coupling, 0.5) - set(outputs[2:]) | set(outputs[:2]))
+    component, x, more = cut(model, kept, SHAPE), _images(20), _images(400, 5)
+    batches = [(part, torch.zeros(len(part))) for part in more.split(150)]
+    rest = model(more)[:, 2:].logsumexp(1, keepdim=True)
+    wanted = _answers(lambda x: model(x)[:, :2], more, rest)  # type: ignore[arg-type]
+    apart = []
+    for given in ([], batches):
+        repaired = repair(model, component, kept, x, "ridge", ridge=1e-3, more=given)
+        apart.append(float((wanted.exp() * (wanted - _answers(repaired, more, rest))).sum(1).mean()))
+    assert apart[1] < 0.95 * apart[0]
+    mirrored = repair(model, component, kept, x, "ridge", mirror=True, more=batches)
+    both = [(torch.cat([part, part.flip(-1)]), labels) for part, labels in batches]
+    same = repair(model, component, kept, torch.cat([x, x.flip(-1)]), "ridge", more=both)
+    assert all(torch.equal(a, same.state_dict()[name]) for name, a in mirrored.state_dict().items())
+
+
+@torch.no_grad()
+def test_layers_fitted_together_follow_the_source_more_closely() -> None:
+    """Than layers fitted one by one, on other images."""
+    model, component, kept = _component("plain", 0.5)
+    x, new = _images(200), _images(200, 4)
+    errors = []
+    for rounds in (0, 2):
+        repaired = repair(model, component, kept, x, "ridge", joint=rounds, classifier="logits")
+        errors.append(float((repaired(new) - model(new)).square().mean()))
+    assert errors[1] < 0.95 * errors[0]
+
+
+READERS = {
+    "plain": [1, 1, 1],
+    "resnet": [1, 1, 1, 1],  # the first layer of each block; what the second makes is added
+    "inception": [2, 1, 2, 2, 1, 2, 2, 1, 1, 1],  # branches wait for one another, then both layers behind read them
+    "option_a": [1, 1, 1],
+    "dense": [1],  # what others make is put together with what is not there yet
+    "excited": [1, 1],
+    "grouped": [1],
+}
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_who_reads_what_a_layer_makes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Number of readers of every layer that is fitted together with them."""
+    found: list[int] = []
+
+    def improve(x: Any, first: Any, between: Any, readers: list[Any], *args: Any) -> Any:
+        found.append(len(readers))
+        return joint.improve(x, first, between, readers, *args)
+
+    monkeypatch.setattr("lib.mda.repair.improve", improve)
+    model, component, kept = _component(name, 0.6)
+    repair(model, component, kept, _images(20), "ridge", joint=1)
+    assert found == READERS[name]
