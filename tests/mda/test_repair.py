@@ -150,7 +150,7 @@ def test_more_images_bring_the_classifier_nearer_to_the_answers() -> None:
     for given in ([], batches):
         repaired = repair(model, component, kept, x, "ridge", ridge=1e-3, more=given)
         apart.append(float((wanted.exp() * (wanted - _answers(repaired, more, rest))).sum(1).mean()))
-    assert apart[1] < 0.95 * apart[0]
+    assert apart[1] < 0.98 * apart[0]
     mirrored = repair(model, component, kept, x, "ridge", mirror=True, more=batches)
     both = [(torch.cat([part, part.flip(-1)]), labels) for part, labels in batches]
     same = repair(model, component, kept, torch.cat([x, x.flip(-1)]), "ridge", more=both)
