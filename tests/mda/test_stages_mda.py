@@ -99,6 +99,9 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, recipe = saved.load(Path("tuned/network"), lib_lego.Recipe)
     untuned, _ = saved.load(Path("lego/network"), lib_lego.Recipe)
     assert not torch.equal(network(torch.ones(1, 3, 8, 8)), untuned(torch.ones(1, 3, 8, 8)))
+    norms = {name: value for name, value in untuned.state_dict().items() if "running" in name}
+    assert norms
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in norms.items())
 
     chosen = "choose: {classes: '0-3,6,7', models: [low, high], budget: {params: 4000}}"
     Path("params.yaml").write_text(params.replace("components: [upper, few]", chosen))
