@@ -50,5 +50,6 @@ def prepare(params: "Run") -> "torch.device":
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(params.threads)
     torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, without importing the compiler
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.manual_seed(params.seed)
     return environment.device()

@@ -27,7 +27,20 @@ from lib.params.run import Run
 from lib.resume import key_of
 
 FLOOR = ("channels", "channelwise", "coupling", "graph", "nodes", "patches", "ridge", "tracer")
-MDA = ("components", "contribution", "cutting", "head", "joint", "masks", "refit", "repair", "scores", "sizing")
+MDA = (
+    "components",
+    "contribution",
+    "cutting",
+    "head",
+    "joint",
+    "masks",
+    "reading",
+    "refit",
+    "repair",
+    "replay",
+    "scores",
+    "sizing",
+)
 FILES = (
     *(workplace.ROOT / "lib" / "mda" / f"{name}.py" for name in MDA),
     *(workplace.ROOT / "lib" / f"{name}.py" for name in FLOOR),

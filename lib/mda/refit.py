@@ -26,10 +26,6 @@ class Goal:
     floor: torch.Tensor | None = None
     sign: torch.Tensor | None = None
 
-    def of(self, images: slice) -> "Goal":
-        """For some images."""
-        return Goal(self.target[images], None if self.floor is None else self.floor[images], self.sign)
-
     def rows(self, of: slice, images: slice, drawn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Target and floor of some outputs and images at the `drawn` positions, as rows [rows, O]."""
         floor = None if self.floor is None else _rows(self.floor[images, of], drawn)
@@ -104,4 +100,6 @@ def _given(x: torch.Tensor, module: Any, drawn: torch.Tensor) -> torch.Tensor:
 
 def _rows(y: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
     """[n, C, ...] -> [n * drawn, C]"""
-    return y.reshape(*y.shape[:2], -1)[:, :, drawn.to(y.device)].transpose(1, 2).flatten(0, 1)
+    y = y.reshape(*y.shape[:2], -1)
+    y = y if len(drawn) == y.shape[2] else y[:, :, drawn.to(y.device)]
+    return y.transpose(1, 2).flatten(0, 1)

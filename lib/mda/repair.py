@@ -24,6 +24,7 @@ from lib.mda import head
 from lib.mda.contribution import norm_scale
 from lib.mda.cutting import Kept, channels
 from lib.mda.joint import Reader, improve
+from lib.mda.reading import Reading, reading
 from lib.mda.refit import Goal, refit
 from lib.mda.replay import Replay
 
@@ -32,7 +33,6 @@ Classifier = Literal["logits", "answers"]
 _JOINTLY = 250  # images, at most, on which two layers are fitted together
 _FAINT = 1e-3  # a BatchNorm's scale below which it is not divided by
 _ADDING = (operator.add, operator.iadd, torch.add)
-_CONCATENATING = (torch.cat, torch.concat, torch.concatenate)
 _RECTIFYING = (F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
 
 
@@ -56,13 +56,13 @@ def repair(
     were cut out, Y what the source makes before its BatchNorm, b free where there is a bias or a BatchNorm to take it,
     lambda = `ridge` times the mean diagonal of X'X. Where a layer's output is added to another that is already there,
     Y absorbs how far that one is off. Where a ReLU follows, `steps` more regressions spend nothing on how far values
-    lie below zero (see `lib.mda.refit.refit`). Where one other layer alone reads what a layer makes, `joint` rounds
-    change its weights again for what that one can make of it (see `lib.mda.joint.improve`). BatchNorms that follow no
+    lie below zero (see `lib.mda.refit.refit`). Where layers, and nothing else, read what a layer makes, `joint` rounds
+    change its weights again for what those can make of it (see `lib.mda.joint.improve`). BatchNorms that follow no
     such layer are matched: the mean and the standard deviation of each channel before them are mapped onto those in the
     source. bn does only that, to all of them. none changes nothing. classifier: a linear one is fitted to the source's
     logits like any other layer, or then to its answers (see `lib.mda.head.refit`). mirror: the images are also looked
     at mirrored, left to right. more: batches of further images, whose labels do not matter; at last the classifier is
-    fitted to the answers for them.
+    fitted to the answers for them, as they are.
 
     Raises BrickyardError where the component was not cut from such a source.
     """
@@ -71,7 +71,7 @@ def repair(
         work = _Repair(source.eval(), component, kept, _both(images) if mirror else images, ridge, steps)
         work.run(method, joint, classifier)
         if method == "ridge" and classifier == "answers":
-            work.finish(_both(x) if mirror else x for x, _ in more)
+            work.finish(x for x, _ in more)
     return component
 
 
@@ -89,29 +89,20 @@ class _Fitted:
     x: torch.Tensor
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """What is made of a layer's output, operation by operation, and the layers that read that; no readers where it is
-    added to something or leaves the network.
-    """
-
-    way: list[fx.Node]
-    readers: list[fx.Node]
-
-
 class _Repair:
     """Source and component side by side, operation by operation."""
 
     def __init__(
         self, source: nn.Module, component: nn.Module, kept: Kept, images: torch.Tensor, ridge: float, steps: int
     ):
+        images = images.contiguous(memory_format=torch.channels_last)  # pools quicker
         shape = tuple(images.shape[1:])
         before, after = (graph.trace(model, "the source", shape) for model in (source, component))
         self.pairs = list(zip(before.graph.nodes, after.graph.nodes, strict=False))
         same = len(before.graph.nodes) == len(after.graph.nodes)
         if not same or any(a.op != b.op for a, b in self.pairs):
             raise BrickyardError("the component and its source are not of one architecture; dvc repro components")
-        self.source, self.component, self.ridge, self.steps = source, component, ridge, steps
+        self.device, self.ridge, self.steps = images.device, ridge, steps
         self.found, self.coupling = before, couple(before, "the source")
         self.chosen = channels(self.coupling, kept)
         self.layers = {layer.name: layer for layer in self.coupling.layers}
@@ -142,7 +133,7 @@ class _Repair:
                 self.match(node, operation.name)
             self.after.step(twin)
             for first in list(waiting):
-                if (found := self.reading(first.node)) is not None:
+                if (found := self.reading(first)) is not None:
                     waiting.remove(first)
                     self.join(first, found, node, joint)
             for source in {*node.all_input_nodes}:
@@ -172,7 +163,17 @@ class _Repair:
         elif layer.norm:
             self.new[layer.norm].get_buffer("running_mean").sub_(bias)
 
-    def join(self, first: _Fitted, found: _Reading, now: fx.Node, rounds: int) -> None:
+    def reading(self, first: _Fitted) -> Reading | None:
+        """Who reads what a layer makes; None as long as what it is put together with is not there."""
+        after = [node for node, _ in self.pairs[self.place[first.node] + 1 :]]
+        return reading(
+            first.node,
+            after,
+            is_layer=lambda node: Operation(node, self.modules).name in self.layers,
+            there=lambda node: self.other[node] in self.after.env,
+        )
+
+    def join(self, first: _Fitted, found: Reading, now: fx.Node, rounds: int) -> None:
         """Fits a layer once more, for the sake of the layers that read it; now: what ran last."""
         if not found.readers:
             return
@@ -181,7 +182,8 @@ class _Repair:
         readers = []
         for one in found.readers:
             own = self.layers[Operation(one, self.modules).name]
-            goal = self.goal(one, self.before.step(one)[:, (rows := self.positions(own.outputs))], rows).of(images)
+            y = self.before.step(one)[images]
+            goal = self.goal(one, y[:, (rows := self.positions(own.outputs))], rows, images)
             readers.append(Reader(self.new[own.name], goal, self.free(own)))
         inputs = [self.other[one.all_input_nodes[0]] for one in found.readers]
 
@@ -196,26 +198,6 @@ class _Repair:
         past = [self.other[one] for one in found.way if self.place[one] <= self.place[now]]
         made = self.after.follow(twin, z, past, slice(None)) | {twin: z}
         self.after.env.update({one: made[one] for one in (twin, *past) if one in self.after.env})
-
-    def reading(self, node: fx.Node) -> _Reading | None:
-        """Who reads what a layer makes; None as long as what it is put together with is not there."""
-        found, touched = _Reading([], []), {node}
-        for one, twin in self.pairs[self.place[node] + 1 :]:
-            if touched.isdisjoint(one.all_input_nodes):
-                continue
-            if Operation(one, self.modules).name in self.layers:
-                if twin in self.after.env:
-                    return _Reading([], [])
-                found.readers.append(one)
-                continue
-            others = [source for source in one.all_input_nodes if source not in touched]
-            if one.op == "output" or (len(one.all_input_nodes) > 1 and one.target not in _CONCATENATING):
-                return _Reading([], [])
-            if any(self.other[source] not in self.after.env for source in others):
-                return None
-            found.way.append(one)
-            touched.add(one)
-        return found
 
     def answer(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Fits the classifier of the component, which is given x, to the answers of the source, whose logits are y."""
@@ -232,20 +214,21 @@ class _Repair:
     @torch.no_grad()
     def finish(self, batches: Iterable[torch.Tensor]) -> None:
         """Fits the classifier to answers once more, on other images."""
-        device, given, logits = next(self.source.parameters()).device, list[torch.Tensor](), list[torch.Tensor]()
+        given, logits = list[torch.Tensor](), list[torch.Tensor]()
         classifier = self.new[self.coupling.classifier.name]
         handle = classifier.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
         try:
             for x in batches:
-                logits.append(self.source(x.to(device)))
-                self.component(x.to(device))
+                x = x.to(self.device, memory_format=torch.channels_last)
+                logits.append(self.before.run(x))
+                self.after.run(x)
         finally:
             handle.remove()
         if given:
             self.answer(torch.cat(given), torch.cat(logits))
 
-    def goal(self, node: fx.Node, target: torch.Tensor, rows: list[int]) -> Goal:
-        """What a layer should make, from what it makes in the source: [n, outputs that are kept, ...].
+    def goal(self, node: fx.Node, target: torch.Tensor, rows: list[int], images: slice = slice(None)) -> Goal:
+        """What a layer should make for some images, from what it makes in the source: [n, outputs that are kept, ...].
 
         What follows it, a BatchNorm, a tensor that is added and a ReLU, says how: z -> ReLU(scale z + shift + added).
         """
@@ -260,8 +243,8 @@ class _Repair:
                 offset = 0.0 if module.bias is None else module.bias[rows]
                 scale, shift = scale * by, (shift - module.get_buffer("running_mean")[rows]) * by + offset
             elif user.target in _ADDING and added is None and (other := self.ready(user, node)) is not None:
-                added = self.after.env[self.other[other]]
-                error = self.before.env[other][:, rows] - added
+                added = self.after.env[self.other[other]][images]
+                error = self.before.env[other][images][:, rows] - added
                 target = target + torch.where(_along(scale.abs() > _FAINT, error), error / _along(scale, error), 0.0)
             elif isinstance(module, nn.ReLU) or (module is None and user.target in _RECTIFYING):
                 acts = [nn.ReLU()]

@@ -37,6 +37,10 @@ class Replay(fx.Interpreter):
         finally:
             self.env = kept
 
+    def call_method(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """`view` as `reshape`: channels may lie last in memory."""
+        return super().call_method("reshape" if target == "view" else target, args, kwargs)
+
     def fetch_attr(self, target: str) -> Any:
         """Weights, and the constants of the trace."""
         constant = self._constants.get(target)

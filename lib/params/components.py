@@ -34,9 +34,9 @@ class Size(Section):
 
 class Repair(Section):
     """method: what is fitted; ridge: lambda, relative to the mean diagonal of X'X; steps: further regressions where a
-    ReLU follows; joint: rounds in which a layer and the one that alone reads it are fitted together; classifier: what
-    it is fitted to, the source's logits or, after that, its answers; images: of a task, unlabelled; classifier_images:
-    as many, on which answers are compared at last; mirror: whether each is also looked at mirrored, left to right.
+    ReLU follows; joint: rounds in which a layer and those that read it are fitted together; classifier: what it is
+    fitted to, the source's logits or, after that, its answers; images: of a task, unlabelled; mirror: whether each is
+    also looked at mirrored, left to right; classifier_images: as many, on which answers are compared at last.
     """
 
     method: Literal["ridge", "bn", "none"] = "ridge"

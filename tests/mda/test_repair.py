@@ -152,8 +152,7 @@ def test_more_images_bring_the_classifier_nearer_to_the_answers() -> None:
         apart.append(float((wanted.exp() * (wanted - _answers(repaired, more, rest))).sum(1).mean()))
     assert apart[1] < 0.98 * apart[0]
     mirrored = repair(model, component, kept, x, "ridge", mirror=True, more=batches)
-    both = [(torch.cat([part, part.flip(-1)]), labels) for part, labels in batches]
-    same = repair(model, component, kept, torch.cat([x, x.flip(-1)]), "ridge", more=both)
+    same = repair(model, component, kept, torch.cat([x, x.flip(-1)]), "ridge", more=batches)
     assert all(torch.equal(a, same.state_dict()[name]) for name, a in mirrored.state_dict().items())
 
 
