@@ -1,6 +1,6 @@
 """Components and assemblies on CIFAR-10: real images, published and self-trained networks.
 
-python -m benchmarks.mda [--quick] [--tables 1,2,…] [--data DIR] [--checkpoints DIR] [--work DIR]
+python -m benchmarks.mda [--quick] [--tables 1,2,…] [--data DIR] [--checkpoints DIR] [--work DIR] [--jobs N]
 
 Tables: 1 components; 2 assemblies; 3 other scores; 4 forms; 5 choice within a budget; 6 what is chosen on validation
 images; 7 decision routes. --quick: tables 1, 2 and 4 of the VGGs and ResNet-20, without tuning. Everything that takes
@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ if __name__ == "__main__":  # before torch is loaded
 from rich.console import Console
 
 from benchmarks import workplace
-from benchmarks.mda import assemblies, budgets, choices, controls, disassembly, forms, page, routes, work
-from benchmarks.mda.lab import Lab
+from benchmarks.mda import assemblies, budgets, choices, controls, disassembly, forms, page, routes, work, workers
+from benchmarks.mda.lab import Lab, Wanted
 from benchmarks.mda.tasks import KINDS, QUICK
 from benchmarks.sheet import Result
 from lib.errors import BrickyardError
@@ -42,6 +42,14 @@ TABLES: Mapping[int, Callable[[Lab, Sequence[str], bool], Result]] = {
     6: lambda lab, names, tune: choices.table(lab, names),
     7: lambda lab, names, tune: routes.table(lab),
 }
+COMPONENTS: Mapping[int, Callable[[Lab, Sequence[str]], Iterable[Wanted]]] = {
+    1: disassembly.wanted,
+    2: assemblies.wanted,
+    3: controls.wanted,
+    4: forms.wanted,
+    5: budgets.wanted,
+    6: choices.wanted,
+}
 QUICK_TABLES = (1, 2, 4)
 
 
@@ -52,6 +60,9 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=Path, default=Path("../shared/checkpoints"))
     parser.add_argument("--work", type=Path, default=Path(".scratch/mda"), help="what is kept, to go on from")
     parser.add_argument("--tables", type=_numbers, help="e.g. 1,2; all by default")
+    parser.add_argument(
+        "--jobs", type=_count, default=_cores(), help="processes that make components; all cores, up to 8, by default"
+    )
     parser.add_argument("--quick", action="store_true", help="tables 1, 2 and 4 of three networks, without tuning")
     parser.add_argument("--train-zoo", action="store_true", help="makes the networks that are missing, and ends")
     given = parser.parse_args()
@@ -68,26 +79,31 @@ def main() -> None:
                 for name in names:
                     lab.source(name)
                 return
-            _run(lab, tables, names, given.quick)
+            _run(lab, tables, names, given.quick, given.jobs)
             found = stored(given.quick)
             if not given.quick:
                 page.write(workplace.ROOT / "docs", found, lab)
             print(json.dumps(figures(found)))
     except BrickyardError as error:
         sys.exit(f"benchmarks.mda: {error}")
+    except KeyboardInterrupt:
+        print("benchmarks.mda: interrupted; run it again: what is finished is kept", file=sys.stderr)
+        sys.exit(130)
 
 
-def _run(lab: Lab, numbers: Sequence[int], names: Sequence[str], quick: bool) -> None:
+def _run(lab: Lab, numbers: Sequence[int], names: Sequence[str], quick: bool, jobs: int) -> None:
     console = Console(width=200)
     for number in numbers:
-        started = time.process_time()
+        started = time.time()
+        if number in COMPONENTS:
+            workers.make(lab, COMPONENTS[number](lab, names), jobs)
         result = TABLES[number](lab, names, not quick)
         result.save(_file(number, quick))
         for sheet in result.sheets:
             console.print(sheet.rich())
         if number == 1:
             console.print(disassembly.seconds(lab, names).rich())
-        console.print(f"table {number}: {time.process_time() - started:.0f} CPU s")
+        console.print(f"table {number}: {time.time() - started:.0f} s")
 
 
 def stored(quick: bool) -> dict[int, Result]:
@@ -124,6 +140,16 @@ def figures(results: Mapping[int, Result]) -> dict[str, Any]:
 
 def _file(number: int, quick: bool) -> Path:
     return Path("results") / ("quick" if quick else "full") / f"table{number}.json"
+
+
+def _cores() -> int:
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes, e.g. 2")
+    return int(text)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

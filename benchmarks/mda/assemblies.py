@@ -1,6 +1,6 @@
 """Table 2: components of two or three networks in one classifier of all ten classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks.mda.disassembly import NONE
-from benchmarks.mda.lab import Component, Lab, Way
+from benchmarks.mda.lab import Component, Lab, Wanted, Way
 from benchmarks.mda.tasks import of_source
 from benchmarks.sheet import Result, Sheet, cells
 from lib import artifacts, data, training
@@ -44,6 +44,13 @@ ASSEMBLIES = (
     Assembly("three networks", {"vgg_a": (0, 1, 2), "vgg_b": (3, 4, 5), "resnet20": (6, 7, 8, 9)}),
     Assembly("three ResNets", {"resnet20": (0, 1, 2), "resnet32": (3, 4, 5), "resnet56": (6, 7, 8, 9)}),
 )
+
+
+def wanted(lab: Lab, names: Sequence[str]) -> Iterator[Wanted]:
+    """The components of this table."""
+    ways = [Way(repair, hard=lab.params.hard) for repair in (NONE, read("components.repair", Repair))]
+    for parts in (own.parts for own in ASSEMBLIES if set(own.parts) <= set(names)):
+        yield from (Wanted(name, classes, way) for name, classes in parts.items() for way in ways)
 
 
 def table(lab: Lab, names: Sequence[str], tune: bool) -> Result:

@@ -1,10 +1,10 @@
 """Table 5: which network supplies which class, chosen within a budget by an integer program."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from benchmarks.mda.assemblies import answers, fits
-from benchmarks.mda.lab import Lab, Source, Way
+from benchmarks.mda.lab import Lab, Source, Wanted, Way
 from benchmarks.mda.tasks import own
 from benchmarks.sheet import Result, Sheet, cells
 from lib.errors import BrickyardError
@@ -17,20 +17,16 @@ from lib.params.lego import Lego
 BUDGETS = (0.15e6, 0.2e6, 0.3e6, 0.45e6, 0.7e6, None)  # parameters
 
 
+def wanted(lab: Lab, names: Sequence[str]) -> Iterator[Wanted]:
+    """The components of this table."""
+    for chosen in _chosen(lab, names)[0].values():
+        yield from (Wanted(name, _numbers(lab, classes), _way(lab)) for name, classes in chosen.tasks.items())
+
+
 def table(lab: Lab, names: Sequence[str]) -> Result:
     """A row a budget."""
-    params = read("lego", Lego)
-    assert params.choose is not None
-    sources, left_out = list[problem.Source](), list[str]()
-    for name in names:
-        try:
-            sources.append(_priced(lab, lab.source(name)))
-        except BrickyardError as error:  # a layer without channels for a class, which thresholds alone can mend
-            left_out.append(f" Left out: {error}.")
-    rows = []
-    for limit in BUDGETS:
-        wanted = problem.Problem(lab.names, tuple(sources), limit, None, params.choose.least)
-        rows.append({"limit": limit, **_tried(lab, choice.choose(wanted), params)})
+    found, left_out = _chosen(lab, names)
+    rows = [{"limit": limit, **_tried(lab, chosen)} for limit, chosen in found.items()]
     lines = tuple(
         (
             "none" if row["limit"] is None else f"{row['limit']:,.0f}",
@@ -43,6 +39,22 @@ def table(lab: Lab, names: Sequence[str]) -> Result:
     columns = ("budget, params", "choice", "params", "predicted", "bound", "validation", "test")
     sheet = Sheet("5. Chosen within a budget, all ten classes: accuracy, %", columns, lines, _NOTES + "".join(left_out))
     return Result({"rows": rows}, (sheet,))
+
+
+def _chosen(lab: Lab, names: Sequence[str]) -> tuple[dict[float | None, choice.Choice], list[str]]:
+    """By budget, and which networks were left out."""
+    params = read("lego", Lego)
+    assert params.choose is not None
+    sources, left_out = list[problem.Source](), list[str]()
+    for name in names:
+        try:
+            sources.append(_priced(lab, lab.source(name)))
+        except BrickyardError as error:  # a layer without channels for a class, which thresholds alone can mend
+            left_out.append(f" Left out: {error}.")
+    problems = {
+        limit: problem.Problem(lab.names, tuple(sources), limit, None, params.choose.least) for limit in BUDGETS
+    }
+    return {limit: choice.choose(own) for limit, own in problems.items()}, left_out
 
 
 _NOTES = (
@@ -62,11 +74,18 @@ def _priced(lab: Lab, source: Source) -> problem.Source:
     return problem.Source(source.name, accuracy, problem.prices(source.module, source.coupling, found, lab.names))
 
 
-def _tried(lab: Lab, chosen: choice.Choice, params: Lego) -> dict[str, Any]:
-    way = Way(read("components.repair", Repair), hard=lab.params.hard)
+def _way(lab: Lab) -> Way:
+    return Way(read("components.repair", Repair), hard=lab.params.hard)
+
+
+def _numbers(lab: Lab, classes: Sequence[str]) -> tuple[int, ...]:
+    return tuple(sorted(lab.names.index(one) for one in classes))
+
+
+def _tried(lab: Lab, chosen: choice.Choice) -> dict[str, Any]:
+    params = read("lego", Lego)
     parts = {
-        name: lab.source(name).component(sorted(lab.names.index(one) for one in classes), way)
-        for name, classes in chosen.tasks.items()
+        name: lab.source(name).component(_numbers(lab, classes), _way(lab)) for name, classes in chosen.tasks.items()
     }
     scaling = fits(lab, parts, params.scaling_ridge)[params.scaling]
     found: dict[str, Any] = {

@@ -1,10 +1,11 @@
 """Table 6: what is chosen on validation images: how contributions are counted, and how components are repaired."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.mda.disassembly import NONE
-from benchmarks.mda.lab import Lab, Way
+from benchmarks.mda.lab import Lab, Wanted, Way
 from benchmarks.mda.tasks import TASKS, of_component, of_source
 from benchmarks.sheet import Result, Sheet, cells
 from lib.params.base import read
@@ -33,6 +34,17 @@ def ways(how: Repair) -> dict[str, Way]:
     }
 
 
+def wanted(lab: Lab, names: Sequence[str]) -> Iterator[Wanted]:
+    """The components of this table."""
+    found = [_sized(way, size) for way in ways(read("components.repair", Repair)).values() for size in SIZES]
+    for name in (name for name in NETWORKS if name in names):
+        yield from (Wanted(name, TASKS[task], way) for task in ON for way in found)
+
+
+def _sized(way: Way, size: float) -> Way:
+    return replace(way, size=0.999 if size == 1 and way.hard != "binary" else size)
+
+
 def table(lab: Lab, names: Sequence[str]) -> Result:
     """Mean gap over tasks, a column a network and size; soft counting leaves less, so sizes are the binary one's."""
     own = [name for name in NETWORKS if name in names]
@@ -44,8 +56,7 @@ def table(lab: Lab, names: Sequence[str]) -> Result:
             for size in SIZES:
                 gaps = []
                 for classes in (TASKS[task] for task in ON):
-                    exact = 0.999 if size == 1 and way.hard != "binary" else size
-                    component = source.component(classes, Way(way.repair, exact, way.score, way.hard))
+                    component = source.component(classes, _sized(way, size))
                     restricted = of_source(source, classes, "validation")[1]
                     gaps.append(restricted - of_component(lab, component, classes, "validation"))
                 found[f"{name} {size:.2f}"] = sum(gaps) / len(gaps)

@@ -1,10 +1,10 @@
 """Table 3: channels chosen by other scores, at the same sizes, with and without the same repair."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 from benchmarks.mda.disassembly import NONE
-from benchmarks.mda.lab import Lab, Score, Way
+from benchmarks.mda.lab import Lab, Score, Wanted, Way
 from benchmarks.mda.tasks import TASKS, of_component, of_source
 from benchmarks.sheet import Result, Sheet, cells
 from lib.params.base import read
@@ -16,9 +16,16 @@ SIZES = {"official": 1.0, "half": 1 / 2}
 SCORES: tuple[Score, ...] = get_args(Score)
 
 
+def wanted(lab: Lab, names: Sequence[str]) -> Iterator[Wanted]:
+    """The components of this table."""
+    ways = [way for share in SIZES.values() for way in _ways(lab, share).values()]
+    for name in (name for name in NETWORKS if name in names):
+        yield from (Wanted(name, TASKS[task], way) for task in ON for way in ways)
+
+
 def table(lab: Lab, names: Sequence[str]) -> Result:
     """A row a network, task and size; columns: score and repair."""
-    how, rows = read("components.repair", Repair), list[dict[str, Any]]()
+    rows = list[dict[str, Any]]()
     for name in (name for name in NETWORKS if name in names):
         source = lab.source(name)
         for task in ON:
@@ -26,13 +33,12 @@ def table(lab: Lab, names: Sequence[str]) -> Result:
             for size, share in SIZES.items():
                 row: dict[str, Any] = {"source": name, "task": task, "size": size}
                 row["restricted"] = of_source(source, classes)[1]
-                for score in SCORES:
-                    for label, repair in (("unrepaired", NONE), ("repaired", how)):
-                        found = source.component(classes, Way(repair, share, score, lab.params.hard))
-                        row[f"{score} {label}"] = of_component(lab, found, classes)
-                        row["params"] = max(row.get("params", 0), found.recipe.cost.params)
+                for column, way in _ways(lab, share).items():
+                    found = source.component(classes, way)
+                    row[column] = of_component(lab, found, classes)
+                    row["params"] = max(row.get("params", 0), found.recipe.cost.params)
                 rows.append(row)
-    columns = [f"{score} {label}" for label in ("unrepaired", "repaired") for score in SCORES]
+    columns = list(_ways(lab, 1))
     lines = tuple(
         (
             row["source"],
@@ -50,3 +56,13 @@ def table(lab: Lab, names: Sequence[str]) -> Result:
         "magnitude, random and fpgm (geometric median, Torch-Pruning) know nothing of the task.",
     )
     return Result({"rows": rows}, (sheet,))
+
+
+def _ways(lab: Lab, share: float) -> dict[str, Way]:
+    """By column: score and repair."""
+    repairs = {"unrepaired": NONE, "repaired": read("components.repair", Repair)}
+    return {
+        f"{score} {label}": Way(repair, share, score, lab.params.hard)
+        for label, repair in repairs.items()
+        for score in SCORES
+    }

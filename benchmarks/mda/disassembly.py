@@ -1,9 +1,9 @@
 """Table 1: components beside their sources: official, repaired, and at half and a third of the official size."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.mda.lab import Component, Lab, Source, Way
+from benchmarks.mda.lab import Component, Lab, Source, Wanted, Way
 from benchmarks.mda.tasks import KINDS, SINGLE, TASKS, auroc, kind, of_component, of_source
 from benchmarks.sheet import Result, Sheet, cells
 from lib.params.base import read
@@ -13,17 +13,25 @@ SIZES = {"official": 1.0, "half": 1 / 2, "third": 1 / 3}
 NONE = Repair(method="none")
 
 
+def wanted(lab: Lab, names: Sequence[str]) -> Iterator[Wanted]:
+    """The components of this table."""
+    ways = _ways(lab)
+    for name in names:
+        yield from (Wanted(name, classes, way) for classes in TASKS.values() for way in ways.values())
+        yield from (Wanted(name, (c,), ways[size]) for c in SINGLE for size in ("unrepaired", "official"))
+
+
 def table(lab: Lab, names: Sequence[str]) -> Result:
     """A sheet of accuracies, one of sizes, one of gaps by kind, and one of single classes."""
-    how, hard = read("components.repair", Repair), lab.params.hard
+    ways = _ways(lab)
     rows: list[dict[str, Any]] = []
     single: list[dict[str, Any]] = []
     for name in names:
         source = lab.source(name)
         for task, classes in TASKS.items():
-            rows.append(_row(lab, source, task, classes, how, hard))
+            rows.append(_row(lab, source, task, classes, ways))
         for c in SINGLE:
-            official, repaired = (source.component([c], Way(r, hard=hard)) for r in (NONE, how))
+            official, repaired = (source.component([c], ways[size]) for size in ("unrepaired", "official"))
             before, after = (auroc(lab, one, source, c) for one in (official, repaired))
             single.append(
                 {
@@ -51,10 +59,15 @@ def seconds(lab: Lab, names: Sequence[str]) -> Sheet:
     return Sheet("Seconds of the CPU when it was made", ("component", "contributions", "cut and repaired"), tuple(rows))
 
 
-def _row(lab: Lab, source: Source, task: str, classes: Sequence[int], how: Repair, hard: Any) -> dict[str, Any]:
+def _ways(lab: Lab) -> dict[str, Way]:
+    how, hard = read("components.repair", Repair), lab.params.hard
+    return {"unrepaired": Way(NONE, hard=hard)} | {size: Way(how, share, hard=hard) for size, share in SIZES.items()}
+
+
+def _row(lab: Lab, source: Source, task: str, classes: Sequence[int], ways: Mapping[str, Way]) -> dict[str, Any]:
     everything, restricted = of_source(source, classes)
-    found: dict[str, Component] = {size: source.component(classes, Way(how, s, hard=hard)) for size, s in SIZES.items()}
-    plain = source.component(classes, Way(NONE, hard=hard))
+    found: dict[str, Component] = {size: source.component(classes, way) for size, way in ways.items()}
+    plain = found.pop("unrepaired")
     return {
         "source": source.name,
         "task": task,

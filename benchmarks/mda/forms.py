@@ -1,7 +1,7 @@
 """Table 4: contributions against the materialised form, and padded against parallel assemblies."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.mda.assemblies import assembled
-from benchmarks.mda.lab import Lab, Source, Way
+from benchmarks.mda.lab import Lab, Source, Wanted, Way
 from benchmarks.sheet import Result, Sheet, cells
 from lib.channels import Layer
 from lib.data import Batch
@@ -67,6 +67,15 @@ def peak(run: Callable[[], object]) -> int:
     return most
 
 
+def wanted(lab: Lab, names: Sequence[str]) -> Iterator[Wanted]:
+    """The components of this table."""
+    yield from (Wanted(name, classes, _way(lab)) for name in names for classes in HALVES)
+
+
+def _way(lab: Lab) -> Way:
+    return Way(read("components.repair", Repair), hard=lab.params.hard)
+
+
 def table(lab: Lab, names: Sequence[str]) -> Result:
     """Ratios of time depend on the machine; the others do not."""
     speed = [_contributions(lab, lab.source(name)) for name in names]
@@ -108,8 +117,7 @@ def _contributions(lab: Lab, source: Source) -> dict[str, Any]:
 
 def _pair(lab: Lab, source: Source) -> dict[str, Any]:
     """The two halves of the classes of one network, in both forms."""
-    way = Way(read("components.repair", Repair), hard=lab.params.hard)
-    first, second = (source.component(classes, way) for classes in HALVES)
+    first, second = (source.component(classes, _way(lab)) for classes in HALVES)
     parts = {"first": first, "second": second}
     x = lab.tensor(source.card.input, "test")[:IMAGES]
     network, recipe = assembled(parts, "parallel")

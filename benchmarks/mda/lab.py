@@ -52,6 +52,7 @@ CODE, SELECTING = (
 )
 VALIDATION = 2000  # images on which something is chosen
 BATCH = 100  # images
+MADE = "seconds.json"
 
 Score = Literal["contribution", "taylor", "magnitude", "random", "fpgm"]
 
@@ -66,6 +67,15 @@ class Way:
     size: float = 1.0
     score: Score = "contribution"
     hard: Literal["binary", "soft"] = "binary"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A component: of which network, with which classes, and how it comes about."""
+
+    source: str
+    classes: tuple[int, ...]
+    way: Way
 
 
 @dataclass(frozen=True)
@@ -197,8 +207,8 @@ class Source:
         """Logits of all its classes."""
         return self.lab.answers(self.module, self.card, split, classes)
 
-    def component(self, classes: Sequence[int], way: Way) -> Component:
-        """The component of a task's classes."""
+    def folder(self, classes: Sequence[int], way: Way) -> Path:
+        """Where a component is kept; made when `MADE` is in it."""
         how = asdict(replace(way, repair=None)) | {"repair": way.repair.model_dump()}  # type: ignore[arg-type]
         thresholds = {kind: found.model_dump() for kind, found in self.lab.params.thresholds.items()}
         key = key_of(
@@ -212,13 +222,17 @@ class Source:
                 "code": CODE,
             }
         )
-        folder = Path("components") / key
-        if not (folder / "seconds.json").exists():
+        return Path("components") / key
+
+    def component(self, classes: Sequence[int], way: Way) -> Component:
+        """The component of a task's classes."""
+        folder = self.folder(classes, way)
+        if not (folder / MADE).exists():
             module, recipe, seconds = self._made(classes, way)
             saved.save(folder, module, recipe)
-            artifacts.write_json(folder / "seconds.json", seconds)
+            artifacts.write_json(folder / MADE, seconds)
         module, recipe = saved.load(folder, components.Recipe)
-        return Component(module, recipe, recipe.kept, tuple(artifacts.read_json(folder / "seconds.json")))
+        return Component(module, recipe, recipe.kept, tuple(artifacts.read_json(folder / MADE)))
 
     def _made(self, classes: Sequence[int], way: Way) -> tuple[nn.Module, components.Recipe, tuple[float, float]]:
         _ = self.selected  # found before the clock starts

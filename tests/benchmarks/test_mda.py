@@ -1,6 +1,7 @@
 """The MDA benchmark: its own logic on pico networks, and all of its tables on digits."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -11,7 +12,20 @@ import torch
 from ruamel.yaml import YAML
 
 from benchmarks import workplace
-from benchmarks.mda import assemblies, choices, controls, disassembly, forms, fpgm, lab, page, routes, tasks, work
+from benchmarks.mda import (
+    assemblies,
+    choices,
+    controls,
+    disassembly,
+    forms,
+    fpgm,
+    lab,
+    page,
+    routes,
+    tasks,
+    work,
+    workers,
+)
 from benchmarks.mda.__main__ import TABLES, figures
 from benchmarks.mda.lab import Lab
 from lib import artifacts, graph
@@ -191,3 +205,26 @@ def test_training_on_few_images_leaves_the_others_alone(small: Lab, monkeypatch:
     card = artifacts.read_json(folder / "card.json")
     assert sum(card["counts"]["train"].values()) == 50
     assert sum(card["counts"]["test"].values()) == len(found.test)
+
+
+def test_components_made_side_by_side_are_those_made_alone(small: Lab, monkeypatch: pytest.MonkeyPatch):
+    way = lab.Way(read("components.repair", Repair), size=0.6)
+    wanted = [lab.Wanted(name, (0, 4), way) for name in NAMES[:2]]
+    workers.make(small, wanted, 1)
+    folders = [small.source(one.source).folder(one.classes, one.way) for one in wanted]
+    assert not any(folder.exists() for folder in folders)  # alone, when they are asked for
+    workers.make(small, [*wanted, *wanted], 2)
+    assert all((folder / lab.MADE).exists() for folder in folders)
+    found = small.source("vgg_b").component((0, 4), way)
+    shutil.rmtree(folders[1])
+    assert artifacts.tensor_checksum(found.module.state_dict()) == artifacts.tensor_checksum(
+        Lab().source("vgg_b").component((0, 4), way).module.state_dict()
+    )
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", None)  # nothing is missing
+    workers.make(small, wanted, 2)
+
+
+def test_a_component_that_cannot_be_made_says_why(small: Lab):
+    way = lab.Way(read("components.repair", Repair), size=1e-9)
+    with pytest.raises(BrickyardError, match="vgg_a"):
+        workers.make(small, [lab.Wanted("vgg_a", (0, 1), way)], 2)

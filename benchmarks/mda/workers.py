@@ -1,0 +1,49 @@
+"""Components made side by side, in processes of one thread each."""
+
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+from benchmarks.mda.lab import MADE, Lab, Wanted
+from lib.params.base import read
+from lib.params.run import Run
+from lib.progress import track
+from stages import prepare
+
+
+def make(lab: Lab, wanted: Iterable[Wanted], jobs: int) -> None:
+    """Makes those that are missing. One that cannot be made stops the others; what is finished is kept."""
+    missing: dict[tuple[str, tuple[int, ...]], list[Wanted]] = {}
+    for one in dict.fromkeys(wanted):
+        if not (lab.source(one.source).folder(one.classes, one.way) / MADE).exists():
+            missing.setdefault((one.source, one.classes), []).append(one)
+    if jobs == 1 or not missing:
+        return  # they are made when they are asked for
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _start, (lab.training,)) as pool:
+        try:
+            list(pool.map(_select, dict.fromkeys(source for source, _ in missing)))  # once for each network
+            parts = [pool.submit(_make, own) for own in missing.values()]
+            for part in track(as_completed(parts), "components", len(parts)):
+                part.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+_own: list[Lab] = []  # of this process
+
+
+def _start(training: Path) -> None:
+    prepare(read("run", Run))
+    _own.append(Lab(training))
+
+
+def _select(name: str) -> None:
+    _ = _own[0].source(name).selected
+
+
+def _make(wanted: Iterable[Wanted]) -> None:
+    """Those of one network and task, whose contributions are counted once."""
+    for one in wanted:
+        _own[0].source(one.source).component(one.classes, one.way)
