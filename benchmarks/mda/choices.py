@@ -11,9 +11,9 @@ from benchmarks.sheet import Result, Sheet, cells
 from lib.params.base import read
 from lib.params.components import Repair
 
-NETWORKS = ("vgg_b", "resnet20")
+NETWORKS = ("vgg_b", "resnet20", "googlenet")
 ON = ("0-2", "even")
-SIZES = (1.0, 1 / 2)
+SIZES = (1 / 2,)
 
 
 def ways(how: Repair) -> dict[str, Way]:

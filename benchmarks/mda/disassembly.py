@@ -13,24 +13,27 @@ SIZES = {"official": 1.0, "half": 1 / 2, "third": 1 / 3}
 NONE = Repair(method="none")
 
 
-def wanted(lab: Lab, names: Sequence[str]) -> Iterator[Wanted]:
+def wanted(lab: Lab, names: Sequence[str], full: bool = True) -> Iterator[Wanted]:
     """The components of this table."""
-    ways = _ways(lab)
+    ways = _ways(lab, full)
     for name in names:
         yield from (Wanted(name, classes, way) for classes in TASKS.values() for way in ways.values())
-        yield from (Wanted(name, (c,), ways[size]) for c in SINGLE for size in ("unrepaired", "official"))
+        yield from (Wanted(name, (c,), ways[size]) for c in _single(full) for size in ("unrepaired", "official"))
 
 
-def table(lab: Lab, names: Sequence[str]) -> Result:
-    """A sheet of accuracies, one of sizes, one of gaps by kind, and one of single classes."""
-    ways = _ways(lab)
+def table(lab: Lab, names: Sequence[str], full: bool = True) -> Result:
+    """A sheet of accuracies, one of sizes, one of gaps by kind, and one of single classes; full: with those of a third
+    of the official size, and with three single classes instead of one.
+    """
+    ways = _ways(lab, full)
+    sizes = [size for size in SIZES if size in ways]
     rows: list[dict[str, Any]] = []
     single: list[dict[str, Any]] = []
     for name in names:
         source = lab.source(name)
         for task, classes in TASKS.items():
             rows.append(_row(lab, source, task, classes, ways))
-        for c in SINGLE:
+        for c in _single(full):
             official, repaired = (source.component([c], ways[size]) for size in ("unrepaired", "official"))
             before, after = (auroc(lab, one, source, c) for one in (official, repaired))
             single.append(
@@ -43,9 +46,9 @@ def table(lab: Lab, names: Sequence[str]) -> Result:
                 }
             )
     gaps = {
-        size: {group: worst for group in KINDS if (worst := _worst(rows, group, size)) is not None} for size in SIZES
+        size: {group: worst for group in KINDS if (worst := _worst(rows, group, size)) is not None} for size in sizes
     }
-    sheets = (_accuracies(rows), _sizes(rows), _gaps(gaps), _single(single))
+    sheets = (_accuracies(rows, sizes), _sizes(rows, sizes), _gaps(gaps), _singles(single))
     return Result({"rows": rows, "single": single, "gaps": gaps}, sheets)
 
 
@@ -59,9 +62,14 @@ def seconds(lab: Lab, names: Sequence[str]) -> Sheet:
     return Sheet("Seconds of the CPU when it was made", ("component", "contributions", "cut and repaired"), tuple(rows))
 
 
-def _ways(lab: Lab) -> dict[str, Way]:
+def _ways(lab: Lab, full: bool = True) -> dict[str, Way]:
     how, hard = read("components.repair", Repair), lab.params.hard
-    return {"unrepaired": Way(NONE, hard=hard)} | {size: Way(how, share, hard=hard) for size, share in SIZES.items()}
+    sizes = {size: share for size, share in SIZES.items() if full or size != "third"}
+    return {"unrepaired": Way(NONE, hard=hard)} | {size: Way(how, share, hard=hard) for size, share in sizes.items()}
+
+
+def _single(full: bool) -> tuple[int, ...]:
+    return SINGLE if full else SINGLE[:1]
 
 
 def _row(lab: Lab, source: Source, task: str, classes: Sequence[int], ways: Mapping[str, Way]) -> dict[str, Any]:
@@ -91,46 +99,38 @@ def _worst(rows: Sequence[dict[str, Any]], group: str, size: str) -> dict[str, A
     return {"gap": max(own)[0], "where": max(own)[1], "mean": sum(gap for gap, _ in own) / len(own)} if own else None
 
 
-def _accuracies(rows: Sequence[dict[str, Any]]) -> Sheet:
-    columns = (
-        "source",
-        "task",
-        "source, all classes",
-        "source, restricted",
-        "official, unrepaired",
-        "official",
-        "half",
-    )
+def _accuracies(rows: Sequence[dict[str, Any]], sizes: Sequence[str]) -> Sheet:
+    columns = ("source", "task", "source, all classes", "source, restricted", "official, unrepaired", *sizes)
     lines = tuple(
         (
             row["source"],
             row["task"],
-            *cells([row[key] for key in ("all_classes", "restricted", "unrepaired", *SIZES)]),
+            *cells([row[key] for key in ("all_classes", "restricted", "unrepaired", *sizes)]),
         )
         for row in rows
     )
     return Sheet(
         "1a. Components: accuracy on the test images of their classes, %",
-        (*columns, "third"),
+        columns,
         lines,
         "Official: the authors' thresholds; half and third: of its parameters, by one factor on all thresholds. All "
-        "but the unrepaired component are repaired in closed form on 500 unlabelled train images, also mirrored. What "
-        "a component is to be compared with is the source restricted to the task's classes.",
+        "but the unrepaired component are repaired in closed form. What a component is to be compared with is the "
+        "source restricted to the task's classes.",
     )
 
 
-def _sizes(rows: Sequence[dict[str, Any]]) -> Sheet:
+def _sizes(rows: Sequence[dict[str, Any]], sizes: Sequence[str]) -> Sheet:
     lines = tuple(
         (
             row["source"],
             row["task"],
-            *cells([row["share"][size] for size in SIZES], 3),
-            *(f"{row['params'][size]:,}" for size in SIZES),
-            *cells([row["macs"][size] / 1e6 for size in SIZES]),
+            *cells([row["share"][size] for size in sizes], 3),
+            *(f"{row['params'][size]:,}" for size in sizes),
+            *cells([row["macs"][size] / 1e6 for size in sizes]),
         )
         for row in rows
     )
-    columns = [f"{what} {size}" for what in ("share", "params", "MMACs") for size in SIZES]
+    columns = [f"{what} {size}" for what in ("share", "params", "MMACs") for size in sizes]
     return Sheet("1b. Their sizes", ("source", "task", *columns), lines, "Share: of the source's parameters.")
 
 
@@ -147,7 +147,7 @@ def _gaps(gaps: dict[str, dict[str, Any]]) -> Sheet:
     )
 
 
-def _single(rows: Sequence[dict[str, Any]]) -> Sheet:
+def _singles(rows: Sequence[dict[str, Any]]) -> Sheet:
     lines = tuple(
         (
             row["source"],

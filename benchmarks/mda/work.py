@@ -20,16 +20,20 @@ from lib.params.run import Run
 PARAMS = Path(__file__).with_name("params.yaml")
 EPOCHS, DIGITS_EPOCHS = 2, 8  # of networks that have no checkpoint
 FEW = 10_000  # train images for them in a quick run
+QUICK_REPAIR = {"mirror": False, "classifier_images": 500}
 
 
 def enter(folder: Path, images: Path, checkpoints: Path, quick: bool = False) -> tuple[chdir, list[str]]:
     """Makes the work folder ready; the context in which it is the current one, and what is missing and was replaced.
 
     Networks without a checkpoint are trained for two epochs; without images, everything happens on scikit-learn's
-    digits, in 32 pixels; in either case in a folder of its own beside. quick: the other networks do not matter.
+    digits, in 32 pixels; in either case in a folder of its own beside. quick: the other networks do not matter, and
+    repairs see fewer images.
     """
-    document, links, missing = PARAMS.read_text(encoding="utf-8"), dict[str, Path](), list[str]()
-    found = YAML(typ="safe", pure=True).load(document)
+    links, missing = dict[str, Path](), list[str]()
+    found = YAML(typ="safe", pure=True).load(PARAMS)
+    if quick:
+        found["components"]["repair"] |= QUICK_REPAIR
     for name, entry in found["zoo"]["models"].items():
         if entry["weights"] == "train" or (quick and name not in QUICK):
             continue
@@ -43,8 +47,7 @@ def enter(folder: Path, images: Path, checkpoints: Path, quick: bool = False) ->
             missing.append(name)
     if images.exists():
         links["data/cifar10"] = images
-    if missing or not images.exists():
-        document = replaced(found, missing, images.exists())
+    document = replaced(found, missing, images.exists())
     said = [f"{name}: no checkpoint in {checkpoints}, trained for {EPOCHS} epochs" for name in missing]
     if not images.exists():
         said = [f"{images} not found: digits instead, all networks trained for {DIGITS_EPOCHS} epochs"]
