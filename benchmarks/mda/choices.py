@@ -13,12 +13,12 @@ from lib.params.components import Repair
 
 NETWORKS = ("vgg_b", "resnet20", "googlenet")
 ON = ("0-2", "even")
-SIZES = (1 / 2,)
+SIZE = 1 / 2  # of the official component's
 
 
 def ways(how: Repair) -> dict[str, Way]:
     """What is compared with what params.yaml asks for, which comes first."""
-    return {
+    found = {
         "chosen": Way(how),
         "hard: soft": Way(how, hard="soft"),
         "repair: none": Way(NONE),
@@ -32,39 +32,34 @@ def ways(how: Repair) -> dict[str, Way]:
         "classifier_images: 500": Way(how.model_copy(update={"classifier_images": 500})),
         "mirror: false": Way(how.model_copy(update={"mirror": False})),
     }
+    return {label: replace(way, size=SIZE) for label, way in found.items()}
 
 
 def wanted(lab: Lab, names: Sequence[str]) -> Iterator[Wanted]:
     """The components of this table."""
-    found = [_sized(way, size) for way in ways(read("components.repair", Repair)).values() for size in SIZES]
+    found = ways(read("components.repair", Repair)).values()
     for name in (name for name in NETWORKS if name in names):
         yield from (Wanted(name, TASKS[task], way) for task in ON for way in found)
 
 
-def _sized(way: Way, size: float) -> Way:
-    return replace(way, size=0.999 if size == 1 and way.hard != "binary" else size)
-
-
 def table(lab: Lab, names: Sequence[str]) -> Result:
-    """Mean gap over tasks, a column a network and size; soft counting leaves less, so sizes are the binary one's."""
+    """Mean gap over tasks, a column a network."""
     own = [name for name in NETWORKS if name in names]
     rows: list[dict[str, Any]] = []
     for label, way in ways(read("components.repair", Repair)).items():
         found = {}
         for name in own:
             source = lab.source(name)
-            for size in SIZES:
-                gaps = []
-                for classes in (TASKS[task] for task in ON):
-                    component = source.component(classes, _sized(way, size))
-                    restricted = of_source(source, classes, "validation")[1]
-                    gaps.append(restricted - of_component(lab, component, classes, "validation"))
-                found[f"{name} {size:.2f}"] = sum(gaps) / len(gaps)
+            gaps = []
+            for classes in (TASKS[task] for task in ON):
+                restricted = of_source(source, classes, "validation")[1]
+                gaps.append(restricted - of_component(lab, source.component(classes, way), classes, "validation"))
+            found[name] = sum(gaps) / len(gaps)
         rows.append({"way": label, "gaps": found, "mean": sum(found.values()) / len(found)})
     columns = ("", *rows[0]["gaps"], "mean")
     lines = tuple((row["way"], *cells([*row["gaps"].values(), row["mean"]], 2)) for row in rows)
     notes = (
         f"Mean over the tasks {' and '.join(ON)} of the gap between restricted source and component on validation "
-        "images, in points; columns: network and size, as a fraction of the official component's."
+        "images, in points, at half of the official component's size."
     )
     return Result({"rows": rows}, (Sheet("6. Chosen on validation images", columns, lines, notes),))
