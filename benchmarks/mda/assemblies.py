@@ -23,6 +23,7 @@ from lib.params.training import Training
 from lib.resume import key_of
 
 METHODS: tuple[Method, ...] = get_args(Method)
+SPLITS = ("validation", "test", "train")
 TUNED_ON = 5000  # train images
 
 
@@ -50,7 +51,7 @@ def wanted(lab: Lab, names: Sequence[str]) -> Iterator[Wanted]:
     """The components of this table."""
     ways = [Way(repair, hard=lab.params.hard) for repair in (NONE, read("components.repair", Repair))]
     for parts in (own.parts for own in ASSEMBLIES if set(own.parts) <= set(names)):
-        yield from (Wanted(name, classes, way) for name, classes in parts.items() for way in ways)
+        yield from (Wanted(name, classes, way, SPLITS, True) for name, classes in parts.items() for way in ways)
 
 
 def table(lab: Lab, names: Sequence[str], tune: bool) -> Result:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from benchmarks.mda.assemblies import answers, fits
+from benchmarks.mda.assemblies import SPLITS, answers, fits
 from benchmarks.mda.lab import Lab, Source, Wanted, Way
 from benchmarks.mda.tasks import own
 from benchmarks.sheet import Result, Sheet, cells
@@ -20,7 +20,8 @@ BUDGETS = (0.15e6, 0.2e6, 0.3e6, 0.45e6, 0.7e6, None)  # parameters
 def wanted(lab: Lab, names: Sequence[str]) -> Iterator[Wanted]:
     """The components of this table."""
     for chosen in _chosen(lab, names)[0].values():
-        yield from (Wanted(name, _numbers(lab, classes), _way(lab)) for name, classes in chosen.tasks.items())
+        parts = {name: _numbers(lab, classes) for name, classes in chosen.tasks.items()}
+        yield from (Wanted(name, classes, _way(lab), SPLITS, True) for name, classes in parts.items())
 
 
 def table(lab: Lab, names: Sequence[str]) -> Result:

@@ -39,7 +39,7 @@ def wanted(lab: Lab, names: Sequence[str]) -> Iterator[Wanted]:
     """The components of this table."""
     found = ways(read("components.repair", Repair)).values()
     for name in (name for name in NETWORKS if name in names):
-        yield from (Wanted(name, TASKS[task], way) for task in ON for way in found)
+        yield from (Wanted(name, TASKS[task], way, ("validation",)) for task in ON for way in found)
 
 
 def table(lab: Lab, names: Sequence[str]) -> Result:

@@ -18,7 +18,8 @@ def wanted(lab: Lab, names: Sequence[str], full: bool = True) -> Iterator[Wanted
     ways = _ways(lab, full)
     for name in names:
         yield from (Wanted(name, classes, way) for classes in TASKS.values() for way in ways.values())
-        yield from (Wanted(name, (c,), ways[size]) for c in _single(full) for size in ("unrepaired", "official"))
+        single = [(c, ways[size]) for c in _single(full) for size in ("unrepaired", "official")]
+        yield from (Wanted(name, (c,), way, everywhere=True) for c, way in single)
 
 
 def table(lab: Lab, names: Sequence[str], full: bool = True) -> Result:

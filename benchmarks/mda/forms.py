@@ -69,7 +69,7 @@ def peak(run: Callable[[], object]) -> int:
 
 def wanted(lab: Lab, names: Sequence[str]) -> Iterator[Wanted]:
     """The components of this table."""
-    yield from (Wanted(name, classes, _way(lab)) for name in names for classes in HALVES)
+    yield from (Wanted(name, classes, _way(lab), ()) for name in names for classes in HALVES)
 
 
 def _way(lab: Lab) -> Way:

@@ -71,11 +71,15 @@ class Way:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A component: of which network, with which classes, and how it comes about."""
+    """A component: of which network, with which classes, and how it comes about. splits: on whose images it is asked;
+    everywhere: on those of other classes, too.
+    """
 
     source: str
     classes: tuple[int, ...]
     way: Way
+    splits: tuple[str, ...] = ("test",)
+    everywhere: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from stages import prepare
 
 
 def make(lab: Lab, wanted: Iterable[Wanted], jobs: int) -> None:
-    """Makes those that are missing. One that cannot be made stops the others; what is finished is kept."""
+    """Makes those that are missing and asks them. One that cannot be made stops the others; what is finished is kept."""
     missing: dict[tuple[str, tuple[int, ...]], list[Wanted]] = {}
     for one in dict.fromkeys(wanted):
         if not (lab.source(one.source).folder(one.classes, one.way) / MADE).exists():
@@ -46,4 +46,6 @@ def _select(name: str) -> None:
 def _make(wanted: Iterable[Wanted]) -> None:
     """Those of one network and task, whose contributions are counted once."""
     for one in wanted:
-        _own[0].source(one.source).component(one.classes, one.way)
+        component = _own[0].source(one.source).component(one.classes, one.way)
+        for split in one.splits:
+            _own[0].answers(component.module, component.recipe, split, () if one.everywhere else one.classes)
