@@ -29,6 +29,7 @@ def ways(how: Repair) -> dict[str, Way]:
         "ridge: 1e-3": Way(how.model_copy(update={"ridge": 1e-3})),
         "ridge: 3e-2": Way(how.model_copy(update={"ridge": 3e-2})),
         "classifier: logits": Way(how.model_copy(update={"classifier": "logits"})),
+        "classifier_ridge: 1e-2": Way(how.model_copy(update={"classifier_ridge": 1e-2})),
         "classifier_images: 500": Way(how.model_copy(update={"classifier_images": 500})),
         "mirror: false": Way(how.model_copy(update={"mirror": False})),
     }

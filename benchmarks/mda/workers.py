@@ -13,7 +13,7 @@ from stages import prepare
 
 
 def make(lab: Lab, wanted: Iterable[Wanted], jobs: int) -> None:
-    """Makes those that are missing and asks them. One that cannot be made stops the others; what is finished is kept."""
+    """Makes and asks those that are missing. One that cannot be made stops the others; what is finished is kept."""
     missing: dict[tuple[str, tuple[int, ...]], list[Wanted]] = {}
     for one in dict.fromkeys(wanted):
         if not (lab.source(one.source).folder(one.classes, one.way) / MADE).exists():

@@ -31,6 +31,7 @@ from lib.mda.replay import Replay
 Method = Literal["ridge", "bn", "none"]
 Classifier = Literal["logits", "answers"]
 _JOINTLY = 250  # images, at most, on which two layers are fitted together
+_BATCH = 100  # images that answers are asked for at once
 _FAINT = 1e-3  # a BatchNorm's scale below which it is not divided by
 _ADDING = (operator.add, operator.iadd, torch.add)
 _RECTIFYING = (F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
@@ -46,8 +47,9 @@ def repair(
     steps: int = 4,
     joint: int = 2,
     classifier: Classifier = "answers",
+    classifier_ridge: float = 1e-3,
     mirror: bool = False,
-    more: Iterable[Batch] = (),
+    more: Iterable[Batch] | None = None,
 ) -> nn.Module:
     """A copy of `component`, which was cut from `source` with the output channels `kept`, that follows it more closely.
 
@@ -60,18 +62,19 @@ def repair(
     change its weights again for what those can make of it (see `lib.mda.joint.improve`). BatchNorms that follow no
     such layer are matched: the mean and the standard deviation of each channel before them are mapped onto those in the
     source. bn does only that, to all of them. none changes nothing. classifier: a linear one is fitted to the source's
-    logits like any other layer, or then to its answers (see `lib.mda.head.refit`). mirror: the images are also looked
-    at mirrored, left to right. more: batches of further images, whose labels do not matter; at last the classifier is
-    fitted to the answers for them, as they are.
+    logits like any other layer, or then to its answers (see `lib.mda.head.refit`) with a lambda of its own,
+    `classifier_ridge` times the mean square. mirror: the images are also looked at mirrored, left to right. more:
+    batches of images for these answers, as they are and whose labels do not matter, instead of those.
 
     Raises BrickyardError where the component was not cut from such a source.
     """
     component = copy.deepcopy(component).eval()
     if method != "none":
-        work = _Repair(source.eval(), component, kept, _both(images) if mirror else images, ridge, steps)
-        work.run(method, joint, classifier)
+        images = _both(images) if mirror else images
+        work = _Repair(source.eval(), component, kept, images, ridge, steps)
+        work.run(method, joint)
         if method == "ridge" and classifier == "answers":
-            work.finish(x for x, _ in more)
+            work.answer((x for x, _ in more) if more is not None else images.split(_BATCH), classifier_ridge)
     return component
 
 
@@ -112,7 +115,7 @@ class _Repair:
         self.place = {node: i for i, (node, _) in enumerate(self.pairs)}
 
     @torch.no_grad()
-    def run(self, method: Method, joint: int, classifier: Classifier) -> None:
+    def run(self, method: Method, joint: int) -> None:
         """Changes the component."""
         fitted = {layer.norm for layer in self.coupling.layers} if method == "ridge" else set()
         last_use = {source: node for node, _ in self.pairs for source in node.all_input_nodes}
@@ -126,8 +129,6 @@ class _Repair:
             if layer is not None and method == "ridge":
                 self.fit(node, layer, y)
                 x = self.after.env[self.other[node.all_input_nodes[0]]]
-                if layer is self.coupling.classifier and classifier == "answers":
-                    self.answer(x, y)
                 waiting += [_Fitted(layer, node, x)] if joint else []
             elif isinstance(operation.module, nn.BatchNorm1d | nn.BatchNorm2d) and operation.name not in fitted:
                 self.match(node, operation.name)
@@ -199,24 +200,15 @@ class _Repair:
         made = self.after.follow(twin, z, past, slice(None)) | {twin: z}
         self.after.env.update({one: made[one] for one in (twin, *past) if one in self.after.env})
 
-    def answer(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """Fits the classifier of the component, which is given x, to the answers of the source, whose logits are y."""
+    @torch.no_grad()
+    def answer(self, batches: Iterable[torch.Tensor], ridge: float) -> None:
+        """Fits the classifier of the component to the answers of the source."""
         layer = self.coupling.classifier
         module: Any = self.new[layer.name]
-        if isinstance(module, nn.Linear):
-            rows = self.positions(layer.outputs)
-            others = [i for i in range(y.shape[1]) if i not in rows]
-            weight, bias = head.refit(x, y[:, rows], y[:, others], module, self.ridge)
-            module.weight.copy_(weight)
-            if module.bias is not None:
-                module.bias.copy_(bias)
-
-    @torch.no_grad()
-    def finish(self, batches: Iterable[torch.Tensor]) -> None:
-        """Fits the classifier to answers once more, on other images."""
+        if not isinstance(module, nn.Linear):
+            return
         given, logits = list[torch.Tensor](), list[torch.Tensor]()
-        classifier = self.new[self.coupling.classifier.name]
-        handle = classifier.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+        handle = module.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
         try:
             for x in batches:
                 x = x.to(self.device, memory_format=torch.channels_last)
@@ -224,8 +216,12 @@ class _Repair:
                 self.after.run(x)
         finally:
             handle.remove()
-        if given:
-            self.answer(torch.cat(given), torch.cat(logits))
+        x, y, rows = torch.cat(given), torch.cat(logits), self.positions(layer.outputs)
+        others = [i for i in range(y.shape[1]) if i not in rows]
+        weight, bias = head.refit(x, y[:, rows], y[:, others], module, ridge)
+        module.weight.copy_(weight)
+        if module.bias is not None:
+            module.bias.copy_(bias)
 
     def goal(self, node: fx.Node, target: torch.Tensor, rows: list[int], images: slice = slice(None)) -> Goal:
         """What a layer should make for some images, from what it makes in the source: [n, outputs that are kept, ...].

@@ -36,7 +36,7 @@ class Repair(Section):
     """method: what is fitted; ridge: lambda, relative to the mean diagonal of X'X; steps: further regressions where a
     ReLU follows; joint: rounds in which a layer and those that read it are fitted together; classifier: what it is
     fitted to, the source's logits or, after that, its answers; images: of a task, unlabelled; mirror: whether each is
-    also looked at mirrored, left to right; classifier_images: as many, on which answers are compared at last.
+    also looked at mirrored, left to right; classifier_ridge, classifier_images: lambda and number for the answers.
     """
 
     method: Literal["ridge", "bn", "none"] = "ridge"
@@ -45,6 +45,7 @@ class Repair(Section):
     joint: Annotated[int, Field(ge=0)] = 2
     classifier: Literal["logits", "answers"] = "answers"
     images: Annotated[int, Field(ge=1, le=500)] = 500
+    classifier_ridge: Annotated[float, Field(gt=0)] = 1e-3
     classifier_images: Annotated[int, Field(ge=1)] = 5000
     mirror: bool = False
 

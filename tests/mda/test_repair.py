@@ -147,7 +147,7 @@ def test_more_images_bring_the_classifier_nearer_to_the_answers() -> None:
     rest = model(more)[:, 2:].logsumexp(1, keepdim=True)
     wanted = _answers(lambda x: model(x)[:, :2], more, rest)  # type: ignore[arg-type]
     apart = []
-    for given in ([], batches):
+    for given in (None, batches):
         repaired = repair(model, component, kept, x, "ridge", ridge=1e-3, more=given)
         apart.append(float((wanted.exp() * (wanted - _answers(repaired, more, rest))).sum(1).mean()))
     assert apart[1] < 0.98 * apart[0]
