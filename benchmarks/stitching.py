@@ -32,7 +32,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lib import data, recalibrate, zoo
 from lib.chain import Chain
 from lib.dery.stitching import Stitch, StitchEquations, random, rows, takes_patches
-from lib.errors import BrickyardError
 from lib.layout import Layout
 from lib.refit import Pairs, around, order, refit
 
@@ -76,11 +75,14 @@ def main() -> None:
     arguments = parser.parse_args()
     names = arguments.networks.split(",")
     if not all((arguments.zoo / name / "card.json").exists() for name in names):
-        raise BrickyardError(f"{arguments.zoo}: lacks one of {', '.join(names)}: ./run dvc repro zoo")
+        parser.error(f"{arguments.zoo} lacks one of {', '.join(names)}: ./run dvc repro zoo")
+    treatments = arguments.only.split(",")
+    if unknown := [name for name in treatments if name not in TREATMENTS]:
+        parser.error(f"--only: there is no {unknown[0]!r}; there are {', '.join(TREATMENTS)}")
     torch.set_num_threads(1)
     images = data.load(arguments.dataset)
     networks = {name: opened(arguments.zoo / name, images, arguments.images) for name in names}
-    found = {name: measured(TREATMENTS[name], networks) for name in arguments.only.split(",")}
+    found = {name: measured(TREATMENTS[name], networks) for name in treatments}
     printed = Printed("treatment", *(f"-> {name}" for name in names), "mean", "CPU s", "change")
     printed.add_row("(the network itself)", *(f"{networks[name].accuracy:.1f}" for name in names))
     for treatment, rows_ in found.items():

@@ -5,7 +5,8 @@ import errno
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,24 +21,30 @@ if TYPE_CHECKING:
 
 
 def run(main: Callable[..., None]) -> None:
-    """Calls a stage's `main` with the options of the command line: one for each of its arguments.
-
-    Input that its user can mend ends in one line on standard error and exit code 1.
-    """
+    """Calls a stage's `main` with the options of the command line: one for each of its arguments."""
     stage = Path(inspect.getfile(main)).stem
     parser = argparse.ArgumentParser(description=main.__doc__)
     for name, argument in inspect.signature(main).parameters.items():
         parser.add_argument(f"--{name.replace('_', '-')}", required=True, type=argument.annotation, metavar="PATH")
-    try:
+    with in_one_line(stage):
         main(**vars(parser.parse_args()))
+
+
+@contextmanager
+def in_one_line(name: str) -> Iterator[None]:
+    """What the user of the program `name` can mend, or has asked for, ends it with one line on standard error and exit
+    code 1, or 130 after Ctrl-C.
+    """
+    try:
+        yield
     except BrickyardError as error:
-        sys.exit(f"{stage}: {error}")
+        sys.exit(f"{name}: {error}")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        sys.exit(f"{stage}: no space left on the disk; make room and run it again: what was made before is kept")
+        sys.exit(f"{name}: no space left on the disk; make room and run it again: what was made before is kept")
     except KeyboardInterrupt:
-        print(f"{stage}: interrupted; run it again: what is finished is kept", file=sys.stderr)
+        print(f"{name}: interrupted; run it again: what is finished is kept", file=sys.stderr)
         sys.exit(130)
 
 

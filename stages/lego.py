@@ -10,7 +10,8 @@ from torch import nn
 from lib import artifacts, data, resume
 from lib import zoo as networks
 from lib.cost import Cost
-from lib.mda import architect, choice, classes, lego, saved, trial, tuning
+from lib.mda import classes, lego, saved, trial, tuning
+from lib.mda.choice import architect
 from lib.mda.components import Recipe
 from lib.params.base import read
 from lib.params.components import Components
@@ -35,7 +36,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
         parts, recipes, predicted = *_listed(components, params.components or []), {}
     else:
         classes.check_models(params.choose.models, models)
-        parts, recipes, predicted = _chosen(params.choose, zoo, contributions, images, run_params.seed, device)
+        parts, recipes, predicted = _chosen(params, params.choose, zoo, contributions, images, run_params.seed, device)
     network, recipe = lego.build(parts, recipes, params.form)
     sources = {part.source.name: networks.load(zoo / part.source.name) for part in recipe.parts.values()}
     tried = trial.run(network, recipe, sources, images, params, run_params.seed, device)
@@ -62,18 +63,19 @@ def _listed(folder: Path, names: Sequence[str]) -> tuple[Modules, Recipes]:
 
 
 def _chosen(
-    params: Choose, zoo: Path, contributions: Path, images: data.DataSet, seed: int, device: torch.device
+    params: Lego, wanted: Choose, zoo: Path, contributions: Path, images: data.DataSet, seed: int, device: torch.device
 ) -> tuple[Modules, Recipes, dict[str, Any]]:
     """The components that are best within the budget, made here, and what is predicted of them."""
     found = {
         name: architect.Network(
             *networks.load(zoo / name), artifacts.read_tensors(contributions / name / "masks.safetensors")
         )
-        for name in params.models
+        for name in wanted.models
     }
-    chosen = choice.choose(architect.problem(found, images, params, device))
-    parts, recipes = architect.build(chosen, found, images, read("components", Components).repair, seed, device)
-    return parts, recipes, {"predicted_accuracy": chosen.accuracy, "bound": chosen.bound, "tasks": chosen.tasks}
+    tried = architect.choose(found, images, params, wanted, seed, device)
+    repair = read("components", Components).repair
+    parts, recipes = architect.build(tried[0].choice, found, images, repair, seed, device)
+    return parts, recipes, {**tried[0].to_dict(), "tried": [one.to_dict() for one in tried]}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ writes docs/results.md and its pictures from all results that are there. The las
 import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -29,10 +28,9 @@ from benchmarks.cifar10 import ablation, budgets, families, hybrids, page, predi
 from benchmarks.cifar10.study import BASIC, SETTINGS, Study, open_study
 from benchmarks.sheet import Result
 from lib.data import DataSet
-from lib.errors import BrickyardError
 from lib.params.base import read
 from lib.params.run import Run
-from stages import prepare
+from stages import in_one_line, prepare
 
 DOCS = work.ROOT / "docs"
 QUICK = (1, 2, 3)
@@ -93,24 +91,21 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads, a batch each; changes no bits")
     given = parser.parse_args()
     tables = given.tables or (QUICK if given.quick else tuple(TABLES))
-    try:
-        with work.enter(given.work, given.data, given.checkpoints):
-            prepare(read("run", Run))
-            work.split()
-            if given.train_zoo:
-                for name in [*work.trained("all"), *work.trained("0-4")]:
-                    work.network(name)
-                return
-            if given.page:
-                page.write(DOCS, stored(), read("run", Run).seed)
-                return
-            bench = Bench(given.workers, BASIC if given.quick else tuple(SETTINGS), not given.frozen)
-            _run(bench, tables, not (given.quick or given.untuned))
-            if not given.quick:
-                page.write(DOCS, stored(), read("run", Run).seed)
-            print(json.dumps(figures(stored(tuned=not (given.quick or given.untuned)))))
-    except BrickyardError as error:
-        sys.exit(f"benchmarks.cifar10: {error}")
+    with in_one_line("benchmarks.cifar10"), work.enter(given.work, given.data, given.checkpoints):
+        prepare(read("run", Run))
+        work.split()
+        if given.train_zoo:
+            for name in [*work.trained("all"), *work.trained("0-4")]:
+                work.network(name)
+            return
+        if given.page:
+            page.write(DOCS, stored(), read("run", Run).seed)
+            return
+        bench = Bench(given.workers, BASIC if given.quick else tuple(SETTINGS), not given.frozen)
+        _run(bench, tables, not (given.quick or given.untuned))
+        if not given.quick:
+            page.write(DOCS, stored(), read("run", Run).seed)
+        print(json.dumps(figures(stored(tuned=not (given.quick or given.untuned)))))
 
 
 def _run(bench: Bench, numbers: tuple[int, ...], tune: bool) -> None:

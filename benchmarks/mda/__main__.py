@@ -13,7 +13,6 @@ JSON object.
 import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 
 if __name__ == "__main__":  # before torch is loaded
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own notices
 
 from rich.console import Console
 
@@ -29,10 +29,9 @@ from benchmarks.mda import assemblies, budgets, choices, controls, disassembly, 
 from benchmarks.mda.lab import Lab, Wanted
 from benchmarks.mda.tasks import KINDS, QUICK
 from benchmarks.sheet import Result
-from lib.errors import BrickyardError
 from lib.params.base import read
 from lib.params.run import Run
-from stages import prepare
+from stages import in_one_line, prepare
 
 TABLES: Mapping[int, Callable[[Lab, Sequence[str], bool], Result]] = {
     1: disassembly.table,
@@ -69,7 +68,7 @@ def main() -> None:
     given = parser.parse_args()
     tables = given.tables or (QUICK_TABLES if given.quick else tuple(TABLES))
     names = QUICK if given.quick else tuple(name for group in KINDS.values() for name in group)
-    try:
+    with in_one_line("benchmarks.mda"):
         context, instead = work.enter(given.work, given.data, given.checkpoints, given.quick)
         with context:
             for line in instead:
@@ -85,11 +84,6 @@ def main() -> None:
             if not given.quick:
                 page.write(workplace.ROOT / "docs", found, lab)
             print(json.dumps(figures(found)))
-    except BrickyardError as error:
-        sys.exit(f"benchmarks.mda: {error}")
-    except KeyboardInterrupt:
-        print("benchmarks.mda: interrupted; run it again: what is finished is kept", file=sys.stderr)
-        sys.exit(130)
 
 
 def _run(lab: Lab, numbers: Sequence[int], names: Sequence[str], quick: bool, jobs: int) -> None:

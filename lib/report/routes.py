@@ -66,7 +66,9 @@ def routes(networks: Mapping[str, Masks], classes: Sequence[str], pairs: Sequenc
             for j, (first, second) in enumerate(pairs):
                 axes = figure.add_subplot(len(networks), len(pairs), i * len(pairs) + j + 1)
                 _panel(axes, route(masks, first, second), classes[first], classes[second])
-                axes.set_title(f"{name}: {classes[first]}, {classes[second]}", fontsize=9.5, loc="left", color=INK)
+                axes.set_title(
+                    f"{name}: {classes[first]}, {classes[second]}", fontsize=9.5, loc="left", color=INK, pad=19
+                )
                 if j == 0:
                     axes.set_ylabel("channels, %")
         figure.tight_layout()
@@ -92,4 +94,5 @@ def _panel(axes: "Axes", found: Route, first: str, second: str) -> None:
     axes.set_ylim(0, 100)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.legend(fontsize=7, ncols=4, loc="lower center", bbox_to_anchor=(0.5, -0.62), columnspacing=0.9, handlelength=1)
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.4, "borderpad": 0}  # under the title
+    axes.legend(fontsize=7, ncols=4, columnspacing=0.9, handlelength=1, **place)

@@ -8,7 +8,8 @@ from lib import cost, graph
 from lib.channels import Coupling
 from lib.coupling import couple
 from lib.errors import BrickyardError
-from lib.mda import choice, components, problem
+from lib.mda import components
+from lib.mda.choice import problem, ranking, solve
 from tests import pico as branched
 from tests.mda import networks, pico
 
@@ -70,7 +71,7 @@ def _all(problem: problem.Problem) -> list[tuple[float, int, int]]:
 @pytest.mark.parametrize("program", ["columns", "pairs"])
 def test_equals_brute_force(seed: int, least: int, program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if program == "pairs":
-        monkeypatch.setattr(choice, "COLUMNS", 0)
+        monkeypatch.setattr(solve, "COLUMNS", 0)
     everything = _all(_problem(seed, least=least))
     params, macs = sorted(p for _, p, _ in everything), sorted(m for _, _, m in everything)
     for share in (0.05, 0.3, 1.0):
@@ -79,9 +80,9 @@ def test_equals_brute_force(seed: int, least: int, program: str, monkeypatch: py
         within = [(a, -p) for a, p, m in everything if p <= params[at] and m <= macs[max(at, len(macs) // 2)]]
         if not within:
             with pytest.raises(BrickyardError, match="no choice of components is within"):
-                choice.choose(wanted)
+                solve.choose(wanted)
             continue
-        found = choice.choose(wanted)
+        found = solve.choose(wanted)
         assert (found.accuracy, found.cost.params) == pytest.approx((max(within)[0], -max(within)[1]))
         assert found.bound == pytest.approx(found.accuracy, abs=1e-4)
         assert sorted(name for names in found.tasks.values() for name in names) == sorted(NAMES)
@@ -98,15 +99,56 @@ def test_shared_channels_are_paid_once() -> None:
 @pytest.mark.parametrize("program", ["columns", "pairs"])
 def test_what_cannot_be_met_is_named(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if program == "pairs":
-        monkeypatch.setattr(choice, "COLUMNS", 0)
+        monkeypatch.setattr(solve, "COLUMNS", 0)
     whole = _problem(0)
     least = min(p for _, p, _ in _all(whole))
     with pytest.raises(
         BrickyardError, match=rf"budget: .*params = 10 \(with all else free, the least is {least}\); raise"
     ):
-        choice.choose(_problem(0, params=10))
+        solve.choose(_problem(0, params=10))
     missing = problem.Problem((*NAMES, "ship"), whole.sources)
     with pytest.raises(BrickyardError, match="none of m0, m1, m2 knows class 'ship'; leave it out"):
-        choice.choose(missing)
+        solve.choose(missing)
     with pytest.raises(BrickyardError, match=r"least = 5: .*lower it"):
-        choice.choose(_problem(0, least=5))
+        solve.choose(_problem(0, least=5))
+
+
+@pytest.mark.parametrize("program", ["columns", "pairs"])
+@pytest.mark.parametrize("seed", range(3))
+def test_fewer_networks_each_time(seed: int, program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if program == "pairs":
+        monkeypatch.setattr(solve, "COLUMNS", 0)
+    params = sorted(p for _, p, _ in _all(_problem(seed)))
+    wanted = _problem(seed, params=params[len(params) // 2])
+    best: dict[int, float] = {}  # networks at most -> accuracy
+    for assignment in itertools.product(range(3), repeat=len(NAMES)):
+        taken = wanted.taken(assignment)
+        legal = all(name in wanted.sources[m].accuracy for m, names in taken.items() for name in names)
+        if legal and wanted.cost(assignment).params <= params[len(params) // 2]:
+            for most in range(len(taken), 4):
+                best[most] = max(best.get(most, 0.0), wanted.accuracy(assignment))
+    found = solve.choices(wanted)
+    counts = [len(own.tasks) for own in found]
+    assert counts == sorted(counts, reverse=True)
+    assert len(set(counts)) == len(counts)
+    assert counts[-1] == min(best)
+    assert found[0] == solve.choose(wanted)
+    for own, most in zip(found, [3, *(count - 1 for count in counts)], strict=False):
+        assert own.accuracy == pytest.approx(best[most])
+        assert own.cost.params <= params[len(params) // 2]
+
+
+def test_ranking_sees_what_the_program_does_not() -> None:
+    """Each of two networks knows its own two classes, but one is as sure of strange images as of its own."""
+    names = ("a", "b", "c")
+    labels = [name for name in names for _ in range(10)]
+    target = torch.eye(3).repeat_interleave(10, 0)
+    quiet, loud = 4 * target, 4 * target
+    loud[20:] = torch.tensor([0.0, 9.0, 10.0])  # right about c, and nearly as sure of b
+    answers = ranking.Answers({"quiet": quiet, "loud": loud}, {"quiet": names, "loud": names}, labels)
+    assert ranking.alone("loud", answers, names) == {"a": 100.0, "b": 100.0, "c": 100.0}
+    assert ranking.alone("loud", answers, ("b", "ship")) == {"b": 100.0}
+    found = ranking.accuracy({"quiet": ("a", "c"), "loud": ("b",)}, answers, answers, "none", 1.0)
+    assert found == pytest.approx(200 / 3)  # c is taken for b
+    assert ranking.accuracy({"quiet": ("c", "b", "a")}, answers, answers, "none", 1.0) == 100
+    assert ranking.accuracy({"loud": ("b", "c"), "quiet": ("a",)}, answers, answers, "none", 1.0) == 100

@@ -110,6 +110,10 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["tasks"] == {"low": ["0", "1", "2", "3"], "high": ["6", "7"]}
     assert found["params"] == found["parts_params"] <= 4000
     assert found["accuracy"]["scaled"] > 50
+    assert [len(own["tasks"]) for own in found["tried"]] == [2]  # neither network knows all of them
+    assert found["tried"][0]["tasks"] == found["tasks"]
+    assert found["tried"][0]["params"] == found["params"]
+    assert found["tried"][0]["validation_accuracy"] > 50
     Path("params.yaml").write_text(params.replace("components: [upper, few]", chosen.replace("4000", "40")))
     with pytest.raises(BrickyardError, match=r"lego\.choose\.budget: .* within params = 40 .*raise it"):
         lego.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("no"), Path("no.json"))

@@ -3,7 +3,7 @@
 The parts are components (MDA), the architect is an integer program (as in DeRy, Eq. 8-11), solved by HiGHS.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pyomo.environ as pyo
@@ -11,8 +11,8 @@ import pyomo.environ as pyo
 from lib import program
 from lib.cost import Cost
 from lib.errors import BrickyardError
-from lib.mda import columns, pairs
-from lib.mda.problem import Problem
+from lib.mda.choice import columns, pairs
+from lib.mda.choice.problem import Problem
 
 COLUMNS = 20_000  # more, and the program pays channel by channel
 
@@ -38,10 +38,25 @@ def choose(problem: Problem) -> Choice:
                 f"lego.choose.classes: none of {', '.join(s.name for s in problem.sources)} knows class {name!r}; "
                 "leave it out or add a network that does to lego.choose.models"
             )
+    found = _chosen(problem)
+    if found is None:
+        raise BrickyardError(_refusal(problem))
+    return found
+
+
+def choices(problem: Problem) -> list[Choice]:
+    """The best choice, the best with fewer networks than that, and so on while there is one. Raises as `choose`."""
+    found = [choose(problem)]
+    while (most := len(found[-1].tasks) - 1) and (fewer := _chosen(replace(problem, most=most))):
+        found.append(fewer)
+    return found
+
+
+def _chosen(problem: Problem) -> Choice | None:
     model = _model(problem)
     found = _best(problem, model)
     if found is None:
-        raise BrickyardError(_refusal(problem))
+        return None
     bound = found[1]
     model.as_good = pyo.Constraint(expr=model.accuracy.expr >= problem.accuracy(found[0]) - 1e-6)
     model.accuracy.deactivate()
@@ -58,6 +73,8 @@ def _model(problem: Problem) -> Any:
     for kind, limit in problem.limits.items():
         within = pyo.Constraint(expr=_total(model, kind) / limit <= 1)
         model.add_component(f"{kind}_budget", within)
+    if problem.most is not None:
+        model.few = pyo.Constraint(expr=model.used <= problem.most)
     return model
 
 

@@ -82,7 +82,8 @@ class Source:
 @dataclass(frozen=True)
 class Problem:
     """classes: in the order of the outputs; params, macs: of the whole assembly in parallel form, None = no limit;
-    least: classes that a source supplies if it supplies any (a component with one class answers it for every image).
+    least: classes that a source supplies if it supplies any (a component with one class answers it for every image);
+    most: sources that supply any, at most, None = no limit.
     """
 
     classes: tuple[str, ...]
@@ -90,6 +91,7 @@ class Problem:
     params: float | None = None
     macs: float | None = None
     least: int = 1
+    most: int | None = None
 
     @cached_property
     def limits(self) -> dict[str, float]:

@@ -8,7 +8,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 from lib.cost import Cost
-from lib.mda.problem import Prices, Problem
+from lib.mda.choice.problem import Prices, Problem
 
 
 def count(problem: Problem) -> int:
@@ -19,7 +19,7 @@ def count(problem: Problem) -> int:
 def model(problem: Problem) -> Any:
     """y[j]: component j is in the assembly; every class is in one, a network lends one at most.
 
-    x[c, m]: network m supplies class c; costs: pairs of a Cost and what it is multiplied with.
+    x[c, m]: network m supplies class c; costs: pairs of a Cost and what it is multiplied with; used: how many networks.
     """
     found = cast(Any, pyo.ConcreteModel())
     columns = [
@@ -45,6 +45,7 @@ def model(problem: Problem) -> Any:
         own = [j for j, (source, _, _) in enumerate(columns) if source == m]
         if own:
             once.add(sum(y[j] for j in own) <= 1)
+    found.used = pyo.Expression(expr=sum((y[j] for j in range(len(columns))), nothing))
     found.costs = [(Cost(1, 1), nothing), *((cost, y[j]) for j, (_, _, cost) in enumerate(columns))]
     accuracy = {j: sum(problem.sources[m].accuracy[c] for c in own) for j, (m, own, _) in enumerate(columns)}
     mean = sum((value * y[j] for j, value in accuracy.items()), nothing) / len(problem.classes)

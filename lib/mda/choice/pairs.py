@@ -4,12 +4,12 @@ from typing import Any, cast
 
 import pyomo.environ as pyo
 
-from lib.mda.problem import Problem
+from lib.mda.choice.problem import Problem
 
 
 def model(problem: Problem) -> Any:
     """x[c, m]: network m supplies class c; there[m, S]: the channels that the classes S need are in m's component;
-    paid: one of its prices is. Only x is integer: the others follow.
+    paid: one of its prices is. Only x is integer: the others follow. used: how many networks.
     """
     found = cast(Any, pyo.ConcreteModel())
     sources = [source.of(problem.classes) for source in problem.sources]
@@ -23,8 +23,10 @@ def model(problem: Problem) -> Any:
     )
     found.excluded = pyo.ConstraintList()
     there: dict[Any, Any] = {}
-    found.costs = []
+    found.costs, found.used = [], 0
     for m, source in enumerate(sources):
+        lends = variables.add()
+        found.used += lends
         for who, cost in source.prices.items():
             for one in who:
                 if (m, one) not in there:
@@ -39,6 +41,7 @@ def model(problem: Problem) -> Any:
                     follow.add(paid >= x[c, m])
             found.costs.append((cost, paid))
         for c in source.accuracy:
+            follow.add(lends >= x[c, m])
             others = sum(x[d, m] for d in source.accuracy)
             if problem.least > 1:
                 follow.add(others >= problem.least * x[c, m])

@@ -1,0 +1,57 @@
+"""Choices of components tried before anything is cut: the whole sources side by side, each for its classes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from lib.mda import calibration, measure
+from lib.params.lego import Method
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What whole networks say to the images of a split that are of the wanted classes.
+
+    logits: network -> [images, its classes]; classes: network -> their names; labels: names, one an image.
+    """
+
+    logits: Mapping[str, torch.Tensor]
+    classes: Mapping[str, Sequence[str]]
+    labels: Sequence[str]
+
+    def of(self, tasks: Mapping[str, Sequence[str]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of a choice [images, wanted classes] in the order of its tasks, and labels as positions in them."""
+        columns = [
+            self.logits[name][:, [list(self.classes[name]).index(c) for c in own]] for name, own in tasks.items()
+        ]
+        order = [c for own in tasks.values() for c in own]
+        return torch.cat(columns, 1), torch.tensor([order.index(label) for label in self.labels])
+
+
+def alone(name: str, answers: Answers, wanted: Sequence[str]) -> dict[str, float]:
+    """Class -> share of its images in percent that a network gets right, over the wanted classes that it knows."""
+    known = [output for output, found in enumerate(answers.classes[name]) if found in wanted]
+    if not known:
+        return {}
+    said = [answers.classes[name][known[i]] for i in answers.logits[name][:, known].argmax(1).tolist()]
+    found = {}
+    for c in (answers.classes[name][output] for output in known):
+        own = [one == c for one, label in zip(said, answers.labels, strict=True) if label == c]
+        found[c] = 100 * sum(own) / len(own)
+    return found
+
+
+def accuracy(
+    tasks: Mapping[str, Sequence[str]], train: Answers, validation: Answers, method: Method, ridge: float
+) -> float:
+    """Of a choice (source -> its classes) on validation images, in percent; scaled by `method` on train images.
+
+    Sees what the integer program does not: that a class may be lost to one of another network.
+    """
+    ends, spans = 0, list[range]()
+    for own in tasks.values():
+        spans.append(range(ends, ends := ends + len(own)))
+    scaling = calibration.fit(method, *train.of(tasks), spans, ridge)
+    logits, labels = validation.of(tasks)
+    return measure.accuracy(scaling(logits), labels)
