@@ -1,6 +1,7 @@
 """Table 3: channels chosen by other scores, at the same sizes, with and without the same repair."""
 
 from collections.abc import Iterator, Sequence
+from statistics import mean
 from typing import Any, get_args
 
 from benchmarks.mda.disassembly import NONE
@@ -50,12 +51,25 @@ def table(lab: Lab, names: Sequence[str]) -> Result:
         for row in rows
     )
     sheet = Sheet(
-        "3. Other scores at the same size: test accuracy, %",
+        "3a. Other scores at the same size: test accuracy, %",
         ("source", "task", "size", "params", "source, restricted", *columns),
         lines,
         "magnitude, random and fpgm (geometric median, Torch-Pruning) know nothing of the task.",
     )
-    return Result({"rows": rows}, (sheet,))
+    return Result({"rows": rows}, (sheet, _means(rows)))
+
+
+def _means(rows: Sequence[dict[str, Any]]) -> Sheet:
+    lines = tuple(
+        (
+            size,
+            label,
+            *cells([mean(row[f"{score} {label}"] for row in rows if row["size"] == size) for score in SCORES]),
+        )
+        for size in SIZES
+        for label in ("unrepaired", "repaired")
+    )
+    return Sheet("3b. Means over networks and tasks", ("size", "", *SCORES), lines)
 
 
 def _ways(lab: Lab, share: float) -> dict[str, Way]:
