@@ -9,6 +9,7 @@ from benchmarks.sheet import Result, Sheet, cells
 from lib.params.base import read
 from lib.params.components import Repair
 
+FEW = ("0-2", "even", "all ten")  # tasks of a quick run
 SIZES = {"official": 1.0, "half": 1 / 2, "third": 1 / 3}
 NONE = Repair(method="none")
 
@@ -17,14 +18,14 @@ def wanted(lab: Lab, names: Sequence[str], full: bool = True) -> Iterator[Wanted
     """The components of this table."""
     ways = _ways(lab, full)
     for name in names:
-        yield from (Wanted(name, classes, way) for classes in TASKS.values() for way in ways.values())
+        yield from (Wanted(name, classes, way) for classes in _tasks(full).values() for way in ways.values())
         single = [(c, ways[size]) for c in _single(full) for size in ("unrepaired", "official")]
         yield from (Wanted(name, (c,), way, everywhere=True) for c, way in single)
 
 
 def table(lab: Lab, names: Sequence[str], full: bool = True) -> Result:
     """A sheet of accuracies, one of sizes, one of gaps by kind, and one of single classes; full: with those of a third
-    of the official size, and with three single classes instead of one.
+    of the official size, two more tasks, and three single classes instead of one.
     """
     ways = _ways(lab, full)
     sizes = [size for size in SIZES if size in ways]
@@ -32,7 +33,7 @@ def table(lab: Lab, names: Sequence[str], full: bool = True) -> Result:
     single: list[dict[str, Any]] = []
     for name in names:
         source = lab.source(name)
-        for task, classes in TASKS.items():
+        for task, classes in _tasks(full).items():
             rows.append(_row(lab, source, task, classes, ways))
         for c in _single(full):
             official, repaired = (source.component([c], ways[size]) for size in ("unrepaired", "official"))
@@ -53,11 +54,11 @@ def table(lab: Lab, names: Sequence[str], full: bool = True) -> Result:
     return Result({"rows": rows, "single": single, "gaps": gaps}, sheets)
 
 
-def seconds(lab: Lab, names: Sequence[str]) -> Sheet:
+def seconds(lab: Lab, names: Sequence[str], full: bool = True) -> Sheet:
     """What the components took, which depends on the machine and is kept in no result."""
     rows = []
     for name in names:
-        for task, classes in TASKS.items():
+        for task, classes in _tasks(full).items():
             found = lab.source(name).component(classes, Way(read("components.repair", Repair), hard=lab.params.hard))
             rows.append((f"{name} {task}", *cells(found.seconds)))
     return Sheet("Seconds of the CPU when it was made", ("component", "contributions", "cut and repaired"), tuple(rows))
@@ -67,6 +68,10 @@ def _ways(lab: Lab, full: bool = True) -> dict[str, Way]:
     how, hard = read("components.repair", Repair), lab.params.hard
     sizes = {size: share for size, share in SIZES.items() if full or size != "third"}
     return {"unrepaired": Way(NONE, hard=hard)} | {size: Way(how, share, hard=hard) for size, share in sizes.items()}
+
+
+def _tasks(full: bool) -> dict[str, tuple[int, ...]]:
+    return {task: classes for task, classes in TASKS.items() if full or task in FEW}
 
 
 def _single(full: bool) -> tuple[int, ...]:
