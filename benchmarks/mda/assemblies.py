@@ -47,22 +47,27 @@ ASSEMBLIES = (
     Assembly("three networks", {"vgg_a": (0, 1, 2), "vgg_b": (3, 4, 5), "resnet20": (6, 7, 8, 9)}),
     Assembly("three ResNets", {"resnet20": (0, 1, 2), "resnet32": (3, 4, 5), "resnet56": (6, 7, 8, 9)}),
 )
+FEW = ("halves", "two architectures", "three networks")  # of a quick run
 
 
-def wanted(lab: Lab, names: Sequence[str]) -> Iterator[Wanted]:
+def wanted(lab: Lab, names: Sequence[str], full: bool = True) -> Iterator[Wanted]:
     """The components of this table."""
     ways = [Way(repair, hard=lab.params.hard) for repair in (NONE, read("components.repair", Repair))]
-    for parts in (own.parts for own in ASSEMBLIES if set(own.parts) <= set(names)):
+    for parts in (own.parts for own in _own(names, full)):
         yield from (Wanted(name, classes, way, SPLITS, True) for name, classes in parts.items() for way in ways)
 
 
 def table(lab: Lab, names: Sequence[str], tune: bool) -> Result:
-    """Those whose networks are all among `names`."""
+    """Those whose networks are all among `names`; tune: all of them, and tuned."""
     params = read("lego", Lego)
     how = read("components.repair", Repair)
-    rows = [_row(lab, own, how, params, names, tune) for own in ASSEMBLIES if set(own.parts) <= set(names)]
+    rows = [_row(lab, own, how, params, names, tune) for own in _own(names, tune)]
     sheets = (_sheet(rows, params.scaling), _validated(rows), _beside(rows, params.scaling, tune))
     return Result({"scaling": params.scaling, "rows": rows}, sheets)
+
+
+def _own(names: Sequence[str], full: bool) -> list[Assembly]:
+    return [own for own in ASSEMBLIES if set(own.parts) <= set(names) and (full or own.name in FEW)]
 
 
 def _row(lab: Lab, assembly: Assembly, how: Repair, params: Lego, names: Sequence[str], tune: bool) -> dict[str, Any]:

@@ -93,10 +93,12 @@ class Component:
 
 
 class Lab:
-    """The images, and the networks by name; training: the data set on which those that are missing are trained."""
+    """The images, and the networks by name; training: the data set on which those that are missing are trained;
+    few: train images among which those for contributions are selected, if not all.
+    """
 
-    def __init__(self, training: Path = workplace.DATASET) -> None:
-        self.training = training
+    def __init__(self, training: Path = workplace.DATASET, few: int | None = None) -> None:
+        self.training, self.few = training, few
         self.images = workplace.split()
         self.seed = read("run", Run).seed
         self.params = read("contributions", Contributions)
@@ -119,6 +121,19 @@ class Lab:
             "validation": data.stratified_sample(images.images, images.validation, VALIDATION, self.seed),
             "train": data.stratified_sample(images.images, images.train, 50 * len(self.names), self.seed),
         }
+
+    @cached_property
+    def train(self) -> np.ndarray:
+        """Train images among which those for contributions are selected."""
+        images = self.images
+        if self.few is None or self.few >= len(images.train):
+            return images.train
+        return data.stratified_sample(images.images, images.train, self.few, self.seed)
+
+    @property
+    def fewer(self) -> dict[str, Any]:
+        """What that changes, for keys; nothing where it is all of them."""
+        return {} if self.few is None else {"few": [self.few, self.seed]}
 
     def labels(self, split: str) -> torch.Tensor:
         """Classes of a split's images."""
@@ -181,13 +196,14 @@ class Source:
     @cached_property
     def selected(self) -> list[np.ndarray]:
         """For each class its most confident correct train images."""
-        images, count = self.lab.images, self.lab.params.images_per_class
-        key = key_of({"weights": self.checksum, "images": images.images.checksum, "count": count, "code": SELECTING})
+        images, count, train = self.lab.images.images, self.lab.params.images_per_class, self.lab.train
+        told = {"weights": self.checksum, "images": images.checksum, "count": count, "code": SELECTING}
+        key = key_of({**told, **self.lab.fewer})
         file = Path("selected") / f"{key}.safetensors"
         if not file.exists():
-            batches = self.lab.loader(self.card.input, images.train)
+            batches = self.lab.loader(self.card.input, train)
             found = contribution.select(self.module, batches, count, self.card.classes, self.name)
-            named = {str(c): torch.from_numpy(images.train[positions.numpy()]) for c, positions in enumerate(found)}
+            named = {str(c): torch.from_numpy(train[positions.numpy()]) for c, positions in enumerate(found)}
             artifacts.write_tensors(file, named)
         stored = artifacts.read_tensors(file)
         return [stored[str(c)].numpy() for c in range(len(stored))]
@@ -222,6 +238,7 @@ class Source:
                 "classes": list(classes),
                 "way": how,
                 "thresholds": thresholds,
+                **self.lab.fewer,
                 "seed": self.lab.seed,
                 "code": CODE,
             }

@@ -20,7 +20,7 @@ def make(lab: Lab, wanted: Iterable[Wanted], jobs: int) -> None:
             missing.setdefault((one.source, one.classes), []).append(one)
     if jobs == 1 or not missing:
         return  # they are made when they are asked for
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _start, (lab.training,)) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _start, (lab.training, lab.few)) as pool:
         try:
             list(pool.map(_select, dict.fromkeys(source for source, _ in missing)))  # once for each network
             parts = [pool.submit(_make, own) for own in missing.values()]
@@ -34,9 +34,9 @@ def make(lab: Lab, wanted: Iterable[Wanted], jobs: int) -> None:
 _own: list[Lab] = []  # of this process
 
 
-def _start(training: Path) -> None:
+def _start(training: Path, few: int | None) -> None:
     prepare(read("run", Run))
-    _own.append(Lab(training))
+    _own.append(Lab(training, few))
 
 
 def _select(name: str) -> None:
