@@ -20,7 +20,7 @@ from lib.params.run import Run
 PARAMS = Path(__file__).with_name("params.yaml")
 EPOCHS, DIGITS_EPOCHS = 2, 8  # of networks that have no checkpoint
 FEW = 10_000  # train images for them in a quick run
-QUICK_REPAIR = {"mirror": False, "classifier_images": 500}
+QUICK_REPAIR = {"mirror": False, "images": 250, "classifier_images": 500}
 
 
 def enter(folder: Path, images: Path, checkpoints: Path, quick: bool = False) -> tuple[chdir, list[str]]:

@@ -7,6 +7,7 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ruamel.yaml import YAML
@@ -228,3 +229,14 @@ def test_a_component_that_cannot_be_made_says_why(small: Lab):
     way = lab.Way(read("components.repair", Repair), size=1e-9)
     with pytest.raises(BrickyardError, match="vgg_a"):
         workers.make(small, [lab.Wanted("vgg_a", (0, 1), way)], 2)
+
+
+def test_contributions_from_few_images_are_kept_apart(small: Lab):
+    few = Lab(few=300)
+    whole, own = small.source("vgg_b"), few.source("vgg_b")
+    assert len(few.train) == 300
+    assert all(np.isin(chosen, few.train).all() for chosen in own.selected)
+    assert not all(np.isin(chosen, few.train).all() for chosen in whole.selected)
+    way = lab.Way(disassembly.NONE)
+    assert own.folder((0, 1), way) != whole.folder((0, 1), way)
+    assert len(Lab(few=10**6).train) == len(small.images.train)
