@@ -3,7 +3,7 @@
 python -m benchmarks.mda [--quick] [--tables 1,2,…] [--data DIR] [--checkpoints DIR] [--work DIR] [--jobs N]
 
 Tables: 1 components; 2 assemblies; 3 other scores; 4 forms; 5 choice within a budget; 6 what is chosen on validation
-images; 7 decision routes. --quick: tables 1, 2 and 4 of the VGGs and ResNet-20, two tasks, three assemblies, no thirds
+images; 7 decision routes. --quick: tables 1, 2 and 4 of the VGGs and ResNet-20, two tasks, two assemblies, no thirds
 and no tuning, selected and repaired on fewer images. Everything that takes time is kept in the work folder by what it
 depends on, so that a run that was killed goes on where it was. The full run writes docs/results.md and its pictures
 from all results that are there. Networks without a checkpoint are trained for two epochs; without the images,

@@ -47,7 +47,7 @@ ASSEMBLIES = (
     Assembly("three networks", {"vgg_a": (0, 1, 2), "vgg_b": (3, 4, 5), "resnet20": (6, 7, 8, 9)}),
     Assembly("three ResNets", {"resnet20": (0, 1, 2), "resnet32": (3, 4, 5), "resnet56": (6, 7, 8, 9)}),
 )
-FEW = ("halves", "two architectures", "three networks")  # of a quick run
+FEW = ("3 + 7", "three networks")  # of a quick run
 
 
 def wanted(lab: Lab, names: Sequence[str], full: bool = True) -> Iterator[Wanted]:

@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.mda.assemblies import assembled
 from benchmarks.mda.lab import Lab, Source, Wanted, Way
+from benchmarks.mda.tasks import TASKS
 from benchmarks.sheet import Result, Sheet, cells
 from lib.channels import Layer
 from lib.data import Batch
@@ -20,7 +21,7 @@ from lib.params.base import read
 from lib.params.components import Repair
 
 REPEATS = 3
-HALVES = ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9))
+SPLIT = ("0-2", "3-9")
 IMAGES = 500  # test images, on which logits are compared
 
 
@@ -69,7 +70,11 @@ def peak(run: Callable[[], object]) -> int:
 
 def wanted(lab: Lab, names: Sequence[str]) -> Iterator[Wanted]:
     """The components of this table."""
-    yield from (Wanted(name, classes, _way(lab), ()) for name in names for classes in HALVES)
+    yield from (Wanted(name, classes, _way(lab), ()) for name in names for classes in _classes())
+
+
+def _classes() -> list[tuple[int, ...]]:
+    return [TASKS[task] for task in SPLIT]
 
 
 def _way(lab: Lab) -> Way:
@@ -116,8 +121,8 @@ def _contributions(lab: Lab, source: Source) -> dict[str, Any]:
 
 
 def _pair(lab: Lab, source: Source) -> dict[str, Any]:
-    """The two halves of the classes of one network, in both forms."""
-    first, second = (source.component(classes, _way(lab)) for classes in HALVES)
+    """Components of one network, all ten classes between them, in both forms."""
+    first, second = (source.component(classes, _way(lab)) for classes in _classes())
     parts = {"first": first, "second": second}
     x = lab.tensor(source.card.input, "test")[:IMAGES]
     network, recipe = assembled(parts, "parallel")
@@ -187,7 +192,7 @@ def _pair_sheet(rows: Sequence[dict[str, Any]]) -> Sheet:
         *("parallel - parts", "padded - parallel"),
     )
     notes = (
-        f"Components 0-4 and 5-9 of one network; sizes as multiples of their sum. Differences: of logits on {IMAGES} "
+        f"Components {' and '.join(SPLIT)} of one network; sizes as multiples of their sum. Differences: of logits on {IMAGES} "
         "test images, relative to the greatest."
     )
     return Sheet("4b. Padded and parallel assemblies", columns, lines, notes)
