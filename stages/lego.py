@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from lib import artifacts, data, resume
@@ -16,7 +15,7 @@ from lib.mda.components import Recipe
 from lib.params.base import read
 from lib.params.components import Components
 from lib.params.contributions import Contributions
-from lib.params.lego import Choose, Lego
+from lib.params.lego import Lego
 from lib.params.run import Run
 from lib.params.zoo import Zoo
 from stages import SCRATCH, prepare, run
@@ -27,32 +26,37 @@ Recipes = dict[str, Recipe]
 
 def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: Path, metrics: Path) -> None:
     """Writes the assembled network to `out`/network, its accuracy beside its controls' to `metrics`."""
-    params, run_params = read("lego", Lego), read("run", Run)
+    params, settings, run_params = read("lego", Lego), read("components", Components), read("run", Run)
     models = read("contributions.models", list[str], within=Contributions)
+    classes.check_tasks(settings.tasks, models)
     artifacts.keep_only(zoo, read("zoo", Zoo).models)
     artifacts.keep_only(contributions, models)
-    device, images = prepare(run_params), data.load(dataset)
-    if params.choose is None:
-        parts, recipes, predicted = *_listed(components, params.components or []), {}
-    else:
-        classes.check_models(params.choose.models, models)
-        parts, recipes, predicted = _chosen(params, params.choose, zoo, contributions, images, run_params.seed, device)
-    network, recipe = lego.build(parts, recipes, params.form)
-    sources = {part.source.name: networks.load(zoo / part.source.name) for part in recipe.parts.values()}
-    tried = trial.run(network, recipe, sources, images, params, run_params.seed, device)
-    network, recipe = lego.scaled(network.cpu(), recipe, tried.scaling)
-    tuned = {}
+    artifacts.keep_only(components, settings.tasks)
+    device, images, seed = prepare(run_params), data.load(dataset), run_params.seed
     with resume.scratch(SCRATCH / "lego") as scratch:
+        how: dict[str, Any] = {}
+        if params.choose is None:
+            parts, recipes = _listed(components, params.components or [])
+        else:
+            classes.check_models(params.choose.models, models)
+            opened = {name: _opened(name, zoo, contributions) for name in params.choose.models}
+            tried = architect.choose(opened, images, params, params.choose, settings.repair, seed, device, scratch)
+            parts, recipes = tried[0].parts, tried[0].recipes
+            how = {**tried[0].to_dict(), "tried": [one.to_dict() for one in tried]}
+        network, recipe = lego.build(parts, recipes, params.form)
+        sources = {part.source.name: networks.load(zoo / part.source.name) for part in recipe.parts.values()}
+        measured = trial.run(network, recipe, sources, images, params, seed, device)
+        network, recipe = lego.scaled(network.cpu(), recipe, measured.scaling)
+        found = {"accuracy": measured.accuracy, "scalings": measured.scalings}
         if params.tuning is not None:
-            tuning.tune(network.to(device), recipe, images, images.train, params.tuning, run_params.seed, scratch)
-            tuned = {"tuned": tuning.accuracy(network, recipe, images)}
+            tuning.tune(network.to(device), recipe, images, images.train, params.tuning, seed, scratch)
+            found["tuned"] = tuning.accuracy(network, recipe, images)
         saved.save(out / "network", network.cpu(), recipe)
         parts_cost = sum((part.cost for part in recipe.parts.values()), Cost())
-        how = {"components": list(parts), **predicted, "form": params.form, "scaling": params.scaling}
+        how = {"components": list(parts), **how, "form": params.form, "scaling": params.scaling}
         size = {"params": recipe.cost.params, "macs": recipe.cost.macs}
         of_parts = {"parts_params": parts_cost.params, "parts_macs": parts_cost.macs}
-        measured = {"accuracy": tried.accuracy, "scalings": tried.scalings, **tuned}
-        artifacts.write_json(metrics, {**how, **size, **of_parts, **measured})
+        artifacts.write_json(metrics, {**how, **size, **of_parts, **found})
 
 
 def _listed(folder: Path, names: Sequence[str]) -> tuple[Modules, Recipes]:
@@ -62,20 +66,10 @@ def _listed(folder: Path, names: Sequence[str]) -> tuple[Modules, Recipes]:
     return {name: module for name, (module, _) in loaded.items()}, {name: found for name, (_, found) in loaded.items()}
 
 
-def _chosen(
-    params: Lego, wanted: Choose, zoo: Path, contributions: Path, images: data.DataSet, seed: int, device: torch.device
-) -> tuple[Modules, Recipes, dict[str, Any]]:
-    """The components that are best within the budget, made here, and what is predicted of them."""
-    found = {
-        name: architect.Network(
-            *networks.load(zoo / name), artifacts.read_tensors(contributions / name / "masks.safetensors")
-        )
-        for name in wanted.models
-    }
-    tried = architect.choose(found, images, params, wanted, seed, device)
-    repair = read("components", Components).repair
-    parts, recipes = architect.build(tried[0].choice, found, images, repair, seed, device)
-    return parts, recipes, {**tried[0].to_dict(), "tried": [one.to_dict() for one in tried]}
+def _opened(name: str, zoo: Path, contributions: Path) -> architect.Network:
+    """A network that can supply classes."""
+    masks = artifacts.read_tensors(contributions / name / "masks.safetensors")
+    return architect.Network(*networks.load(zoo / name), masks)
 
 
 if __name__ == "__main__":

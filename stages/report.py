@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lib import artifacts
 from lib.params.base import read
+from lib.params.components import Components, Task
 from lib.params.contributions import Contributions
 from lib.params.finetune import Finetune
 from lib.params.report import Report
@@ -19,16 +20,20 @@ def main(
     models = read("zoo", Zoo).models
     ranks = read("finetune.ranks", list[int], within=Finetune)
     taken_apart = read("contributions.models", list[str], within=Contributions)
+    tasks = read("components.tasks", dict[str, Task], within=Components)
     artifacts.keep_only(metrics / "zoo", models)
     artifacts.keep_only(metrics / "activations", models)
     artifacts.keep_only(metrics / "finetune", (f"r{rank}" for rank in ranks))
     artifacts.keep_only(metrics / "contributions", taken_apart)
+    artifacts.keep_only(metrics / "components", tasks)
     artifacts.keep_only(contributions, taken_apart)
+    artifacts.keep_only(components, tasks)
     found = findings.gather(
         title=read("report", Report).title,
         zoo={name: entry(model) for name, model in models.items()},
         ranks=ranks,
         taken_apart=taken_apart,
+        tasks=list(tasks),
         metrics=metrics,
         similarity=similarity,
         partition=partition,

@@ -1,7 +1,6 @@
 """Table 5: which network supplies which class, chosen within a budget by an integer program."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.mda.assemblies import SPLITS, answers, fits, whole
@@ -19,50 +18,39 @@ from lib.params.lego import Lego
 BUDGETS = (0.2e6, 0.25e6, 0.3e6, 0.45e6, 0.7e6, None)  # parameters
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """Within a budget: what is best on validation images, of what the program proposes; what it puts first; both with
-    the accuracy of the uncut sources side by side on validation images.
-    """
-
-    limit: float | None
-    best: tuple[Choice, float]
-    first: tuple[Choice, float]
-
-
 def wanted(lab: Lab, names: Sequence[str]) -> Iterator[Wanted]:
     """The components of this table."""
-    for chosen, _ in (one for found in _chosen(lab, names)[0] for one in (found.best, found.first)):
-        parts = {name: _numbers(lab, classes) for name, classes in chosen.tasks.items()}
+    for choice in (choice for _, found in _choices(lab, names)[0] for choice in found):
+        parts = {name: _numbers(lab, classes) for name, classes in choice.tasks.items()}
         yield from (Wanted(name, classes, _way(lab), SPLITS, True) for name, classes in parts.items())
 
 
 def table(lab: Lab, names: Sequence[str]) -> Result:
     """A row a budget."""
-    found, left_out = _chosen(lab, names)
-    rows: list[dict[str, Any]] = [
-        {"limit": own.limit, "best": _tried(lab, *own.best), "first": _tried(lab, *own.first)}
-        | {"whole": whole(lab, names, own.limit or float("inf"))}
-        for own in found
-    ]
-    columns = ("budget, params", "choice", "params", "predicted", "uncut", "validation", "test")
+    rows: list[dict[str, Any]] = []
+    choices, left_out = _choices(lab, names)
+    for limit, found in choices:
+        tried = [_tried(lab, choice) for choice in found]
+        best = max(tried, key=lambda one: (one["validation"], -one["params"]))
+        beside = whole(lab, names, limit or float("inf"))
+        rows.append({"limit": limit, "best": best, "first": tried[0], "tried": tried, "whole": beside})
+    columns = ("budget, params", "choice", "params", "predicted", "validation", "test")
     best = Sheet(
         "5a. Chosen within a budget, all ten classes: accuracy, %",
         (*columns, "best whole network", "its test"),
         tuple((*_cells(row["limit"], row["best"]), *_whole(row["whole"])) for row in rows),
         "The program proposes the assignment with the highest mean of the sources' accuracies on validation images of "
         "their classes (predicted), with the parameters that classes of one network share paid once, then the best "
-        "with fewer networks, and so on; of these the one is taken whose sources, uncut and scaled, are best side by "
-        "side on validation images (uncut). Validation, test: of the assembly, whose components are repaired and which "
-        "is scaled and not trained. Best whole network: on validation images, of those within the budget."
-        + "".join(left_out),
+        "with fewer networks, and so on; all of these are cut out, repaired and scaled, not trained, and the one is "
+        "taken that is best on validation images. Best whole network: on validation images, of those within the "
+        "budget." + "".join(left_out),
     )
     first = Sheet(
         "5b. What has the highest predicted accuracy",
         (*columns, "bound"),
         tuple((*_cells(row["limit"], row["first"]), *cells([row["first"]["bound"]])) for row in rows),
         "HiGHS; the bound, on what is predicted, is proven. The prediction forgets that a class may be lost to one of "
-        "another network.",
+        "another network, and what cutting costs.",
     )
     return Result({"rows": rows}, (best, first))
 
@@ -72,7 +60,7 @@ def _cells(limit: float | None, found: dict[str, Any]) -> tuple[str, ...]:
         "none" if limit is None else f"{limit:,.0f}",
         "; ".join(f"{name}: {', '.join(classes)}" for name, classes in found["tasks"].items()),
         f"{found['params']:,}",
-        *cells([found["predicted"], found["uncut"], found["validation"], found["test"]]),
+        *cells([found["predicted"], found["validation"], found["test"]]),
     )
 
 
@@ -80,8 +68,8 @@ def _whole(best: list[Any] | None) -> tuple[str, ...]:
     return ("", "") if best is None else (best[0], *cells([best[1]]))
 
 
-def _chosen(lab: Lab, names: Sequence[str]) -> tuple[list[Chosen], list[str]]:
-    """By budget, and which networks were left out."""
+def _choices(lab: Lab, names: Sequence[str]) -> tuple[list[tuple[float | None, list[Choice]]], list[str]]:
+    """What is proposed for each budget, and which networks were left out."""
     params = read("lego", Lego)
     assert params.choose is not None
     sources, left_out = list[problem.Source](), list[str]()
@@ -90,27 +78,18 @@ def _chosen(lab: Lab, names: Sequence[str]) -> tuple[list[Chosen], list[str]]:
             sources.append(_priced(lab, lab.source(name)))
         except BrickyardError as error:  # a layer without channels for a class, which thresholds alone can mend
             left_out.append(f" Left out: {error}.")
-    train, validation = (_answers(lab, [source.name for source in sources], split) for split in ("train", "validation"))
-    found = []
-    for limit in BUDGETS:
-        own = solve.choices(problem.Problem(lab.names, tuple(sources), limit, None, params.choose.least))
-        tried = [
-            (one, ranking.accuracy(one.tasks, train, validation, params.scaling, params.scaling_ridge)) for one in own
-        ]
-        found.append(Chosen(limit, max(tried, key=lambda one: (one[1], -one[0].cost.params)), tried[0]))
-    return found, left_out
-
-
-def _answers(lab: Lab, names: Sequence[str], split: str) -> ranking.Answers:
-    logits = {name: lab.source(name).answers(split) for name in names}
-    return ranking.Answers(logits, dict.fromkeys(names, lab.names), [lab.names[c] for c in lab.labels(split)])
+    priced, least = tuple(sources), params.choose.least
+    proposed = [(limit, solve.choices(problem.Problem(lab.names, priced, limit, None, least))) for limit in BUDGETS]
+    return proposed, left_out
 
 
 def _priced(lab: Lab, source: Source) -> problem.Source:
     outputs = range(len(lab.names))
     evidence = source.evidence("contribution", lab.params.hard, outputs)
     found = masks(evidence, lab.names, lab.params.thresholds, source.name)
-    accuracy = ranking.alone(source.name, _answers(lab, [source.name], "validation"), lab.names)
+    labels = [lab.names[c] for c in lab.labels("validation")]
+    said = ranking.Answers({source.name: source.answers("validation")}, {source.name: lab.names}, labels)
+    accuracy = ranking.alone(source.name, said, lab.names)
     return problem.Source(source.name, accuracy, problem.prices(source.module, source.coupling, found, lab.names))
 
 
@@ -122,7 +101,7 @@ def _numbers(lab: Lab, classes: Sequence[str]) -> tuple[int, ...]:
     return tuple(sorted(lab.names.index(one) for one in classes))
 
 
-def _tried(lab: Lab, chosen: Choice, uncut: float) -> dict[str, Any]:
+def _tried(lab: Lab, chosen: Choice) -> dict[str, Any]:
     params = read("lego", Lego)
     parts = {
         name: lab.source(name).component(_numbers(lab, classes), _way(lab)) for name, classes in chosen.tasks.items()
@@ -132,7 +111,6 @@ def _tried(lab: Lab, chosen: Choice, uncut: float) -> dict[str, Any]:
         "tasks": {name: list(classes) for name, classes in chosen.tasks.items()},
         "predicted": chosen.accuracy,
         "bound": chosen.bound,
-        "uncut": uncut,
         "params": sum(part.recipe.cost.params for part in parts.values()),
     }
     for split in ("validation", "test"):

@@ -192,7 +192,7 @@ def _pair_sheet(rows: Sequence[dict[str, Any]]) -> Sheet:
         *("parallel - parts", "padded - parallel"),
     )
     notes = (
-        f"Components {' and '.join(SPLIT)} of one network; sizes as multiples of their sum. Differences: of logits on {IMAGES} "
-        "test images, relative to the greatest."
+        f"Components {' and '.join(SPLIT)} of one network; sizes as multiples of their sum. Differences: of logits on "
+        f"{IMAGES} test images, relative to the greatest."
     )
     return Sheet("4b. Padded and parallel assemblies", columns, lines, notes)

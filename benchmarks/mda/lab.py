@@ -224,8 +224,9 @@ class Source:
         return Evidence(self.coupling, soft, rated, binary=hard == "binary")
 
     def answers(self, split: str, classes: Sequence[int] = ()) -> torch.Tensor:
-        """Logits of all its classes."""
-        return self.lab.answers(self.module, self.card, split, classes)
+        """Logits of all its classes, for all images of a split or those of some classes."""
+        logits = self.lab.answers(self.module, self.card, split)
+        return logits[_rows(self.lab.labels(split), classes)] if classes else logits
 
     def folder(self, classes: Sequence[int], way: Way) -> Path:
         """Where a component is kept; made when `MADE` is in it."""

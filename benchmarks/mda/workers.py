@@ -1,6 +1,6 @@
 """Components made side by side, in processes of one thread each."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,7 +22,7 @@ def make(lab: Lab, wanted: Iterable[Wanted], jobs: int) -> None:
         return  # they are made when they are asked for
     with ProcessPoolExecutor(jobs, get_context("spawn"), _start, (lab.training, lab.few)) as pool:
         try:
-            list(pool.map(_select, dict.fromkeys(source for source, _ in missing)))  # once for each network
+            list(pool.map(_ask, *zip(*_splits(missing).items(), strict=True)))  # once for each network
             parts = [pool.submit(_make, own) for own in missing.values()]
             for part in track(as_completed(parts), "components", len(parts)):
                 part.result()
@@ -39,8 +39,20 @@ def _start(training: Path, few: int | None) -> None:
     _own.append(Lab(training, few))
 
 
-def _select(name: str) -> None:
-    _ = _own[0].source(name).selected
+def _splits(wanted: Mapping[tuple[str, tuple[int, ...]], Iterable[Wanted]]) -> dict[str, list[str]]:
+    """On whose images each network is asked, as its components are."""
+    found: dict[str, dict[str, None]] = {}
+    for (source, _), own in wanted.items():
+        found.setdefault(source, {}).update(dict.fromkeys(split for one in own for split in one.splits))
+    return {source: list(splits) for source, splits in found.items()}
+
+
+def _ask(name: str, splits: Iterable[str]) -> None:
+    """A network itself, and for its most confident images."""
+    source = _own[0].source(name)
+    _ = source.selected
+    for split in splits:
+        source.answers(split)
 
 
 def _make(wanted: Iterable[Wanted]) -> None:

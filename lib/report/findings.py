@@ -50,6 +50,7 @@ def gather(
     zoo: Mapping[str, Entry],
     ranks: Sequence[int],
     taken_apart: Sequence[str],
+    tasks: Sequence[str],
     metrics: Path,
     similarity: Path,
     partition: Path,
@@ -58,8 +59,9 @@ def gather(
     components: Path,
 ) -> Findings:
     """Reads what the page needs. Raises BrickyardError naming a file that is missing."""
-    items = {stage: [stage] for stage in ("dataset", "similarity", "partition", "assembly", "components", "lego")}
+    items = {stage: [stage] for stage in ("dataset", "similarity", "partition", "assembly", "lego")}
     items |= {"zoo": sorted(zoo), "activations": sorted(zoo), "contributions": sorted(taken_apart)}
+    items["components"] = list(tasks)
     items["finetune"] = [f"r{rank}" for rank in sorted(ranks)]
     found = {
         stage: {name: artifacts.read_json(metrics / stage / f"{name}.json") for name in names}
@@ -77,9 +79,7 @@ def gather(
         candidates={r: artifacts.read_json(assembly / "candidates" / f"r{r}" / "recipe.json") for r in sorted(ranks)},
         kept={name: _rows(contributions / name / "kept.csv") for name in sorted(taken_apart)},
         masks={name: _masks(contributions / name / "masks.safetensors") for name in sorted(taken_apart)},
-        components={
-            task: artifacts.read_json(components / task / "recipe.json") for task in found["components"]["components"]
-        },
+        components={task: artifacts.read_json(components / task / "recipe.json") for task in tasks},
     )
 
 

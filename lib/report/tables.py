@@ -160,7 +160,7 @@ def head(findings: Findings, rank: int) -> str:
 def components(findings: Findings) -> list[Json]:
     """One row a task: source, classes, size, and what is measured: accuracy, or AUROC for a single class."""
     rows = []
-    for task, scores in findings.single("components").items():
+    for task, scores in findings.metrics["components"].items():
         recipe = findings.components[task]
         if "accuracy" in scores:
             measured = {key: percent(value) for key, value in scores["accuracy"].items()}

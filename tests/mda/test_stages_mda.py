@@ -1,10 +1,12 @@
 """The three stages in one process, on a few real digits and pico networks."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
 import torch
+from torch import nn
 
 from lib import artifacts
 from lib.errors import BrickyardError
@@ -22,8 +24,9 @@ zoo:
   models:
     low: {factory: "FILE:plain_cnn", kwargs: {widths: [[12], [12]]}, weights: train, classes: 0-4, input_size: 8}
     high: {factory: "FILE:plain_cnn", kwargs: {widths: [[12], [12]]}, weights: train, classes: 5-9, input_size: 8}
+    every: {factory: "FILE:plain_cnn", kwargs: {widths: [[16], [16]]}, weights: train, input_size: 8}
 contributions:
-  models: [low, high]
+  models: [low, high, every]
   images_per_class: 20
   conv: {alpha: 0.3, beta: 0.2}
   linear: {alpha: 0.4, beta: 0.3}
@@ -33,6 +36,8 @@ components:
     few: {model: low, classes: "1,3"}
     one: {model: low, classes: "0"}
     upper: {model: high, classes: 5-9}
+  size: null
+  repair: {}
 lego: {components: [upper, few], scaling: winning_score, scaling_images_per_class: 20}
 """
 
@@ -42,7 +47,7 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = PARAMS.replace("FILE", str(FACTORY))
     Path("params.yaml").write_text(params)
     dataset.main(Path("dataset"), Path("dataset.json"))
-    for model in ("low", "high"):
+    for model in ("low", "high", "every"):
         zoo.main(Path("dataset"), model, Path("zoo", model), Path("m.json"), Path("c.json"))
         out = Path("contributions", model)
         contributions.main(Path("dataset"), Path("zoo", model), model, out, Path(f"{model}.json"))
@@ -55,14 +60,17 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < artifacts.read_json(Path("low.json"))["overall"] < 1
 
     Path("zoo/removed").mkdir()
-    components.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("components.json"))
-    assert not Path("zoo/removed").exists()
-    found = artifacts.read_json(Path("components.json"))
+    found = {}
+    for task, model in (("few", "low"), ("one", "low"), ("upper", "high")):
+        places = Path("zoo", model), Path("contributions", model), task, Path("components", task)
+        components.main(Path("dataset"), *places, Path("component.json"))
+        found[task] = artifacts.read_json(Path("component.json"))
     assert found["few"]["accuracy"]["source_restricted"] > 80
     assert found["few"]["share"] < 1
     assert set(found["one"]["auroc"]) == {"source_all", "source_restricted", "component"}
 
     lego.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("lego"), Path("lego.json"))
+    assert not Path("zoo/removed").exists()
     _, recipe = saved.load(Path("lego/network"), lib_lego.Recipe)
     assert recipe.classes == ("5", "6", "7", "8", "9", "1", "3")
     assert recipe.scaling.factors != (1.0,) * 7
@@ -103,21 +111,34 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert norms
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in norms.items())
 
-    chosen = "choose: {classes: '0-3,6,7', models: [low, high], budget: {params: 4000}}"
+    chosen = "choose: {classes: '0-3,6,7', models: [low, high, every], budget: {params: 8000}}"
     Path("params.yaml").write_text(params.replace("components: [upper, few]", chosen))
-    lego.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("chosen"), Path("ch.json"))
+    repaired, calls = lib_components.repaired, list[int]()
+
+    def interrupted(*args: Any) -> nn.Module:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return repaired(*args)
+
+    monkeypatch.setattr(lib_components, "repaired", interrupted)
+    ways = [Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("chosen"), Path("ch.json")]
+    with pytest.raises(KeyboardInterrupt):
+        lego.main(*ways)
+    lego.main(*ways)
     found = artifacts.read_json(Path("ch.json"))
-    assert found["tasks"] == {"low": ["0", "1", "2", "3"], "high": ["6", "7"]}
-    assert found["params"] == found["parts_params"] <= 4000
-    assert found["accuracy"]["scaled"] > 50
-    assert [len(own["tasks"]) for own in found["tried"]] == [2]  # neither network knows all of them
-    assert found["tried"][0]["tasks"] == found["tasks"]
-    assert found["tried"][0]["params"] == found["params"]
-    assert found["tried"][0]["validation_accuracy"] > 50
-    Path("params.yaml").write_text(params.replace("components: [upper, few]", chosen.replace("4000", "40")))
+    assert sorted(len(own["tasks"]) for own in found["tried"]) == [1, 2, 3]
+    assert len(calls) == 1 + len({task for own in found["tried"] for task in map(str, own["tasks"].items())})
+    best = max(found["tried"], key=lambda own: own["validation_accuracy"])
+    assert found["tried"][0] == best == {key: found[key] for key in best}
+    assert found["params"] == found["parts_params"] <= 8000
+    assert found["validation_accuracy"] == found["scalings"]["validation"]["winning_score"] > 50
+    Path("params.yaml").write_text(params.replace("components: [upper, few]", chosen.replace("8000", "40")))
     with pytest.raises(BrickyardError, match=r"lego\.choose\.budget: .* within params = 40 .*raise it"):
         lego.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("no"), Path("no.json"))
 
     Path("params.yaml").write_text(params.replace('"1,3"', '"1,7"'))
     with pytest.raises(BrickyardError, match=r"components\.tasks\.few: low does not know class '7'"):
-        components.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("again"), Path("again.json"))
+        components.main(
+            Path("dataset"), Path("zoo/low"), Path("contributions/low"), "few", Path("again"), Path("a.json")
+        )

@@ -57,19 +57,17 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
         "finetune": tuned,
         "contributions": {name: {"kept": {}, "overall": 0.4567} for name in names[:2]},
         "components": {
-            "components": {
-                "task one": {"params": 98_765, "macs": 8_765_432, "share": 0.6543}
-                | {"accuracy": {"source_all": 93.21, "source_restricted": 95.43, "component": 94.32}},
-                "single": {"params": 45_678, "macs": 7_654_321, "share": 0.3456}
-                | {"auroc": {"source_all": 0.9876, "source_restricted": 0.9765, "component": 0.0}},
-            }
+            "task_one": {"params": 98_765, "macs": 8_765_432, "share": 0.6543}
+            | {"accuracy": {"source_all": 93.21, "source_restricted": 95.43, "component": 94.32}},
+            "single": {"params": 45_678, "macs": 7_654_321, "share": 0.3456}
+            | {"auroc": {"source_all": 0.9876, "source_restricted": 0.9765, "component": 0.0}},
         },
         "lego": {
             "lego": {
                 "params": 345_678,
                 "macs": 34_567_890,
                 "parts_params": 144_443,
-                "components": ["task one", "single"],
+                "components": ["task_one", "single"],
                 "form": "parallel",
                 "scaling": "winning_score",
                 "accuracy": {
@@ -125,7 +123,7 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
             for name in names[:2]
         },
         components={
-            "task one": _component(names[0], labels, 15),
+            "task_one": _component(names[0], labels, 15),
             "single": _component(names[1], labels[:1], 5),
         },
     )

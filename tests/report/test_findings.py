@@ -28,8 +28,10 @@ contributions:
   conv: {alpha: 0.3, beta: 0.2}
   linear: {alpha: 0.4, beta: 0.3}
   batch_size: 1
+components: {tasks: {task_one: {model: net_00, classes: 0-1}, single: {model: net_01, classes: "2"}}}
 report: {title: A title}
 """
+TASKS = ["task_one", "single"]
 PLACES = {
     "metrics": Path("metrics"),
     "similarity": Path("similarity"),
@@ -71,14 +73,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_gather_reads_what_was_written(here: Path) -> None:
     expected = made(networks=2, ranks=1)
-    found = findings.gather(title="Brickyard", zoo=expected.zoo, ranks=[1], taken_apart=["net_01", "net_00"], **PLACES)
+    found = findings.gather(
+        title="Brickyard", zoo=expected.zoo, ranks=[1], taken_apart=["net_01", "net_00"], tasks=TASKS, **PLACES
+    )
     assert found == expected
 
 
 def test_gather_names_what_is_missing(here: Path) -> None:
     Path("similarity/similarity.svg").unlink()
     with pytest.raises(BrickyardError, match=r"similarity\.svg not found"):
-        findings.gather(title="", zoo={}, ranks=[1], taken_apart=[], **PLACES)
+        findings.gather(title="", zoo={}, ranks=[1], taken_apart=[], tasks=[], **PLACES)
 
 
 def test_stage_writes_the_page_and_ignores_what_is_not_listed(here: Path) -> None:

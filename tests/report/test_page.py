@@ -88,7 +88,7 @@ def test_every_number_is_the_metrics(html: str) -> None:
     numbers += [percent(control["random_assembly"]["mean"]), percent(control["random_assembly"]["max"])]
     for row in found.assembly["candidates"]:
         numbers += [signed(row["score"]), count(row["params"]), amount(row["macs"]), percent(row["rank_accuracy"])]
-    for scores in found.single("components").values():
+    for scores in found.metrics["components"].values():
         numbers += [count(scores["params"]), amount(scores["macs"]), percent(100 * scores["share"])]
     numbers += [percent(control["random_search"]["test"]), "naswot 0.12", "score −0.46", "234,567 bytes of activations"]
     numbers += ["12.346", "10.988", "0.43", "94.3\u202f%", "AUROC 0.988"]
@@ -118,7 +118,7 @@ def renamed(found: Findings, old: str, new: str) -> Findings:
     return replace(found, **{name: change(getattr(found, name)) for name in names})
 
 
-@pytest.mark.parametrize("old", ["net_00", "task one", "class 0", "Brickyard", "layer.0"])
+@pytest.mark.parametrize("old", ["net_00", "task_one", "class 0", "Brickyard", "layer.0"])
 def test_names_are_escaped(old: str) -> None:
     html = page.render(renamed(findings(), old, "<i x='\"'>&$n$"))
     assert "<i x=" not in html

@@ -156,8 +156,23 @@ def test_a_changed_zoo_entry_reruns_that_network_and_the_fan_ins(repo: Path) -> 
     single = {name for name in would if name.startswith(("zoo@", "activations@", "contributions@"))}
     # A dry run shows what has changed by itself; activations@residual follows once the weights are new.
     assert {"zoo@residual"} <= single <= {"zoo@residual", "activations@residual"}
-    assert {"similarity", "assembly", "components", "report"} <= would
-    assert "dataset" not in would
+    assert {"similarity", "assembly", "lego", "report"} <= would
+    assert not {"dataset", "components@low", "components@high"} & would
+
+
+def test_a_further_network_to_take_apart_or_a_further_task_leaves_the_others_alone(repo: Path) -> None:
+    before = (repo / "params.yaml").read_text()
+    _edit(repo, "models: [low, high]", "models: [low, high, residual]")
+    _edit(
+        repo,
+        "    low: {model: low, classes: 0-4}",
+        "    low: {model: low, classes: 0-4}\n    all: {model: residual, classes: all}",
+    )
+    would = set(_ran(_dvc(repo, "repro", "--dry")))
+    (repo / "params.yaml").write_text(before)
+    single = {name for name in would if name.startswith(("zoo@", "contributions@", "components@"))}
+    assert single == {"contributions@residual", "components@all"}
+    assert {"lego", "report"} <= would
 
 
 def test_a_network_that_cannot_be_cut_stops_the_fan_ins_alone(repo: Path) -> None:

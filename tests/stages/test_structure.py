@@ -10,6 +10,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from lib.params.base import SECTIONS
+from lib.params.components import Components
+from lib.params.contributions import Contributions
 from tests.stages.imports import ROOT, imported_files
 
 DVC: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -59,7 +61,15 @@ def test_params_are_those_that_the_stage_reads(name: str) -> None:
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "read":
             read |= _keys(call.args[0])
     listed = {re.sub(r"\$\{\w+\}", "*", key) for key in STAGES[name]["params"]}
-    assert {re.sub(r"\.(frozen|full)$", ".*", key) for key in listed} == read
+    listed = {re.sub(r"\.(frozen|full)$", ".*", key) for key in listed}
+    assert {key if key in read else key.split(".")[0] for key in listed} == read
+
+
+def test_a_section_that_is_listed_key_by_key_lacks_other_items_alone() -> None:
+    keys = {f"contributions.{name}" for name in Contributions.model_fields} - {"contributions.models"}
+    assert {"run", *keys} == set(STAGES["contributions"]["params"])
+    keys |= {"components.tasks.${key}", *(f"components.{name}" for name in Components.model_fields if name != "tasks")}
+    assert {"run", *keys} == set(STAGES["components"]["params"])
 
 
 def _keys(argument: ast.expr) -> set[str]:

@@ -1,14 +1,17 @@
-"""The architect: prices and accuracies of networks on disk, a choice, and the components that it asks for."""
+"""The architect: prices and accuracies of networks, the choices that these suggest, and what comes of them."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from lib import data, graph
+from lib import data, graph, resume
+from lib.artifacts import tensor_checksum
 from lib.coupling import couple
 from lib.errors import BrickyardError
 from lib.mda import classes, components, measure
@@ -18,7 +21,11 @@ from lib.mda.choice.ranking import Answers
 from lib.mda.choice.solve import Choice
 from lib.params.components import Repair
 from lib.params.lego import Choose, Lego
+from lib.progress import track
 from lib.zoo import Card
+
+_LIB = Path(__file__).parents[2]
+_CODE = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(_LIB.rglob("*.py")))).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -32,9 +39,13 @@ class Network:
 
 @dataclass(frozen=True)
 class Tried:
-    """A choice, and the accuracy in percent that `ranking.accuracy` finds on validation images."""
+    """A choice, put together. parts, recipes: its components and how they are built, by their networks' names;
+    accuracy: on validation images, in percent, see `ranking.accuracy`.
+    """
 
     choice: Choice
+    parts: dict[str, nn.Module]
+    recipes: dict[str, components.Recipe]
     accuracy: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,11 +56,19 @@ class Tried:
 
 
 def choose(
-    networks: Mapping[str, Network], images: data.DataSet, params: Lego, wanted: Choose, seed: int, device: torch.device
+    networks: Mapping[str, Network],
+    images: data.DataSet,
+    params: Lego,
+    wanted: Choose,
+    how: Repair,
+    seed: int,
+    device: torch.device,
+    scratch: Path,
 ) -> list[Tried]:
-    """The choices of `solve.choices`, best first on validation images.
+    """The choices of `solve.choices`, cut out, repaired as `how` says and scaled; best first on validation images.
 
-    Raises BrickyardError for a class without images, and where nothing can be chosen.
+    scratch: a folder in which a killed run finds what it has repaired. Raises BrickyardError for a class without
+    images, and where nothing can be chosen.
     """
     names = images.images.classes
     numbers = data.parse_classes(wanted.classes, names, "lego.choose.classes")
@@ -60,10 +79,30 @@ def choose(
                 f"lego.choose.classes: class {names[number]!r} lacks train or validation images; leave it out"
             )
     train = data.stratified_sample(images.images, train, params.scaling_images_per_class * len(numbers), seed)
-    on_train, on_validation = (_answers(networks, images, index, numbers, device) for index in (train, validation))
-    found = solve.choices(problem(networks, on_validation, [names[number] for number in numbers], wanted))
-    method, ridge = params.scaling, params.scaling_ridge
-    tried = [Tried(own, ranking.accuracy(own.tasks, on_train, on_validation, method, ridge)) for own in found]
+
+    def said(index: np.ndarray, asked: Mapping[str, tuple[nn.Module, Card | components.Recipe]]) -> Answers:
+        """By networks, or their components, to some images."""
+        logits = {}
+        for name, (module, described) in asked.items():
+            loader = data.Loader(images.images, index, described.input.transform(), measure.BATCH_SIZE, numbers)
+            logits[name] = measure.logits(module.to(device), loader)[0]
+        known = {name: described.classes for name, (_, described) in asked.items()}
+        return Answers(logits, known, [names[label] for label in images.images.labels[index]])
+
+    whole = {name: (one.module, one.card) for name, one in networks.items()}
+    found = solve.choices(problem(networks, said(validation, whole), [names[number] for number in numbers], wanted))
+    tasks = dict.fromkeys(task for choice in found for task in choice.tasks.items())
+    made = {
+        task: component(networks[task[0]], *task, images, how, seed, device, scratch)
+        for task in track(tasks, "lego.choose", len(tasks))
+    }
+    tried = []
+    for choice in found:
+        own = {task[0]: made[task] for task in choice.tasks.items()}
+        answers = said(train, own), said(validation, own)
+        accuracy = ranking.accuracy(choice.tasks, *answers, params.scaling, params.scaling_ridge)
+        parts = {name: module.cpu() for name, (module, _) in own.items()}
+        tried.append(Tried(choice, parts, {name: recipe for name, (_, recipe) in own.items()}, accuracy))
     return sorted(tried, key=lambda one: (-one.accuracy, one.choice.cost.params))
 
 
@@ -79,35 +118,28 @@ def problem(networks: Mapping[str, Network], validation: Answers, wanted: Sequen
     return Problem(tuple(wanted), tuple(sources), params.budget.params, params.budget.macs, params.least)
 
 
-def build(
-    chosen: Choice,
-    networks: Mapping[str, Network],
+def component(
+    network: Network,
+    name: str,
+    wanted: Sequence[str],
     images: data.DataSet,
     how: Repair,
     seed: int,
     device: torch.device,
-) -> tuple[dict[str, nn.Module], dict[str, components.Recipe]]:
-    """The components of a choice, cut out and repaired on train images, and their recipes, by their networks' names."""
-    parts, recipes = {}, {}
-    for name, wanted in chosen.tasks.items():
-        network, card = networks[name].module, networks[name].card
-        outputs = sorted(card.classes.index(one) for one in wanted)
-        kept = components.union(networks[name].masks, outputs)
-        component = components.cut(network, kept, card.input.shape)
-        numbers = classes.numbers(wanted, images.images.classes, name)
-        network, component = network.to(device), component.to(device)
-        parts[name] = components.repaired(network, component, kept, images, numbers, card.input, how, seed).cpu()
-        recipes[name] = components.describe(name, parts[name], kept, outputs, network.cpu(), card, how.method)
-    return parts, recipes
-
-
-def _answers(
-    networks: Mapping[str, Network], images: data.DataSet, index: np.ndarray, numbers: list[int], device: torch.device
-) -> Answers:
-    logits = {}
-    for name, network in networks.items():
-        transform = network.card.input.transform()
-        loader = data.Loader(images.images, index, transform, measure.BATCH_SIZE, numbers)
-        logits[name] = measure.logits(network.module.to(device), loader)[0]
-    labels = [images.images.classes[label] for label in images.images.labels[index]]
-    return Answers(logits, {name: network.card.classes for name, network in networks.items()}, labels)
+    scratch: Path,
+) -> tuple[nn.Module, components.Recipe]:
+    """The component of a network with some classes, cut out and repaired on train images, and its recipe."""
+    source, card = network.module, network.card
+    outputs = sorted(card.classes.index(one) for one in wanted)
+    kept = components.union(network.masks, outputs)
+    made = components.cut(source, kept, card.input.shape)
+    own = {"source": tensor_checksum(source.state_dict()), "kept": kept, "images": images.images.checksum}
+    key = resume.key_of({**own, "classes": outputs, "repair": how.model_dump(), "seed": seed, "code": _CODE})
+    if (state := resume.load(scratch, key)) is not None:
+        made.load_state_dict(state)
+    else:
+        numbers = classes.numbers([card.classes[output] for output in outputs], images.images.classes, name)
+        source, made = source.to(device), made.to(device)
+        made = components.repaired(source, made, kept, images, numbers, card.input, how, seed).cpu()
+        resume.save(scratch, key, made.state_dict())
+    return made, components.describe(name, made, kept, outputs, source.cpu(), card, how.method)

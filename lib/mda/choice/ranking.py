@@ -1,4 +1,4 @@
-"""Choices of components tried before anything is cut: the whole sources side by side, each for its classes."""
+"""How right networks are, whole ones alone and components side by side, from what they say to images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from lib.params.lego import Method
 
 @dataclass(frozen=True)
 class Answers:
-    """What whole networks say to the images of a split that are of the wanted classes.
+    """What networks, or their components, say to the images of a split that are of the wanted classes.
 
-    logits: network -> [images, its classes]; classes: network -> their names; labels: names, one an image.
+    logits: network -> [images, outputs]; classes: network -> names of its outputs; labels: names, one an image.
     """
 
     logits: Mapping[str, torch.Tensor]
@@ -45,9 +45,10 @@ def alone(name: str, answers: Answers, wanted: Sequence[str]) -> dict[str, float
 def accuracy(
     tasks: Mapping[str, Sequence[str]], train: Answers, validation: Answers, method: Method, ridge: float
 ) -> float:
-    """Of a choice (source -> its classes) on validation images, in percent; scaled by `method` on train images.
+    """Of a choice (network -> its classes) on validation images, in percent; scaled by `method` on train images.
 
-    Sees what the integer program does not: that a class may be lost to one of another network.
+    Sees what the integer program does not: that a class may be lost to one of another network, and, where these are the
+    answers of components, what cutting costs.
     """
     ends, spans = 0, list[range]()
     for own in tasks.values():
