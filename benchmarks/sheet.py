@@ -60,10 +60,12 @@ def cells(values: Sequence[float | None], digits: int = 1) -> tuple[str, ...]:
     return tuple("" if value is None else f"{value:.{digits}f}" for value in values)
 
 
-def write_part(docs: Path, benchmark: str, text: str) -> None:
-    """Puts what a benchmark found into results.md, in place of what it had there; other benchmarks' parts stay."""
+def write_part(docs: Path, name: str, text: str) -> None:
+    """Puts what a benchmark, or one of its tables (`benchmark-table`), found into results.md, in place of what it had
+    there; other parts stay.
+    """
     page = docs / "results.md"
     marked = page.read_text(encoding="utf-8") if page.exists() else ""
-    parts = dict(re.findall(r"<!-- (\w+) -->\n(.*?)<!-- end -->\n", marked, flags=re.DOTALL)) | {benchmark: text}
-    body = "\n".join(f"<!-- {name} -->\n{own}<!-- end -->\n" for name, own in sorted(parts.items()))
+    parts = dict(re.findall(r"<!-- ([\w-]+) -->\n(.*?)<!-- end -->\n", marked, flags=re.DOTALL)) | {name: text}
+    body = "\n".join(f"<!-- {part} -->\n{own}<!-- end -->\n" for part, own in sorted(parts.items()))
     artifacts.write_text(page, f"# Results on CIFAR-10\n\n{body}")

@@ -25,16 +25,16 @@ PICTURE = "mda_routes.svg"
 
 
 def write(docs: Path, results: Mapping[int, Result], lab: Lab) -> None:
-    """Writes into results.md, and the picture beside it where there is table 7."""
+    """Writes the tables that there are into results.md, where others stay, and the picture beside it with table 7."""
     if 7 in results:
         artifacts.write_text(docs / PICTURE, routes.picture(lab))
-    parts = [_opening(lab)]
-    for number, result in sorted(results.items()):
-        parts.append(f"### {number}. {TITLES[number]}\n\n`python -m benchmarks.mda --tables {number}`\n")
+    write_part(docs, "mda", _opening(lab))
+    for number, result in results.items():
+        parts = [f"### {number}. {TITLES[number]}\n\n`python -m benchmarks.mda --tables {number}`\n"]
         parts += [sheet.markdown() for sheet in result.sheets]
         if number == 7:
             parts.append(f"![{PICTURE}]({PICTURE})\n")
-    write_part(docs, "mda", "\n".join(parts))
+        write_part(docs, f"mda-{number}", "\n".join(parts))
 
 
 def _opening(lab: Lab) -> str:

@@ -20,15 +20,14 @@ def make(lab: Lab, wanted: Iterable[Wanted], jobs: int) -> None:
             missing.setdefault((one.source, one.classes), []).append(one)
     if jobs == 1 or not missing:
         return  # they are made when they are asked for
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _start, (lab.training, lab.few)) as pool:
-        try:
-            list(pool.map(_ask, *zip(*_splits(missing).items(), strict=True)))  # once for each network
-            parts = [pool.submit(_make, own) for own in missing.values()]
-            for part in track(as_completed(parts), "components", len(parts)):
-                part.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start, (lab.training, lab.few))
+    try:
+        list(pool.map(_ask, *zip(*_splits(missing).items(), strict=True)))  # once for each network
+        parts = [pool.submit(_make, own) for own in missing.values()]
+        for part in track(as_completed(parts), "components", len(parts)):
+            part.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 _own: list[Lab] = []  # of this process

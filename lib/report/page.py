@@ -28,7 +28,7 @@ def render(findings: Findings) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    formats = (tables.percent, tables.count, tables.amount, tables.signed)
+    formats = (tables.percent, tables.count, tables.amount, tables.signed, tables.shortened)
     environment.filters |= {form.__name__: form for form in formats}
     shown, folded = tables.pool(findings)
     head = tables.headline(findings)

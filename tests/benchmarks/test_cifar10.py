@@ -122,5 +122,6 @@ def test_benchmarks_share_a_page(tmp_path: Path):
     written = (tmp_path / "results.md").read_text()
     assert written.index("# Results on CIFAR-10") < written.index("## Blocks\n\n<b>1</b>\n") < written.index("new\n")
     assert "old" not in written
+    write_part(tmp_path, "mda-2", "second\n")
     write_part(tmp_path, "mda", "new\n")
-    assert (tmp_path / "results.md").read_text() == written
+    assert (tmp_path / "results.md").read_text() == written + "\n<!-- mda-2 -->\nsecond\n<!-- end -->\n"

@@ -137,6 +137,26 @@ def test_long_lists() -> None:
     assert "The first 8 of 12 tuned networks" in reader.text
 
 
+def test_an_assembly_that_was_chosen_and_tuned() -> None:
+    tried = [
+        {"tasks": {"net_00": list("abcdefghij"), "net_01": ["k"]}, "params": 1234, "macs": 5_670_000}
+        | {"predicted_accuracy": 91.23, "validation_accuracy": 84.56},
+        {"tasks": {"net_01": ["a"]}, "params": 234, "macs": 45_600, "predicted_accuracy": 78.9}
+        | {"validation_accuracy": 77.65},
+    ]
+    found = findings(networks=2)
+    lego = {**found.single("lego"), "tried": tried, "tuned": {"validation": 90.12, "test": 89.01}}
+    html = page.render(with_metrics(found, "lego", "lego", lego))
+    text = " ".join(read(html).text.replace("\u202f", " ").split())
+    assert "net_00: a, b, c, d, e, f … j (10 classes); net_01: k1,2345.67 M91.2 %84.6 %" in text
+    assert "net_01: a23445.6 k78.9 %77.7 %" in text
+    assert "then everything tuned89.0 %" in text
+    assert "in the third row" in text.lower()
+    plain = page.render(found)
+    assert "The choices within the budget" not in plain
+    assert "everything tuned" not in plain
+
+
 def test_without_what_is_optional() -> None:
     found = findings(ranks=1)
     controls = found.single("assembly")["controls"]
