@@ -5,6 +5,7 @@ from typing import Any
 
 from benchmarks.mda.assemblies import SPLITS, answers, fits, whole
 from benchmarks.mda.lab import Lab, Source, Wanted, Way
+from benchmarks.mda.tasks import of_source
 from benchmarks.sheet import Result, Sheet, cells
 from lib.errors import BrickyardError
 from lib.mda import measure
@@ -34,6 +35,7 @@ def table(lab: Lab, names: Sequence[str]) -> Result:
         best = max(tried, key=lambda one: (one["validation"], -one["params"]))
         beside = whole(lab, names, limit or float("inf"))
         rows.append({"limit": limit, "best": best, "first": tried[0], "tried": tried, "whole": beside})
+    alone = ", ".join(f"{name} {of_source(lab.source(name), range(10))[0]:.1f}" for name in names)
     columns = ("budget, params", "choice", "params", "predicted", "validation", "test")
     best = Sheet(
         "5a. Chosen within a budget, all ten classes: accuracy, %",
@@ -43,7 +45,7 @@ def table(lab: Lab, names: Sequence[str]) -> Result:
         "their classes (predicted), with the parameters that classes of one network share paid once, then the best "
         "with fewer networks, and so on; all of these are cut out, repaired and scaled, not trained, and the one is "
         "taken that is best on validation images. Best whole network: on validation images, of those within the "
-        "budget." + "".join(left_out),
+        f"budget. Test accuracies of the whole networks: {alone}.{''.join(left_out)}",
     )
     first = Sheet(
         "5b. What has the highest predicted accuracy",

@@ -48,7 +48,8 @@ torch {torch.__version__.split("+")[0]}.
 Data: CIFAR-10 as 32 x 32 JPEG, {counts[0]} train, {counts[1]} validation and {counts[2]} test images; the encoding is
 lossy, which costs the published ResNets about 10 points. Test images serve for final figures alone. Networks: vgg_a and
 vgg_b (VGG-13, widths .375 and .25), resnet20, resnet32 and resnet56 (trained by Y. Idelbayev), bottleneck (ResNet-50's
-blocks, seven of them) and googlenet (five inception modules, width .1875), both trained for a few epochs. A component
-is the part of a network that the classes of its task need, cut out at the authors' thresholds, or at a half or a third
-of that size; it is repaired in closed form on 500 unlabelled train images and their mirror images.
+blocks, seven of them) and googlenet (five inception modules, width .1875), both trained for a few epochs; their
+weights, and by some tenths of a point their figures, depend on the kind of CPU, and tables may come from different
+ones. A component is the part of a network that the classes of its task need, cut out at the authors' thresholds, or at
+a half or a third of that size; it is repaired in closed form on 500 unlabelled train images and their mirror images.
 """
