@@ -1,6 +1,7 @@
 """Stage `lego`: components assembled into one classifier, without training or tuned after it (MDA)."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lib import zoo as networks
 from lib.cost import Cost
 from lib.mda import classes, lego, saved, trial, tuning
 from lib.mda.choice import architect
+from lib.mda.choice.trials import Trials, best_whole
 from lib.mda.components import Recipe
 from lib.params.base import read
 from lib.params.components import Components
@@ -29,7 +31,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
     params, settings, run_params = read("lego", Lego), read("components", Components), read("run", Run)
     models = read("contributions.models", list[str], within=Contributions)
     classes.check_tasks(settings.tasks, models)
-    artifacts.keep_only(zoo, read("zoo", Zoo).models)
+    artifacts.keep_only(zoo, shelf := read("zoo", Zoo).models)
     artifacts.keep_only(contributions, models)
     artifacts.keep_only(components, settings.tasks)
     device, images, seed = prepare(run_params), data.load(dataset), run_params.seed
@@ -39,10 +41,12 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
             parts, recipes = _listed(components, params.components or [])
         else:
             classes.check_models(params.choose.models, models)
+            trials = Trials(images, params, params.choose, seed, device)
             opened = {name: _opened(name, zoo, contributions) for name in params.choose.models}
-            tried = architect.choose(opened, images, params, params.choose, settings.repair, seed, device, scratch)
+            tried = architect.choose(opened, trials, params.choose, settings.repair, seed, scratch)
             parts, recipes = tried[0].parts, tried[0].recipes
-            how = {**tried[0].to_dict(), "tried": [one.to_dict() for one in tried]}
+            whole = best_whole({name: networks.load(zoo / name) for name in shelf}, trials, params.choose.budget)
+            how = {**tried[0].to_dict(), "tried": [one.to_dict() for one in tried], "whole": whole and asdict(whole)}
         network, recipe = lego.build(parts, recipes, params.form)
         sources = {part.source.name: networks.load(zoo / part.source.name) for part in recipe.parts.values()}
         measured = trial.run(network, recipe, sources, images, params, seed, device)

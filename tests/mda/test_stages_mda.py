@@ -132,6 +132,8 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     best = max(found["tried"], key=lambda own: own["validation_accuracy"])
     assert found["tried"][0] == best == {key: found[key] for key in best}
     assert found["params"] == found["parts_params"] <= 8000
+    assert found["whole"]["name"] == "every"
+    assert found["whole"]["test_accuracy"] > 50
     assert found["validation_accuracy"] == found["scalings"]["validation"]["winning_score"] > 50
     Path("params.yaml").write_text(params.replace("components: [upper, few]", chosen.replace("8000", "40")))
     with pytest.raises(BrickyardError, match=r"lego\.choose\.budget: .* within params = 40 .*raise it"):

@@ -145,13 +145,19 @@ def test_an_assembly_that_was_chosen_and_tuned() -> None:
         | {"validation_accuracy": 77.65},
     ]
     found = findings(networks=2)
-    lego = {**found.single("lego"), "tried": tried, "tuned": {"validation": 90.12, "test": 89.01}}
+    lego = {**found.single("lego"), "tried": tried, "whole": None, "tuned": {"validation": 90.12, "test": 89.01}}
     html = page.render(with_metrics(found, "lego", "lego", lego))
     text = " ".join(read(html).text.replace("\u202f", " ").split())
     assert "net_00: a, b, c, d, e, f … j (10 classes); net_01: k1,2345.67 M91.2 %84.6 %" in text
     assert "net_01: a23445.6 k78.9 %77.7 %" in text
     assert "then everything tuned89.0 %" in text
     assert "in the third row" in text.lower()
+    assert "No whole network is within the budget." in text
+    whole = {"name": "net_01", "params": 999, "macs": 1_500, "validation_accuracy": 76.54, "test_accuracy": 75.43}
+    html = page.render(with_metrics(found, "lego", "lego", {**lego, "whole": whole}))
+    text = " ".join(read(html).text.replace("\u202f", " ").split())
+    assert "best whole network within the budget: net_019991.50 k–76.5 %" in text
+    assert "it recognises 75.4 % of the test images" in text
     plain = page.render(found)
     assert "The choices within the budget" not in plain
     assert "everything tuned" not in plain

@@ -6,21 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from lib import data, graph, resume
+from lib import graph, resume
 from lib.artifacts import tensor_checksum
 from lib.coupling import couple
-from lib.errors import BrickyardError
-from lib.mda import classes, components, measure
+from lib.mda import classes, components
 from lib.mda.choice import ranking, solve
 from lib.mda.choice.problem import Problem, Source, prices
 from lib.mda.choice.ranking import Answers
 from lib.mda.choice.solve import Choice
+from lib.mda.choice.trials import Trials
 from lib.params.components import Repair
-from lib.params.lego import Choose, Lego
+from lib.params.lego import Choose
 from lib.progress import track
 from lib.zoo import Card
 
@@ -56,53 +55,26 @@ class Tried:
 
 
 def choose(
-    networks: Mapping[str, Network],
-    images: data.DataSet,
-    params: Lego,
-    wanted: Choose,
-    how: Repair,
-    seed: int,
-    device: torch.device,
-    scratch: Path,
+    networks: Mapping[str, Network], trials: Trials, wanted: Choose, how: Repair, seed: int, scratch: Path
 ) -> list[Tried]:
     """The choices of `solve.choices`, cut out, repaired as `how` says and scaled; best first on validation images.
 
-    scratch: a folder in which a killed run finds what it has repaired. Raises BrickyardError for a class without
-    images, and where nothing can be chosen.
+    scratch: a folder in which a killed run finds what it has repaired. Raises BrickyardError where nothing can be
+    chosen.
     """
-    names = images.images.classes
-    numbers = data.parse_classes(wanted.classes, names, "lego.choose.classes")
-    train, validation = (data.of_classes(images.images, split, numbers) for split in (images.train, images.validation))
-    for number in numbers:
-        if not all((images.images.labels[split] == number).any() for split in (train, validation)):
-            raise BrickyardError(
-                f"lego.choose.classes: class {names[number]!r} lacks train or validation images; leave it out"
-            )
-    train = data.stratified_sample(images.images, train, params.scaling_images_per_class * len(numbers), seed)
-
-    def said(index: np.ndarray, asked: Mapping[str, tuple[nn.Module, Card | components.Recipe]]) -> Answers:
-        """By networks, or their components, to some images."""
-        logits = {}
-        for name, (module, described) in asked.items():
-            loader = data.Loader(images.images, index, described.input.transform(), measure.BATCH_SIZE, numbers)
-            logits[name] = measure.logits(module.to(device), loader)[0]
-        known = {name: described.classes for name, (_, described) in asked.items()}
-        return Answers(logits, known, [names[label] for label in images.images.labels[index]])
-
     whole = {name: (one.module, one.card) for name, one in networks.items()}
-    found = solve.choices(problem(networks, said(validation, whole), [names[number] for number in numbers], wanted))
+    found = solve.choices(problem(networks, trials.answers("validation", whole), trials.classes, wanted))
     tasks = dict.fromkeys(task for choice in found for task in choice.tasks.items())
     made = {
-        task: component(networks[task[0]], *task, images, how, seed, device, scratch)
+        task: component(networks[task[0]], *task, trials, how, seed, scratch)
         for task in track(tasks, "lego.choose", len(tasks))
     }
     tried = []
     for choice in found:
         own = {task[0]: made[task] for task in choice.tasks.items()}
-        answers = said(train, own), said(validation, own)
-        accuracy = ranking.accuracy(choice.tasks, *answers, params.scaling, params.scaling_ridge)
-        parts = {name: module.cpu() for name, (module, _) in own.items()}
-        tried.append(Tried(choice, parts, {name: recipe for name, (_, recipe) in own.items()}, accuracy))
+        parts = {name: module for name, (module, _) in own.items()}
+        recipes = {name: recipe for name, (_, recipe) in own.items()}
+        tried.append(Tried(choice, parts, recipes, trials.accuracy(choice.tasks, own, "validation")))
     return sorted(tried, key=lambda one: (-one.accuracy, one.choice.cost.params))
 
 
@@ -122,14 +94,13 @@ def component(
     network: Network,
     name: str,
     wanted: Sequence[str],
-    images: data.DataSet,
+    trials: Trials,
     how: Repair,
     seed: int,
-    device: torch.device,
     scratch: Path,
 ) -> tuple[nn.Module, components.Recipe]:
     """The component of a network with some classes, cut out and repaired on train images, and its recipe."""
-    source, card = network.module, network.card
+    source, card, images = network.module, network.card, trials.images
     outputs = sorted(card.classes.index(one) for one in wanted)
     kept = components.union(network.masks, outputs)
     made = components.cut(source, kept, card.input.shape)
@@ -139,7 +110,7 @@ def component(
         made.load_state_dict(state)
     else:
         numbers = classes.numbers([card.classes[output] for output in outputs], images.images.classes, name)
-        source, made = source.to(device), made.to(device)
+        source, made = source.to(trials.device), made.to(trials.device)
         made = components.repaired(source, made, kept, images, numbers, card.input, how, seed).cpu()
         resume.save(scratch, key, made.state_dict())
     return made, components.describe(name, made, kept, outputs, source.cpu(), card, how.method)

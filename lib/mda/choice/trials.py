@@ -1,0 +1,90 @@
+"""The images on which choices of components, and whole networks as their control, are tried."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from lib import data
+from lib.errors import BrickyardError
+from lib.mda import measure
+from lib.mda.choice import ranking
+from lib.mda.choice.ranking import Answers
+from lib.mda.components import Recipe
+from lib.params.lego import Budget, Choose, Lego
+from lib.zoo import Card
+
+Split = Literal["train", "validation", "test"]
+Asked = Mapping[str, tuple[nn.Module, Card] | tuple[nn.Module, Recipe]]  # a network or its component, by network
+
+
+class Trials:
+    """Images of the wanted classes: about `scaling_images_per_class` train images of each, on which scalings are
+    fitted, and all validation and test images.
+
+    Raises BrickyardError naming a class without train or validation images.
+    """
+
+    def __init__(self, images: data.DataSet, params: Lego, wanted: Choose, seed: int, device: torch.device):
+        names, labels = images.images.classes, images.images.labels
+        numbers = data.parse_classes(wanted.classes, names, "lego.choose.classes")
+        splits = (images.train, images.validation, images.test)
+        train, validation, test = (data.of_classes(images.images, split, numbers) for split in splits)
+        for number in numbers:
+            if not all((labels[split] == number).any() for split in (train, validation)):
+                raise BrickyardError(
+                    f"lego.choose.classes: class {names[number]!r} lacks train or validation images; leave it out"
+                )
+        train = data.stratified_sample(images.images, train, params.scaling_images_per_class * len(numbers), seed)
+        self.images, self.device = images, device
+        self._params, self._numbers = params, numbers
+        self._index = {"train": train, "validation": validation, "test": test}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The wanted ones, by name."""
+        return tuple(self.images.images.classes[number] for number in self._numbers)
+
+    def answers(self, split: Split, asked: Asked) -> Answers:
+        """What networks, or components, say to the images of a split."""
+        images, index, logits = self.images.images, self._index[split], {}
+        for name, (module, described) in asked.items():
+            transform = described.input.transform()
+            loader = data.Loader(images, index, transform, measure.BATCH_SIZE, self._numbers)
+            logits[name] = measure.logits(module.to(self.device), loader)[0]
+            module.cpu()
+        known = {name: described.classes for name, (_, described) in asked.items()}
+        return Answers(logits, known, [images.classes[label] for label in images.labels[index]])
+
+    def accuracy(self, tasks: Mapping[str, tuple[str, ...]], asked: Asked, split: Split) -> float:
+        """Of those side by side, each for its classes, in percent; scaled on train images."""
+        train, found = self.answers("train", asked), self.answers(split, asked)
+        return ranking.accuracy(tasks, train, found, self._params.scaling, self._params.scaling_ridge)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The control: a whole network, scaled as an assembly is. Accuracies in percent."""
+
+    name: str
+    params: int
+    macs: int
+    validation_accuracy: float
+    test_accuracy: float
+
+
+def best_whole(zoo: Mapping[str, tuple[nn.Module, Card]], trials: Trials, budget: Budget) -> Whole | None:
+    """Of the networks within a budget that know all wanted classes the best on validation images, if there is one."""
+    found = {
+        name: trials.accuracy({name: trials.classes}, {name: (module, card)}, "validation")
+        for name, (module, card) in zoo.items()
+        if set(trials.classes) <= set(card.classes) and card.cost.within(budget.params, budget.macs)
+    }
+    if not found:
+        return None
+    best = max(found, key=lambda name: found[name])
+    cost = zoo[best][1].cost
+    test = trials.accuracy({best: trials.classes}, {best: zoo[best]}, "test")
+    return Whole(best, cost.params, cost.macs, found[best], test)
