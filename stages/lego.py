@@ -12,7 +12,8 @@ from lib import zoo as networks
 from lib.cost import Cost
 from lib.mda import classes, lego, saved, trial, tuning
 from lib.mda.choice import architect
-from lib.mda.choice.trials import Trials, best_whole
+from lib.mda.choice.controls import best_whole
+from lib.mda.choice.evaluation import Evaluation
 from lib.mda.components import Recipe
 from lib.params.base import read
 from lib.params.components import Components
@@ -41,11 +42,11 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
             parts, recipes = _listed(components, params.components or [])
         else:
             classes.check_models(params.choose.models, models)
-            trials = Trials(images, params, params.choose, seed, device)
+            evaluation = Evaluation(images, params, params.choose, seed, device)
             opened = {name: _opened(name, zoo, contributions) for name in params.choose.models}
-            tried = architect.choose(opened, trials, params.choose, settings.repair, seed, scratch)
+            tried = architect.choose(opened, evaluation, params.choose, settings.repair, seed, scratch)
             parts, recipes = tried[0].parts, tried[0].recipes
-            whole = best_whole({name: networks.load(zoo / name) for name in shelf}, trials, params.choose.budget)
+            whole = best_whole({name: networks.load(zoo / name) for name in shelf}, evaluation, params.choose.budget)
             how = {**tried[0].to_dict(), "tried": [one.to_dict() for one in tried], "whole": whole and asdict(whole)}
         network, recipe = lego.build(parts, recipes, params.form)
         sources = {part.source.name: networks.load(zoo / part.source.name) for part in recipe.parts.values()}

@@ -35,7 +35,7 @@ def table(lab: Lab, names: Sequence[str]) -> Result:
         best = max(tried, key=lambda one: (one["validation"], -one["params"]))
         beside = whole(lab, names, limit or float("inf"))
         beside = beside and [*beside, _scaled(lab, beside[0])]
-        rows.append({"limit": limit, "best": best, "first": tried[0], "tried": tried, "whole": beside})
+        rows.append({"limit": limit, "best": best, "tried": tried, "whole": beside})
     alone = ", ".join(f"{name} {of_source(lab.source(name), range(10))[0]:.1f}" for name in names)
     columns = ("budget, params", "choice", "params", "predicted", "validation", "test")
     best = Sheet(
@@ -51,7 +51,7 @@ def table(lab: Lab, names: Sequence[str]) -> Result:
     first = Sheet(
         "5b. What has the highest predicted accuracy",
         (*columns, "bound"),
-        tuple((*_cells(row["limit"], row["first"]), *cells([row["first"]["bound"]])) for row in rows),
+        tuple((*_cells(row["limit"], row["tried"][0]), *cells([row["tried"][0]["bound"]])) for row in rows),
         "HiGHS; the bound, on what is predicted, is proven. The prediction forgets that a class may be lost to one of "
         "another network, and what cutting costs.",
     )

@@ -21,7 +21,7 @@ class Choose(Section):
     """Which of `models` supplies which of `classes` (written as in a zoo entry), within `budget`.
 
     least: classes that a network supplies if it supplies any. An integer program proposes, for each number of networks,
-    what has the highest predicted accuracy; validation images decide between these.
+    what has the highest predicted accuracy; these are cut out and repaired, and validation images decide.
     """
 
     classes: str

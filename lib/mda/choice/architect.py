@@ -14,10 +14,10 @@ from lib.artifacts import tensor_checksum
 from lib.coupling import couple
 from lib.mda import classes, components
 from lib.mda.choice import ranking, solve
+from lib.mda.choice.evaluation import Evaluation
 from lib.mda.choice.problem import Problem, Source, prices
 from lib.mda.choice.ranking import Answers
 from lib.mda.choice.solve import Choice
-from lib.mda.choice.trials import Trials
 from lib.params.components import Repair
 from lib.params.lego import Choose
 from lib.progress import track
@@ -55,7 +55,7 @@ class Tried:
 
 
 def choose(
-    networks: Mapping[str, Network], trials: Trials, wanted: Choose, how: Repair, seed: int, scratch: Path
+    networks: Mapping[str, Network], evaluation: Evaluation, wanted: Choose, how: Repair, seed: int, scratch: Path
 ) -> list[Tried]:
     """The choices of `solve.choices`, cut out, repaired as `how` says and scaled; best first on validation images.
 
@@ -63,10 +63,10 @@ def choose(
     chosen.
     """
     whole = {name: (one.module, one.card) for name, one in networks.items()}
-    found = solve.choices(problem(networks, trials.answers("validation", whole), trials.classes, wanted))
+    found = solve.choices(problem(networks, evaluation.answers("validation", whole), evaluation.classes, wanted))
     tasks = dict.fromkeys(task for choice in found for task in choice.tasks.items())
     made = {
-        task: component(networks[task[0]], *task, trials, how, seed, scratch)
+        task: component(networks[task[0]], *task, evaluation, how, seed, scratch)
         for task in track(tasks, "lego.choose", len(tasks))
     }
     tried = []
@@ -74,7 +74,7 @@ def choose(
         own = {task[0]: made[task] for task in choice.tasks.items()}
         parts = {name: module for name, (module, _) in own.items()}
         recipes = {name: recipe for name, (_, recipe) in own.items()}
-        tried.append(Tried(choice, parts, recipes, trials.accuracy(choice.tasks, own, "validation")))
+        tried.append(Tried(choice, parts, recipes, evaluation.accuracy(choice.tasks, own, "validation")))
     return sorted(tried, key=lambda one: (-one.accuracy, one.choice.cost.params))
 
 
@@ -94,13 +94,16 @@ def component(
     network: Network,
     name: str,
     wanted: Sequence[str],
-    trials: Trials,
+    evaluation: Evaluation,
     how: Repair,
     seed: int,
     scratch: Path,
 ) -> tuple[nn.Module, components.Recipe]:
-    """The component of a network with some classes, cut out and repaired on train images, and its recipe."""
-    source, card, images = network.module, network.card, trials.images
+    """The component of a network with some classes, cut out and repaired on train images, and its recipe.
+
+    It is taken from `scratch` where a run that was killed has left it, else repaired and left there.
+    """
+    source, card, images = network.module, network.card, evaluation.images
     outputs = sorted(card.classes.index(one) for one in wanted)
     kept = components.union(network.masks, outputs)
     made = components.cut(source, kept, card.input.shape)
@@ -110,7 +113,7 @@ def component(
         made.load_state_dict(state)
     else:
         numbers = classes.numbers([card.classes[output] for output in outputs], images.images.classes, name)
-        source, made = source.to(trials.device), made.to(trials.device)
+        source, made = source.to(evaluation.device), made.to(evaluation.device)
         made = components.repaired(source, made, kept, images, numbers, card.input, how, seed).cpu()
         resume.save(scratch, key, made.state_dict())
     return made, components.describe(name, made, kept, outputs, source.cpu(), card, how.method)

@@ -42,10 +42,8 @@ def alone(name: str, answers: Answers, wanted: Sequence[str]) -> dict[str, float
     return found
 
 
-def accuracy(
-    tasks: Mapping[str, Sequence[str]], train: Answers, validation: Answers, method: Method, ridge: float
-) -> float:
-    """Of a choice (network -> its classes) on validation images, in percent; scaled by `method` on train images.
+def accuracy(tasks: Mapping[str, Sequence[str]], train: Answers, asked: Answers, method: Method, ridge: float) -> float:
+    """Of a choice (network -> its classes) on the images of `asked`, in percent; scaled by `method` on the others.
 
     Sees what the integer program does not: that a class may be lost to one of another network, and, where these are the
     answers of components, what cutting costs.
@@ -54,5 +52,5 @@ def accuracy(
     for own in tasks.values():
         spans.append(range(ends, ends := ends + len(own)))
     scaling = calibration.fit(method, *train.of(tasks), spans, ridge)
-    logits, labels = validation.of(tasks)
+    logits, labels = asked.of(tasks)
     return measure.accuracy(scaling(logits), labels)

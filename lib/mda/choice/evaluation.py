@@ -1,7 +1,6 @@
-"""The images on which choices of components, and whole networks as their control, are tried."""
+"""The images on which choices of components, and whole networks as their control, are evaluated."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -13,14 +12,14 @@ from lib.mda import measure
 from lib.mda.choice import ranking
 from lib.mda.choice.ranking import Answers
 from lib.mda.components import Recipe
-from lib.params.lego import Budget, Choose, Lego
+from lib.params.lego import Choose, Lego
 from lib.zoo import Card
 
 Split = Literal["train", "validation", "test"]
 Asked = Mapping[str, tuple[nn.Module, Card] | tuple[nn.Module, Recipe]]  # a network or its component, by network
 
 
-class Trials:
+class Evaluation:
     """Images of the wanted classes: about `scaling_images_per_class` train images of each, on which scalings are
     fitted, and all validation and test images.
 
@@ -48,7 +47,7 @@ class Trials:
         return tuple(self.images.images.classes[number] for number in self._numbers)
 
     def answers(self, split: Split, asked: Asked) -> Answers:
-        """What networks, or components, say to the images of a split."""
+        """What networks, or components, say to the images of a split; they are on the CPU afterwards."""
         images, index, logits = self.images.images, self._index[split], {}
         for name, (module, described) in asked.items():
             transform = described.input.transform()
@@ -59,32 +58,9 @@ class Trials:
         return Answers(logits, known, [images.classes[label] for label in images.labels[index]])
 
     def accuracy(self, tasks: Mapping[str, tuple[str, ...]], asked: Asked, split: Split) -> float:
-        """Of those side by side, each for its classes, in percent; scaled on train images."""
+        """Of networks, or components, side by side, each for its classes; in percent, scaled on train images.
+
+        tasks: network -> its classes, all wanted ones between them.
+        """
         train, found = self.answers("train", asked), self.answers(split, asked)
         return ranking.accuracy(tasks, train, found, self._params.scaling, self._params.scaling_ridge)
-
-
-@dataclass(frozen=True)
-class Whole:
-    """The control: a whole network, scaled as an assembly is. Accuracies in percent."""
-
-    name: str
-    params: int
-    macs: int
-    validation_accuracy: float
-    test_accuracy: float
-
-
-def best_whole(zoo: Mapping[str, tuple[nn.Module, Card]], trials: Trials, budget: Budget) -> Whole | None:
-    """Of the networks within a budget that know all wanted classes the best on validation images, if there is one."""
-    found = {
-        name: trials.accuracy({name: trials.classes}, {name: (module, card)}, "validation")
-        for name, (module, card) in zoo.items()
-        if set(trials.classes) <= set(card.classes) and card.cost.within(budget.params, budget.macs)
-    }
-    if not found:
-        return None
-    best = max(found, key=lambda name: found[name])
-    cost = zoo[best][1].cost
-    test = trials.accuracy({best: trials.classes}, {best: zoo[best]}, "test")
-    return Whole(best, cost.params, cost.macs, found[best], test)
