@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from lib import artifacts
+from lib.code import ROOT
 from lib.dery import network
 from lib.dery.bricks import Bricks
 from lib.dery.network import ReassembledNetwork, load
 from lib.dery.reassembly import reassemble
 from lib.errors import BrickyardError
 from tests import pico
-from tests.stages.imports import ROOT
 
 
 @pytest.fixture(scope="module")

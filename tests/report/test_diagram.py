@@ -4,8 +4,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from lib.code import ROOT
 from lib.report.diagram import ARROWS, STAGES, pipeline
-from tests.stages.imports import ROOT
 
 DVC: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 

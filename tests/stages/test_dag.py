@@ -12,9 +12,9 @@ import torch
 from ruamel.yaml import YAML
 
 from lib import artifacts, cost
+from lib.code import ROOT
 from lib.dery import network
 from stages import predict
-from tests.stages.imports import ROOT
 
 pytestmark = pytest.mark.timeout(600)
 AFTER_PARTITION = {"partition", "assembly", "finetune", "report"}

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from commands.deps import rewritten
+from lib.code import ROOT, imported_files
 from lib.params.base import SECTIONS
 from lib.params.components import Components
 from lib.params.contributions import Contributions
-from tests.stages.imports import ROOT, imported_files
 
 DVC: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 STAGES = {name: stage.get("do", stage) for name, stage in DVC.items()}
@@ -51,6 +52,12 @@ def test_every_path_of_the_command_is_a_dependency_or_an_output(name: str) -> No
 def test_deps_name_every_file_that_the_stage_runs(name: str) -> None:
     listed = {dep for dep in STAGES[name]["deps"] if dep.startswith(("lib/", "stages/"))}
     assert sorted(listed) == sorted(imported_files(ROOT / "stages" / f"{name}.py"))
+
+
+def test_deps_are_as_the_command_writes_them() -> None:
+    text = (ROOT / "dvc.yaml").read_text()
+    assert rewritten(text) == text, "python -m commands.deps"
+    assert rewritten(text.replace("      - lib/errors.py\n", "", 1)) == text
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -1,10 +1,11 @@
-"""Which files of the repository a stage runs: its imports, followed through lib."""
+"""What code a result depends on: the files of the repository that a module runs, found by following its imports."""
 
 import ast
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]  # of the repository
 
 
 def imported_files(script: Path) -> set[str]:
@@ -22,6 +23,14 @@ def imported_files(script: Path) -> set[str]:
             waiting += [target for name in _imports(ast.parse(file.read_text())) for target in _files(name)]
     others = {data for module in found for data in module.parent.glob("*/*") if _belongs(data, module)}
     return {str(file.relative_to(ROOT)) for file in found | others if file.stat().st_size}
+
+
+def digest(scripts: Iterable[Path]) -> str:
+    """SHA-256 over the names and contents of all files that `scripts` run."""
+    found = hashlib.sha256()
+    for name in sorted(set().union(*(imported_files(script) for script in scripts))):
+        found.update(f"{name} {hashlib.sha256((ROOT / name).read_bytes()).hexdigest()}\n".encode())
+    return found.hexdigest()
 
 
 def _belongs(data: Path, module: Path) -> bool:
