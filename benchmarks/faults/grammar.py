@@ -289,7 +289,11 @@ def dense(s: Scope) -> None:
                 s.line(f"x = {name}(x)")
             act(s)
         layer(s, 4)
-        s.line(s.pick([f"x = torch.cat([{y}, x], 1)", f"x = torch.cat((x, {y}), dim=1)", f"x = torch.concat([x, {y}], -3)"]))
+        s.line(
+            s.pick(
+                [f"x = torch.cat([{y}, x], 1)", f"x = torch.cat((x, {y}), dim=1)", f"x = torch.concat([x, {y}], -3)"]
+            )
+        )
         s.channels = c + 4
 
 
@@ -327,14 +331,19 @@ def squeeze(s: Scope) -> None:
     if s.random.random() < 0.3:
         s.line(f"{g} = {s.module('down', f'nn.Linear({c}, 4)')}(x.mean((2, 3)))", f"{g} = F.relu({g})")
         s.line(f"{g} = {s.module('up', f'nn.Linear(4, {c})')}({g})")
-        s.line(f"{g} = {g}" + s.pick([f".view(x.size(0), {c}, 1, 1)", "[:, :, None, None]", ".unsqueeze(-1).unsqueeze(-1)"]))
+        s.line(
+            f"{g} = {g}"
+            + s.pick([f".view(x.size(0), {c}, 1, 1)", "[:, :, None, None]", ".unsqueeze(-1).unsqueeze(-1)"])
+        )
     else:
         s.line(s.pick([f"{g} = x.mean((2, 3), keepdim=True)", f"{g} = F.adaptive_avg_pool2d(x, 1)"]))
         s.line(f"{g} = {conv(s, 4, 1)}({g})")
         act_of_gate = s.pick([f"{g} = F.relu({g})", f"{g}.relu_()", f"F.relu({g}, inplace=True)"])
         s.note(*(["in-place", "statement"] if not act_of_gate.startswith(f"{g} =") else []))
         s.line(act_of_gate, f"{g} = {conv(s, c, 1, inputs=4)}({g})")
-    s.line(s.pick([f"{g} = {g}.sigmoid()", f"{g} = torch.sigmoid({g})", f"{g} = F.hardsigmoid({g})", f"{g}.sigmoid_()"]))
+    s.line(
+        s.pick([f"{g} = {g}.sigmoid()", f"{g} = torch.sigmoid({g})", f"{g} = F.hardsigmoid({g})", f"{g}.sigmoid_()"])
+    )
     multiply(s, g)
 
 
@@ -395,7 +404,15 @@ def split(s: Scope) -> None:
     s.note("concatenated")
     c = s.channels
     half, y = c // 2, s.name("y")
-    s.line(s.pick([f"{y}, x = x.chunk(2, 1)", f"{y}, x = torch.split(x, {half}, dim=1)", f"{y}, x = x[:, :{half}], x[:, {half}:]"]))
+    s.line(
+        s.pick(
+            [
+                f"{y}, x = x.chunk(2, 1)",
+                f"{y}, x = torch.split(x, {half}, dim=1)",
+                f"{y}, x = x[:, :{half}], x[:, {half}:]",
+            ]
+        )
+    )
     s.channels = half
     layer(s, half)
     s.line(f"x = torch.cat([{y}, x], 1)")

@@ -82,7 +82,9 @@ class Drawn:
         return nn.functional.interpolate(coarse, SHAPE[1:], mode="bicubic") + 0.2 * fine
 
 
-_HEADER = "import torch\nfrom torch import nn\nfrom torch.nn import functional as F\nfrom torch.nn.utils import prune\n\n"
+_HEADER = (
+    "import torch\nfrom torch import nn\nfrom torch.nn import functional as F\nfrom torch.nn.utils import prune\n\n"
+)
 
 
 def draw(seed: int, weights: Mapping[str, float] = WEIGHTS) -> Drawn:
@@ -282,13 +284,21 @@ def _head(s: Scope, kind: str) -> str:
         s.line(f"x = F.adaptive_avg_pool2d(x, {n})")
         s.line(s.pick(["x = torch.flatten(x, 1)", "x = x.view(x.size(0), -1)", f"x = x.reshape(-1, {c * n * n})"]))
         return f"{s.module('fc', f'nn.Linear({c * n * n}, {out})')}(x)"
-    flat = s.pick(["x = torch.flatten(x, 1)", "x = x.view(x.size(0), -1)", "x = x.squeeze(-1).squeeze(-1)", "x = x[:, :, 0, 0]"])
+    flat = s.pick(
+        ["x = torch.flatten(x, 1)", "x = x.view(x.size(0), -1)", "x = x.squeeze(-1).squeeze(-1)", "x = x[:, :, 0, 0]"]
+    )
     if kind == "max":
         s.line("x = x.amax((2, 3))")
     elif kind == "mean" or (kind == "two" and s.random.random() < 0.5):
-        s.line(s.pick(["x = x.mean((2, 3))", "x = x.mean([2, 3])", "x = torch.mean(x, dim=(-2, -1))", "x = x.mean(3).mean(2)"]))
+        s.line(
+            s.pick(
+                ["x = x.mean((2, 3))", "x = x.mean([2, 3])", "x = torch.mean(x, dim=(-2, -1))", "x = x.mean(3).mean(2)"]
+            )
+        )
     else:
-        s.line(s.pick(["x = F.adaptive_avg_pool2d(x, 1)", f"x = {s.module('pool', 'nn.AdaptiveAvgPool2d(1)')}(x)"]), flat)
+        s.line(
+            s.pick(["x = F.adaptive_avg_pool2d(x, 1)", f"x = {s.module('pool', 'nn.AdaptiveAvgPool2d(1)')}(x)"]), flat
+        )
     if kind == "two":
         s.line(f"x = {s.module('hidden', f'nn.Linear({c}, 10)')}(x)")
         if s.random.random() < 0.3:
