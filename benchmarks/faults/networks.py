@@ -46,7 +46,7 @@ WEIGHTS: dict[str, float] = {
     # chances
     "shared:conv": 0.05, "shared:weight": 0.06, "shared:norm": 0.05, "shared:act": 0.25, "shared:block": 0.12,
     "in-place:act": 0.4, "in-place:act_statement": 0.25, "preactivation": 0.25, "shuffle": 0.5, "block": 0.5,
-    "hook:forward": 0.006, "hook:forward_in_place": 0.003, "hook:before": 0.004, 
+    "hook:forward": 0.006, "hook:forward_in_place": 0.003, "hook:before": 0.004,
     "hook:root_before": 0.02, "frozen": 0.03, "auxiliary": 0.06,
 }  # fmt: skip
 _ATTEMPTS = 200
