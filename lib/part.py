@@ -1,6 +1,7 @@
 """A part of a traced network as a module of its own."""
 
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import fx, nn
@@ -28,7 +29,15 @@ class Part(nn.Module):
             False: forward,
             True: forward if same else _compiled(in_train),
         }
+        self._modes = {False: evaluating.modes, True: training.modes}
         self.training = evaluating.model.training
+
+    def train(self, mode: bool = True) -> Self:
+        """As the source: modules that it keeps in one mode (a frozen BatchNorm) stay in it."""
+        super().train(mode)
+        for path, module in self.named_modules():
+            module.training = self._modes[mode].get(path, mode)
+        return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """A batch as it leaves the boundary before -> as it leaves the part."""
