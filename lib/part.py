@@ -1,11 +1,13 @@
 """A part of a traced network as a module of its own."""
 
+import copy
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import fx, nn
 
+from lib.duplicate import made_anew
 from lib.graph import Trace
 
 
@@ -31,6 +33,12 @@ class Part(nn.Module):
         }
         self._modes = {False: evaluating.modes, True: training.modes}
         self.training = evaluating.model.training
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        made = memo[id(self)] = type(self).__new__(type(self))
+        memo.update(made_anew(self))
+        vars(made).update(copy.deepcopy(vars(self), memo))
+        return made
 
     def train(self, mode: bool = True) -> Self:
         """As the source: modules that it keeps in one mode (a frozen BatchNorm) stay in it."""

@@ -46,7 +46,7 @@ def test_nodes_are_the_network_at_every_cut_and_leave_everything_alone(name: str
 def test_copies_of_parts_learn_as_the_network_does(name: str) -> None:
     model = unusual.build(name)
     chain = Chain(name, model, pico.IMAGE)
-    parts = nn.Sequential(duplicate(chain[0 : len(chain)]), duplicate(chain.head)).train()
+    parts = nn.Sequential(duplicate(chain[0 : len(chain)]), copy.deepcopy(chain.head)).train()
     answers, gradients = [], []
     for network in (model.train(), parts):
         torch.manual_seed(3)
