@@ -4,7 +4,8 @@ python -m benchmarks.coverage [--sample N --seed S]
 
 Cut: built without weights, taken apart into nodes whose parameters and MACs add up to the network's. Exact: with random
 weights, the network against its nodes at every cut, bit-equal in eval and train mode (`Chain.verify`), and against the
-composition of its parts at three random cuts: equal gradients in train mode without dropout. Results are kept in .scratch/coverage.json and not computed again.
+composition of its parts at three random cuts, equal gradients in train mode without dropout. Results are kept in
+.scratch/coverage.json and not computed again.
 """
 
 import argparse
