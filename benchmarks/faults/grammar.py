@@ -422,7 +422,7 @@ def split(s: Scope) -> None:
             *s.pick(
                 [
                     f"x = x.view(x.size(0), 2, {half}, x.size(2), x.size(3)).transpose(1, 2).reshape(x.shape)",
-                    f"b, c, h, w = x.shape; x = x.view(b, 2, c // 2, h, w).transpose(1, 2).flatten(1, 2)",
+                    "b, c, h, w = x.shape; x = x.view(b, 2, c // 2, h, w).transpose(1, 2).flatten(1, 2)",
                     "x = F.channel_shuffle(x, 2)",
                 ]
             ).split("; ")
