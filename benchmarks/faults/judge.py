@@ -81,9 +81,7 @@ def nodes(drawn: Drawn) -> None:
     chain.verify(given)
     _equal(given, x, "the images after verify")
     _same_state(model, plain, "verify")
-    last = x.clone()
-    for last in chain.walk(last):
-        pass
+    *_, last = chain.walk(x.clone())
     _equal(chain.head(last), expected, "nodes one after another")
     count = len(chain)
     for k in range(1, count):

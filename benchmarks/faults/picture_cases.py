@@ -164,7 +164,7 @@ RIGHT: list[tuple[str, Make, Right]] = [
     ("RGBA in WebP", beside_dogs(".webp", _saved(_half_transparent(), lossless=True, exact=True)), _background),
     ("grey with alpha", beside_dogs(".png", _saved(Image.new("LA", (8, 8), (90, 255)))), _plain((90, 90, 90))),
     ("palette", beside_dogs(".png", _saved(_palette(False))), _plain()),
-    ("palette with transparency", beside_dogs(".png", _saved(_palette(True), transparency=bytes([255, 0, 0, 0]))), _background),
+    ("palette, transparent", beside_dogs(".png", _saved(_palette(True), transparency=b"\xff\0\0\0")), _background),
     ("GIF", beside_dogs(".gif", _saved(_palette(False))), _plain()),
     ("CMYK JPEG", beside_dogs(".jpg", _saved(_SOLID.convert("CMYK"), quality=100)), _plain(tolerance=12)),
     ("WebP", beside_dogs(".webp", _saved(_SOLID, lossless=True)), _plain()),
