@@ -1,6 +1,5 @@
 """Components of one architecture in one dense network, with zero kernels between them (MDA, alignment padding)."""
 
-import copy
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -12,8 +11,9 @@ from torch.nn import functional as F
 from lib import graph
 from lib.channels import Coupling
 from lib.coupling import couple
+from lib.duplicate import duplicate
 from lib.errors import BrickyardError
-from lib.mda.cutting import Place, rewritten
+from lib.mda.cutting import PRECISION, Place, rewritten
 
 _INSTEAD = "write lego.form: parallel"
 _GROUPS = ("num_groups", "num_channels")
@@ -29,7 +29,7 @@ def assemble(parts: Mapping[str, nn.Module], shape: tuple[int, ...]) -> nn.Modul
     traced = {name: graph.trace(part, name, shape) for name, part in parts.items()}
     couplings = {name: couple(found, name) for name, found in traced.items()}
     _check(parts, traced, next(iter(couplings.values())).axes)
-    assembled = copy.deepcopy(next(iter(parts.values()))).eval()
+    assembled = duplicate(next(iter(parts.values()))).eval()
     modules = [dict(part.named_modules()) for part in parts.values()]
     for path, module in assembled.named_modules():
         _widen(module, path, [found[path] for found in modules], [*couplings.values()])
@@ -55,7 +55,25 @@ def assemble(parts: Mapping[str, nn.Module], shape: tuple[int, ...]) -> nn.Modul
                 for row, length in zip(axes, tensor.shape, strict=True)
             ]
             tensor[torch.meshgrid(*rows, indexing="ij")] = own[path].detach()
+    _check_equal(assembled, parts, shape)
     return assembled
+
+
+@torch.no_grad()
+def _check_equal(assembled: nn.Module, parts: Mapping[str, nn.Module], shape: tuple[int, ...]) -> None:
+    """Raises BrickyardError unless the logits are those of the parts side by side, to float32's precision."""
+    parameter = next(assembled.parameters())
+    images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(parameter)
+    expected = torch.cat([part(images.clone()) for part in parts.values()], 1).nan_to_num()
+    try:
+        found = assembled(images.clone()).nan_to_num()
+        alike = torch.allclose(found, expected, rtol=0, atol=PRECISION * float(expected.abs().max()) + 1e-6)
+    except RuntimeError:  # shapes that do not fit
+        alike = False
+    if not alike:
+        raise BrickyardError(
+            f"lego.components: {', '.join(parts)} cannot be padded: an operation mixes their channels; {_INSTEAD}"
+        )
 
 
 def _check(parts: Mapping[str, nn.Module], traced: Mapping[str, graph.Trace], axes: Collection[str]) -> None:

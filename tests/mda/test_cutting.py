@@ -33,7 +33,8 @@ def test_cut_equals_masked(name: str, share: float) -> None:
     coupling = _coupling(model)
     chosen = networks.some(coupling, share)
     component = cut(model, indices(coupling, chosen), SHAPE)
-    torch.testing.assert_close(component(x), networks.masked(model, coupling, chosen, x), atol=1e-5, rtol=0)
+    expected = networks.masked(model, coupling, chosen, x.clone())
+    torch.testing.assert_close(component(x.clone()), expected, atol=1e-5, rtol=0)
     assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items()), "the source was changed"
     counted, foreseen = cost.count(component, SHAPE), Scales(model, coupling).cost(chosen)
     assert (counted.params, counted.macs) == (foreseen.params, foreseen.macs)
