@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lib import artifacts, data
-from lib.dery import controls, edges, pricing, ranking, tables
+from lib.dery import controls, edges, pricing, ranking, recount, tables
 from lib.dery.assembly import propose, sample
 from lib.dery.bricks import open_bricks
 from lib.params.assembly import Assembly
@@ -30,6 +30,7 @@ def main(
     found = propose.propose(problem, params.pool, wanted)
     measures = ranking.measures(images, params, run_params.seed)
     ranked = ranking.rank(bricks, found.pool.candidates, params.rank, wanted, measures)
+    ranked = recount.finished(bricks, problem, ranked)
     paths = sample.random_paths(problem, max(params.random_search, params.random_assemblies), run_params.seed)
     rivals = controls.random_controls(bricks, problem, paths, params, measures)
     rivals["zoo"] = controls.zoo_control(bricks, problem, lenders, measures)
