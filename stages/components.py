@@ -44,7 +44,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, task: str, out: Path, me
     saved.save(out, repaired, recipe)
     cost = {"params": recipe.cost.params, "macs": recipe.cost.macs, "share": recipe.cost.params / card.cost.params}
     test = loader(data.of_classes(images.images, images.test, numbers))
-    artifacts.write_json(metrics, cost | _scores(network, component, repaired, test, outputs))
+    artifacts.write_metrics(metrics, cost | _scores(network, component, repaired, test, outputs))
 
 
 def _loader(images: data.DataSet, card: networks.Card, numbers: Sequence[int], index: np.ndarray) -> data.Loader:
