@@ -61,8 +61,8 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     Path("zoo/removed").mkdir()
     found = {}
-    for task, model in (("few", "low"), ("one", "low"), ("upper", "high")):
-        places = Path("zoo", model), Path("contributions", model), task, Path("components", task)
+    for task in ("few", "one", "upper"):
+        places = Path("zoo"), Path("contributions"), task, Path("components", task)
         components.main(Path("dataset"), *places, Path("component.json"))
         found[task] = artifacts.read_metrics(Path("component.json"))
     assert found["few"]["accuracy"]["source_restricted"] > 80
@@ -141,6 +141,4 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     Path("params.yaml").write_text(params.replace('"1,3"', '"1,7"'))
     with pytest.raises(BrickyardError, match=r"components\.tasks\.few: low does not know class '7'"):
-        components.main(
-            Path("dataset"), Path("zoo/low"), Path("contributions/low"), "few", Path("again"), Path("a.json")
-        )
+        components.main(Path("dataset"), Path("zoo"), Path("contributions"), "few", Path("again"), Path("a.json"))
