@@ -26,14 +26,15 @@ def main(zoo: Path, out: Path, batch_size: int, repeats: int) -> None:
     params, names, watch = read("run", Run), sorted(read("zoo", Zoo).models), timing.Stopwatch(repeats)
     device = prepare(params)
     found = {name: timing.of_network(zoo / name, batch_size, device, watch) for name in track(names, "latency")}
-    measured = {name: (of.nodes, of.head) for name, of in found.items()}
+    measured = {name: of.parts for name, of in found.items()}
     stitch = timing.measure_stitch(batch_size, device, watch)
     made = {"device": timing.name(device), "threads": params.threads, "batch_size": batch_size}
     made |= {"repeats": repeats, "undisturbed": watch.undisturbed}
     latency.save(out, latency.Latencies(measured, stitch, made))
     table = Table("network", "nodes", "sum of nodes and head, ms", "whole network, ms")
     for name, of in found.items():
-        table.add_row(name, str(len(of.nodes)), f"{sum(of.nodes.values()) + of.head:.3f}", f"{of.whole:.3f}")
+        parts = sum(of.parts.nodes.values()) + of.parts.head
+        table.add_row(name, str(len(of.parts.nodes)), f"{parts:.3f}", f"{of.whole:.3f}")
     Console().print(table)
     if not watch.undisturbed:
         lost = f"{100 * (1 - watch.share):.0f} % of the time"
