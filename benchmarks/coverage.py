@@ -118,9 +118,9 @@ def cut(name: str) -> Result:
     shape = _shape(model)
     chain = Chain(name, model.eval(), shape)
     found = {"nodes": len(chain), "params": cost.params(model)}
-    total = chain.cost(0, len(chain)) + chain.head_cost
-    if total.params + chain.unused != cost.params(model) or chain.unused < 0:
-        raise BrickyardError(f"parameters: nodes and head {total.params}, network {cost.params(model)}")
+    total, parts = chain.total, sum((node.cost for node in chain.nodes), chain.head_cost)
+    if chain.unused < 0 or parts.params < total.params:
+        raise BrickyardError(f"parameters: nodes and head {parts.params}, network {cost.params(model)}")
     if total.macs != _macs(model, shape):
         raise BrickyardError(f"MACs: nodes and head {total.macs}, network {_macs(model, shape)}")
     return found

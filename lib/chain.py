@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -25,7 +26,10 @@ _TRAINING = 4  # images, at most, on which train mode is verified
 
 @dataclass(frozen=True)
 class Node:
-    """An atomic node: its module path, what leaves it, and its cost for one image."""
+    """An atomic node: its module path, what leaves it, and its cost for one image as a part of its own.
+
+    Weights that several nodes use count at each of them: costs of nodes add up to at least that of their part.
+    """
 
     name: str
     output: Layout
@@ -65,9 +69,9 @@ class Chain:
         self._ends = [found.input, *(end for _, end in groups)]
         at_ends = layouts(found, self._ends)
         self.input = at_ends[0]
-        costs = self._costs(found)
+        costs = [self._cost(start, end) for start, end in pairwise(self._ends)]
         self.nodes = tuple(Node(groups[i][0], at_ends[i + 1], costs[i]) for i in range(len(groups)))
-        self.head_cost = costs[-1]
+        self.head_cost = self._cost(self._ends[-1], found.output)
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -86,17 +90,21 @@ class Chain:
     @property
     def unused(self) -> int:
         """Parameters of the network that its output does not depend on (auxiliary classifiers, mask tokens)."""
-        return params(self._model) - self.cost(0, len(self)).params - self.head_cost.params
+        return params(self._model) - self.total.params
+
+    @cached_property
+    def total(self) -> Cost:
+        """The cost of all nodes and the head; less than their sum where some have weights in common."""
+        found = self._traces[False]
+        return self._cost(found.input, found.output)
 
     def layout(self, boundary: int) -> Layout:
         """The tensor that enters node boundary + 1; 0 is the image, L what enters the head."""
         return self.nodes[boundary - 1].output if boundary else self.input
 
     def cost(self, start: int, stop: int) -> Cost:
-        """The cost of `chain[start:stop]`."""
-        total = sum((node.cost for node in self.nodes[start:stop]), Cost())
-        memory = self._memory(self._traces[False], self._ends[start], self._ends[stop])
-        return replace(total, memory=max(memory, default=0))
+        """The cost of `chain[start:stop]`: what several of its nodes have in common counts once."""
+        return self._cost(self._ends[start], self._ends[stop])
 
     def alive(self, start: int, stop: int) -> int:
         """Most bytes of activations alive at once for one image while nodes start + 1..stop run inside a longer part,
@@ -163,7 +171,7 @@ class Chain:
             raise BrickyardError(f"{self.name}: {what}{by}; leave it out")
 
     def to_dict(self) -> dict[str, Any]:
-        """Names, layouts and costs of the nodes, for JSON."""
+        """Names, layouts and costs of the nodes, each as a part of its own, for JSON."""
         nodes = [{"name": n.name, **asdict(n.cost), "output": n.output.to_dict()} for n in self.nodes]
         return {"model": self.name, "input": self.input.to_dict(), "nodes": nodes, "head": asdict(self.head_cost)}
 
@@ -216,19 +224,13 @@ class Chain:
         given = found.tensor(start)[0].nbytes
         return [found.memory[node] + given * (i > last) for i, node in enumerate(operations)]
 
-    def _costs(self, found: Trace) -> list[Cost]:
-        """Of every node and the head; parameters and operations that several of them need count at the first."""
-        seen: set[int] = set()
-        done: set[fx.Node] = set()
-        costs = []
-        for start, end in zip(self._ends, [*self._ends[1:], found.output], strict=True):
-            operations = [node for node in graph.between(found, start, end) if node not in done]
-            done |= set(operations)
-            new = {id(p): p.numel() for node in operations for p in _parameters(found, node) if id(p) not in seen}
-            seen |= set(new)
-            memory = max(self._memory(found, start, end), default=0)
-            costs.append(Cost(sum(new.values()), sum(found.macs[node] for node in operations), memory))
-        return costs
+    def _cost(self, start: fx.Node, end: fx.Node) -> Cost:
+        """Of the part between two operations: every parameter and every operation that it uses, once."""
+        found = self._traces[False]
+        operations = graph.between(found, start, end)
+        used = {id(p): p.numel() for node in operations for p in _parameters(found, node)}
+        memory = max(self._memory(found, start, end), default=0)
+        return Cost(sum(used.values()), sum(found.macs[node] for node in operations), memory)
 
 
 @contextmanager

@@ -116,8 +116,9 @@ def without_data(module: nn.Module) -> Iterator[None]:
         own for part in module.modules() for own in (part._parameters, part._buffers, vars(part))
     ]
     kept = [(own, name, tensor) for own in places for name, tensor in own.items() if isinstance(tensor, torch.Tensor)]
+    shapes = {id(tensor): tensor.detach().to("meta") for _, _, tensor in kept}  # one that is shared stays one
     for own, name, tensor in kept:
-        own[name] = tensor.detach().to("meta")
+        own[name] = shapes[id(tensor)]
     try:
         with torch.no_grad(), torch.device("meta"):
             yield
