@@ -44,7 +44,7 @@ class Coupling:
 
     fixed: channels that cannot be (those of the image, single ones that are broadcast); layers: from the image to the
     logits, the classifier last; axes: path of a weight or buffer -> for each of its axes the channel of every row,
-    None where rows are no channels.
+    None where rows are no channels; unused: modules and weights, by path, that the logits do not depend on.
     """
 
     count: int
@@ -52,6 +52,7 @@ class Coupling:
     layers: tuple[Layer, ...]
     axes: Mapping[str, tuple[tuple[int, ...] | None, ...]]
     sizes: tuple[Size, ...] = ()
+    unused: frozenset[str] = frozenset()
 
     @property
     def classifier(self) -> Layer:

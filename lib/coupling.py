@@ -45,7 +45,6 @@ class _Following:
         self.fixed = list(self.labels[found.input])
         self.layers: list[tuple[fx.Node, Layer]] = []
         self.given: dict[str, list[int]] = {}
-        self.homes: dict[int, str] = {}
         self.pieces: dict[fx.Node, list[list[int]]] = {}
         self.axes: dict[str, dict[int, list[int]]] = {}
         self.sizes: list[tuple[str, tuple[int | str, ...], list[int]]] = []
@@ -56,6 +55,7 @@ class _Following:
 
     def result(self) -> Coupling:
         """What was found, channels numbered in the order of their appearance."""
+        shared = self.tie()
         logits = self.labels[self.found.output]
         classifier = self.layers[-1][1] if self.layers else None
         apart = len(self.roots(logits)) == len(logits) and len(self.shape(self.found.output)) == 2
@@ -85,9 +85,9 @@ class _Following:
                     numbered(layer.outputs),
                     layer.positions,
                     layer.groups,
-                    self.norm_after(node) if layer.alone else None,
+                    self.norm_after(node) if layer.alone and layer.name not in shared else None,
                     layer.macs,
-                    layer.alone,
+                    layer.alone and layer.name not in shared,
                 )
                 for node, layer in self.layers
             ),
@@ -96,6 +96,7 @@ class _Following:
                 for path, axes in self.axes.items()
             },
             sizes=tuple(Size(node, at, numbered(labels)) for node, at, labels in self.sizes),
+            unused=self.unused(),
         )
 
     def new(self, count: int) -> list[int]:
@@ -252,22 +253,40 @@ class _Following:
             self.axes[f"{name}.bias"] = {0: outputs}
         kind: Literal["conv", "linear"] = "conv" if isinstance(module, nn.Conv2d) else "linear"
         macs = self.found.macs[node]
-        alone = not is_hooked(module) and not self.tie(name, module, axes)
+        alone = not is_hooked(module)
         layer = Layer(name, kind, tuple(inputs), tuple(outputs), positions, groups, macs=macs, alone=alone)
         self.layers.append((node, layer))
         return outputs
 
-    def tie(self, name: str, module: Any, axes: dict[int, list[int]]) -> bool:
-        """Layers that share their weight keep the same rows of it; whether this one shares its with one before."""
-        home = self.homes.setdefault(id(module.weight), name)
-        if home == name:
-            return False
-        at = next(i for i, (_, layer) in enumerate(self.layers) if layer.name == home)
-        first, layer = self.layers[at]
-        self.layers[at] = (first, replace(layer, alone=False))
-        for axis, rows in self.axes[f"{home}.weight"].items():
-            self.join(rows, axes[axis])
-        return True
+    def tie(self) -> set[str]:
+        """Weights that are one keep the same rows everywhere; returns the modules that share some."""
+        homes: dict[int, str] = {}
+        shared: set[str] = set()
+        for path, axes in self.axes.items():
+            home = homes.setdefault(id(self.parameter(path)), path)
+            if home != path:
+                shared |= {home.rpartition(".")[0], path.rpartition(".")[0]}
+                for axis in axes.keys() & self.axes[home].keys():
+                    self.join(axes[axis], self.axes[home][axis])
+        return shared
+
+    def unused(self) -> frozenset[str]:
+        """Modules and weights that the logits do not depend on."""
+        used: set[int] = set()
+        for node in graph.needed(self.found):
+            if node.op == "call_module":
+                used |= {id(parameter) for parameter in self.modules[str(node.target)].parameters()}
+            elif node.op == "get_attr" and str(node.target) not in self.found.constants:
+                used.add(id(self.parameter(str(node.target))))
+        idle = {
+            f"{path}.{name}" if path else name
+            for path, module in self.modules.items()
+            for name, parameter in module.named_parameters(recurse=False)
+            if id(parameter) not in used
+        }
+        return frozenset(
+            idle | {p for p, m in self.modules.items() if all(id(q) not in used for q in m.parameters(recurse=False))}
+        )
 
     def norm(self, node: fx.Node, module: Any) -> list[int]:
         labels = self.labels[self.source(node)]

@@ -227,14 +227,18 @@ def part(found: Trace, start: fx.Node, end: fx.Node) -> fx.Graph:
     return graph
 
 
+def needed(found: Trace) -> list[fx.Node]:
+    """The operations that the logits depend on, in order."""
+    behind = _needed(found.output, found.input)
+    return [node for node in found.graph.nodes if node in behind]
+
+
 def whole(found: Trace) -> fx.Graph:
     """The operations that the logits depend on, as a graph of their own that gives them, for any image size."""
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
-    needed = _needed(found.output, found.input)
-    for node in found.graph.nodes:
-        if node in needed:
-            copies[node] = graph.node_copy(node, copies.__getitem__)
+    for node in needed(found):
+        copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output(copies[found.output])
     return graph
 

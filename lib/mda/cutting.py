@@ -44,14 +44,14 @@ def cut(model: nn.Module, kept: Kept, shape: tuple[int, ...]) -> nn.Module:
         there = {layer.name for layer in training.layers}
         same = {name: rows for name, rows in indices(coupling, chosen).items() if name in there}
         written[1] = numbers(training, channels(training, same))
-    taken: dict[int, torch.Tensor] = {}
+    taken: dict[tuple[int, str], torch.Tensor] = {}
     for path, rows in coupling.axes.items():
         _take(model, path, [None if row is None else _positions(row, chosen) for row in rows], taken)
     for layer in coupling.layers:
         _resize(model.get_submodule(layer.name), layer, chosen)
     for path in {path.rpartition(".")[0] for path in coupling.axes}:
         _recount(model.get_submodule(path))
-    made = rewritten(model, modes, written)
+    made = rewritten(model, modes, written, any(is_unused(n, coupling) for n, _ in model.named_parameters()))
     _check_equal(made, _blinded(source, coupling, chosen), _positions(coupling.classifier.outputs, chosen), shape)
     return made
 
@@ -86,18 +86,25 @@ def _check_equal(component: nn.Module, source: nn.Module, rows: Sequence[int], s
         raise BrickyardError(f"{_WHO}: its channels cannot be told apart: cut, it differs from its source without them")
 
 
-def rewritten(model: nn.Module, modes: Sequence[graph.Trace], numbers: Sequence[Mapping[Place, int]]) -> nn.Module:
-    """`model` as its graphs in eval and in train mode, with other numbers of channels written into them and the logits
-    as the only output; itself where there are none, and no other output.
+def rewritten(
+    model: nn.Module, modes: Sequence[graph.Trace], numbers: Sequence[Mapping[Place, int]], trim: bool
+) -> nn.Module:
+    """`model` as its graphs in eval and in train mode, with other numbers of channels written into them, the logits as
+    the only output; itself where there are none and no other output, and nothing is to be trimmed that is not used.
     """
     for found, written in zip(modes, numbers, strict=True):
         nodes = {node.name: node for node in found.graph.nodes}
         for (node, at), number in written.items():
             _rewrite(nodes[node], at, number)
-    if not any(numbers) and all(found.bare for found in modes):
+    if not any(numbers) and all(found.bare for found in modes) and not trim:
         return model
     evaluating, training = (replace(found, model=model) for found in modes)
     return Part(evaluating, graph.whole(evaluating), training, graph.whole(training)).eval()
+
+
+def is_unused(parameter: str, coupling: Coupling) -> bool:
+    """Whether the logits do not depend on a parameter."""
+    return parameter in coupling.unused or parameter.rpartition(".")[0] in coupling.unused
 
 
 def numbers(coupling: Coupling, chosen: Collection[int]) -> dict[Place, int]:
@@ -138,7 +145,11 @@ class Scales:
 
     def __init__(self, model: nn.Module, coupling: Coupling):
         self._coupling = coupling
-        self._shapes = {name: tuple(tensor.shape) for name, tensor in plain(model).named_parameters()}
+        self._shapes = {
+            name: tuple(tensor.shape)
+            for name, tensor in plain(model).named_parameters()
+            if not is_unused(name, coupling)
+        }
 
     def cost(self, chosen: Collection[int]) -> Cost:
         """Parameters and MACs of the layers with the `chosen` channels alone; memory is not known."""
@@ -160,22 +171,25 @@ def _positions(row: Sequence[int], chosen: Collection[int]) -> list[int]:
     return [i for i, channel in enumerate(row) if channel in chosen]
 
 
-def _take(model: nn.Module, path: str, positions: list[list[int] | None], taken: dict[int, torch.Tensor]) -> None:
+def _take(
+    model: nn.Module, path: str, positions: list[list[int] | None], taken: dict[tuple[int, str], torch.Tensor]
+) -> None:
     """Keeps only some rows, along each axis, of the weight or buffer at `path`; taken: what has been made of a tensor,
     for weights that several layers share.
     """
     owner, _, name = path.rpartition(".")
     module = model.get_submodule(owner)
     given = getattr(module, name)
-    if id(given) not in taken:
+    key = (id(given), str(positions))
+    if key not in taken:
         tensor = given.detach()
         for axis, rows in enumerate(positions):
             if rows is not None:
                 tensor = tensor.index_select(axis, torch.tensor(rows, device=tensor.device))
-        taken[id(given)] = nn.Parameter(tensor.clone()) if isinstance(given, nn.Parameter) else tensor.clone()
-        taken.setdefault(-id(given), given)  # so that its number is not given to another
+        taken[key] = nn.Parameter(tensor.clone()) if isinstance(given, nn.Parameter) else tensor.clone()
+        taken[id(given), ""] = given  # so that its number is not given to another
     store: dict[str, Any] = module._parameters if name in module._parameters else module._buffers
-    store[name] = taken[id(given)]
+    store[name] = taken[key]
 
 
 def _resize(module: Any, layer: Layer, chosen: Collection[int]) -> None:

@@ -39,7 +39,7 @@ def assemble(parts: Mapping[str, nn.Module], shape: tuple[int, ...]) -> nn.Modul
     written = [_summed(couplings.values()), Counter[Place]()]
     if written[0]:
         written[1] = _summed(couple(found, f"{name} in train mode") for name, found in modes[1].items())
-    assembled = rewritten(assembled, first, written)
+    assembled = rewritten(assembled, first, written, trim=False)
     try:
         coupling = couple(graph.trace(assembled, "lego", shape), "lego")
         owners = _owners(coupling, [*couplings.values()], pads)
