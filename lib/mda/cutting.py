@@ -115,17 +115,26 @@ def indices(coupling: Coupling, chosen: Collection[int]) -> dict[str, tuple[int,
     return {layer.name: tuple(_positions(layer.outputs, chosen)) for layer in coupling.layers}
 
 
+def shapes(model: nn.Module, coupling: Coupling) -> dict[str, tuple[int, ...]]:
+    """The parameters that a network has once it is cut, by path, with their shapes before that: a weight that layers
+    share is their own wherever it loses channels, and else one; a module that is used twice has one.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    whole: set[int] = set()
+    for path, module in model.named_modules():
+        for key, tensor in module._parameters.items():
+            name = f"{path}.{key}" if path else key
+            if tensor is not None and (name in coupling.axes or id(tensor) not in whole):
+                found[name] = tuple(tensor.shape)
+                whole |= set() if name in coupling.axes else {id(tensor)}
+    return found
+
+
 class Scales:
     """What a network would cost, were it cut: from its coupling, without cutting it."""
 
     def __init__(self, model: nn.Module, coupling: Coupling):
-        self._coupling = coupling
-        self._shapes = {  # weights that layers share are their own after a cut; a layer that is used twice has one
-            f"{path}.{key}" if path else key: tuple(tensor.shape)
-            for path, module in model.named_modules()
-            for key, tensor in module._parameters.items()
-            if tensor is not None
-        }
+        self._coupling, self._shapes = coupling, shapes(model, coupling)
 
     def cost(self, chosen: Collection[int]) -> Cost:
         """Parameters and MACs of the layers with the `chosen` channels alone; memory is not known."""
