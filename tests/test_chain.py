@@ -92,6 +92,11 @@ def test_a_span_costs_what_its_part_costs_whatever_nodes_have_in_common(name: st
     assert chain.head_cost.params == cost.params(chain.head)
     parts = sum((node.cost for node in chain.nodes), chain.head_cost)
     assert (parts.params > whole.params) == (name != "nothing")
+    records = chain.to_dict()["nodes"]
+    assert all(("since" in record) == (name != "nothing") for record in records)
+    for j, record in enumerate(records) if name != "nothing" else ():
+        costs = [chain.cost(i, j + 1) for i in range(j + 1)]
+        assert record["since"] == {"params": [c.params for c in costs], "macs": [c.macs for c in costs]}
     assert parts.macs == whole.macs
 
 
