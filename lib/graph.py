@@ -41,6 +41,11 @@ class Trace:
     changes: dict[fx.Node, frozenset[fx.Node]] = field(default_factory=dict)
     modes: dict[str, bool] = field(default_factory=dict)
 
+    @property
+    def bare(self) -> bool:
+        """Whether the network returns the logits and nothing else."""
+        return next(node for node in self.graph.nodes if node.op == "output").args[0] is self.output
+
     @cached_property
     def cuts(self) -> list[fx.Node]:
         """The values that are, at some place in the order, the only live content; the input first, the output left out.
@@ -219,6 +224,18 @@ def part(found: Trace, start: fx.Node, end: fx.Node) -> fx.Graph:
                 copies[source] = _written(graph, x, found.values[source])
         copies[node] = _copy(graph, x, node, copies)
     graph.output(copies[end])
+    return graph
+
+
+def whole(found: Trace) -> fx.Graph:
+    """The operations that the logits depend on, as a graph of their own that gives them, for any image size."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    needed = _needed(found.output, found.input)
+    for node in found.graph.nodes:
+        if node in needed:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(copies[found.output])
     return graph
 
 

@@ -26,10 +26,9 @@ class Part(nn.Module):
                 elif node.op in ("call_module", "get_attr"):
                     _share(found.model, self, str(node.target))
         forward = _compiled(in_eval)
-        same = _code(in_eval) == _code(in_train)
         self._forward: dict[bool, Callable[..., torch.Tensor]] = {
             False: forward,
-            True: forward if same else _compiled(in_train),
+            True: forward if _code(in_eval) == _code(in_train) else _compiled(in_train),
         }
         self._modes = {False: evaluating.modes, True: training.modes}
         self.training = evaluating.model.training

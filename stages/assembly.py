@@ -36,12 +36,12 @@ def main(
     rivals["zoo"] = controls.zoo_control(bricks, problem, lenders, measures)
     saved = controls.save(out / "candidates", bricks, ranked[:wanted], rivals["zoo"]["best_within_budget"], measures)
     taus = ranking.agreements(ranked)
-    artifacts.write_json(metrics, {"untrained": saved, "controls": rivals, "kendall_tau_to_accuracy": taus})
+    artifacts.write_metrics(metrics, {"untrained": saved, "controls": rivals, "kendall_tau_to_accuracy": taus})
     artifacts.write_json(out / "assembly.json", tables.report(found, ranked, problem, params))
     artifacts.write_csv(out / "proxies.csv", tables.proxies(ranked, problem))
     artifacts.write_csv(out / "pareto.csv", tables.pareto(found.fronts, problem))
     for kind, front in found.fronts.items():
-        artifacts.write_json(pareto / f"{kind}.json", tables.points(front, kind, problem))
+        artifacts.write_metrics(pareto / f"{kind}.json", tables.points(front, kind, problem))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Classifies a folder of images with any network that the pipeline made: python -m stages.predict NETWORK FOLDER.
 
-NETWORK is a folder (artifacts/zoo/<model>, artifacts/finetune/r1, …). A line an image: file, class, percent.
+NETWORK is a folder (artifacts/zoo/<model>, artifacts/finetune/r1, …). A line an image: file, class, percent, with tabs
+between; a backslash, tab, line feed or carriage return in a name is written \\\\, \\t, \\n or \\r.
 """
 
 import argparse
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,22 @@ from lib.dery import network
 from lib.errors import BrickyardError
 from lib.mda import components, lego, saved
 from lib.zoo import Input
+from stages import in_one_line
 
 
 def main(trained: Path, folder: Path) -> None:
     """Prints the most probable class of every image below `folder`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name may be no text: its bytes are printed
     for file, name, percent in pictures.classified(folder, *open_network(trained)):
-        print(f"{file}\t{name}\t{percent:.1f}")
+        print(f"{_field(str(file))}\t{_field(name)}\t{percent:.1f}")
+
+
+def _field(text: str) -> str:
+    """A name as one field of a line."""
+    for plain, written in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
+        text = text.replace(plain, written)
+    return text
 
 
 def open_network(folder: Path) -> tuple[nn.Module, Input, tuple[str, ...]]:
@@ -44,7 +56,5 @@ if __name__ == "__main__":
     parser.add_argument("network", type=Path, help="a folder with a network: artifacts/finetune/r1, artifacts/zoo/…")
     parser.add_argument("folder", type=Path, help="a folder of images")
     given = parser.parse_args()
-    try:
+    with in_one_line("predict"):
         main(given.network, given.folder)
-    except BrickyardError as error:
-        sys.exit(f"predict: {error}")

@@ -69,7 +69,7 @@ def _measured(bricks: Bricks, path: FilePath, needed: bool) -> Latencies | None:
         found = latency.load(path)
         for m in range(len(bricks.cards)):
             found.of(bricks.chains[m])
-    except BrickyardError:
+    except latency.Unmeasured:
         if needed:
             raise
         return None

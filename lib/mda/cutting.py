@@ -1,6 +1,7 @@
 """Cutting: a network with fewer channels, as its coupling says (MDA, component locating, section 3.1)."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -14,6 +15,7 @@ from lib.coupling import couple
 from lib.duplicate import duplicate
 from lib.errors import BrickyardError
 from lib.logits import logits
+from lib.part import Part
 
 Kept = Mapping[str, Sequence[int]]
 Place = tuple[str, tuple[int | str, ...]]  # of a number in a traced graph: `node` and `at` of a Size
@@ -25,22 +27,29 @@ def cut(model: nn.Module, kept: Kept, shape: tuple[int, ...]) -> nn.Module:
     """A copy of `model`, in eval mode, with only the `kept` output channels of each layer; images are of `shape`.
 
     What is coupled to a channel goes with it. Layers that are not in `kept` keep what no other layer takes from them.
-    Where an operation has a number of channels written into it (a padding of channels, a fixed shape), the result is
-    the traced graph with other numbers and the same modules under the same names, else a module of the same class.
-    It is compared with `model`, whose layers do not look at what was taken out, on random images. Raises BrickyardError
-    where a layer is not there, would be empty, or contradicts one that it is coupled to, and where they differ.
+    Where an operation has a number of channels written into it (a padding of channels, a fixed shape), or the network
+    has auxiliary outputs in train mode, the result is the traced graph of each mode with other numbers and the same
+    modules under the same names, else a module of the same class. It is compared with `model`, whose layers do not look
+    at what was taken out, on random images. Raises BrickyardError where a layer is not there, would be empty, or
+    contradicts one that it is coupled to, and where they differ.
     """
     source, model = model, duplicate(model).eval()
-    found = graph.trace(model, _WHO, shape)
-    coupling = couple(found, _WHO)
+    modes = [graph.trace(model, _WHO, shape, train=train) for train in (False, True)]
+    coupling = couple(modes[0], _WHO)
     chosen = channels(coupling, kept)
+    written = [numbers(coupling, chosen), {}]
+    if coupling.sizes:
+        training = couple(modes[1], f"{_WHO} in train mode")
+        there = {layer.name for layer in training.layers}
+        same = {name: rows for name, rows in indices(coupling, chosen).items() if name in there}
+        written[1] = numbers(training, channels(training, same))
     for path, rows in coupling.axes.items():
         _take(model, path, [None if row is None else _positions(row, chosen) for row in rows])
     for layer in coupling.layers:
         _resize(model.get_submodule(layer.name), layer, chosen)
     for path in {path.rpartition(".")[0] for path in coupling.axes}:
         _recount(model.get_submodule(path))
-    made = rewritten(model, found, {(s.node, s.at): len(_positions(s.channels, chosen)) for s in coupling.sizes})
+    made = rewritten(model, modes, written)
     _check_equal(made, _blinded(source, coupling, chosen), _positions(coupling.classifier.outputs, chosen), shape)
     return made
 
@@ -75,16 +84,23 @@ def _check_equal(component: nn.Module, source: nn.Module, rows: Sequence[int], s
         raise BrickyardError(f"{_WHO}: its channels cannot be told apart: cut, it differs from its source without them")
 
 
-def rewritten(model: nn.Module, found: graph.Trace, numbers: Mapping[Place, int]) -> nn.Module:
-    """`model` as its traced graph, with other numbers of channels written into it; itself where there are none."""
-    if not numbers:
+def rewritten(model: nn.Module, modes: Sequence[graph.Trace], numbers: Sequence[Mapping[Place, int]]) -> nn.Module:
+    """`model` as its graphs in eval and in train mode, with other numbers of channels written into them and the logits
+    as the only output; itself where there are none, and no other output.
+    """
+    for found, written in zip(modes, numbers, strict=True):
+        nodes = {node.name: node for node in found.graph.nodes}
+        for (node, at), number in written.items():
+            _rewrite(nodes[node], at, number)
+    if not any(numbers) and all(found.bare for found in modes):
         return model
-    nodes = {node.name: node for node in found.graph.nodes}
-    for (node, at), number in numbers.items():
-        _rewrite(nodes[node], at, number)
-    for name, constant in found.constants.items():
-        model.register_buffer(name, constant, persistent=False)
-    return fx.GraphModule(model, found.graph).eval()
+    evaluating, training = (replace(found, model=model) for found in modes)
+    return Part(evaluating, graph.whole(evaluating), training, graph.whole(training)).eval()
+
+
+def numbers(coupling: Coupling, chosen: Collection[int]) -> dict[Place, int]:
+    """The numbers that are written into a graph, where it keeps the `chosen` channels."""
+    return {(size.node, size.at): len(_positions(size.channels, chosen)) for size in coupling.sizes}
 
 
 def channels(coupling: Coupling, kept: Kept) -> frozenset[int]:
