@@ -52,10 +52,10 @@ class _Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 6, 3, 2, 1)
-        self.one, self.two, self.three = (nn.Conv2d(6, 6, 1) for _ in range(3))
-        self.three.weight = self.one.weight
+        self.one, self.two, self.three = nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1)
         self.fc = nn.Linear(6, 6)
-        self.fc.bias = self.one.bias
+        self.three._parameters["weight"] = self.one._parameters["weight"]
+        self.fc._parameters["bias"] = self.one._parameters["bias"]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.two(self.one(self.stem(x)).relu()).relu()
