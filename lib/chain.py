@@ -171,8 +171,16 @@ class Chain:
             raise BrickyardError(f"{self.name}: {what}{by}; leave it out")
 
     def to_dict(self) -> dict[str, Any]:
-        """Names, layouts and costs of the nodes, each as a part of its own, for JSON."""
-        nodes = [{"name": n.name, **asdict(n.cost), "output": n.output.to_dict()} for n in self.nodes]
+        """Names, layouts and costs of the nodes, each as a part of its own, for JSON; where nodes have something in
+        common, `since`: what nodes i..j cost together, in the record of node j, at position i.
+        """
+        nodes: list[dict[str, Any]] = [
+            {"name": n.name, **asdict(n.cost), "output": n.output.to_dict()} for n in self.nodes
+        ]
+        alone, together = sum((node.cost for node in self.nodes), Cost()), self.cost(0, len(self))
+        if (alone.params, alone.macs) != (together.params, together.macs):
+            for node, since in zip(nodes, self._since(), strict=True):
+                node["since"] = since
         return {"model": self.name, "input": self.input.to_dict(), "nodes": nodes, "head": asdict(self.head_cost)}
 
     def _find(self, granularity: Granularity, declared: Sequence[str]) -> tuple[list[str], list[str], Trace]:
@@ -223,6 +231,25 @@ class Chain:
         last = used[-1] if used else -1
         given = found.tensor(start)[0].nbytes
         return [found.memory[node] + given * (i > last) for i, node in enumerate(operations)]
+
+    def _since(self) -> list[dict[str, list[int]]]:
+        """For every node j the parameters and MACs of nodes i..j together, i = 1..j."""
+        found = self._traces[False]
+        operations = [graph.between(found, start, end) for start, end in pairwise(self._ends)]
+        since = []
+        for j in range(len(self)):
+            done: set[fx.Node] = set()
+            used: set[int] = set()
+            params, macs = [0], [0]
+            for own in operations[j::-1]:
+                new = [node for node in own if node not in done]
+                weights = {id(p): p.numel() for node in new for p in _parameters(found, node) if id(p) not in used}
+                done |= set(new)
+                used |= set(weights)
+                params.append(params[-1] + sum(weights.values()))
+                macs.append(macs[-1] + sum(found.macs[node] for node in new))
+            since.append({"params": params[:0:-1], "macs": macs[:0:-1]})
+        return since
 
     def _cost(self, start: fx.Node, end: fx.Node) -> Cost:
         """Of the part between two operations: every parameter and every operation that it uses, once."""

@@ -10,7 +10,7 @@ from torch import nn
 
 from lib import artifacts, data
 from lib import zoo as networks
-from lib.mda import classes, components, measure, saved, sizing
+from lib.mda import classes, components, measure, recount, saved, sizing
 from lib.params.base import read
 from lib.params.components import Components, Task
 from lib.params.contributions import Contributions
@@ -35,12 +35,13 @@ def main(dataset: Path, zoo: Path, contributions: Path, task: str, out: Path, me
     numbers = classes.numbers(card.classes, names, wanted.model)
     loader = partial(_loader, images, card, numbers)
     kept = components.union(artifacts.read_tensors(masks / "masks.safetensors"), outputs)
+    who = f"components.tasks.{task}"
     if params.size is not None:
         selected = artifacts.read_tensors(masks / "selected.safetensors")
         batches = {output: loader(selected[card.classes[output]].numpy()) for output in outputs}
-        who = f"components.tasks.{task}"
         kept = sizing.at_size(network, card.input.shape, batches, found, params.size, seed, who)
     component = components.cut(network, kept, card.input.shape)
+    recount.component(who, network, kept, component, card.input.shape)
     own = [numbers[output] for output in outputs]
     repaired = components.repaired(network, component, kept, images, own, card.input, params.repair, seed)
     recipe = components.describe(task, repaired, kept, outputs, network, card, params.repair.method)

@@ -51,7 +51,8 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
         network, recipe = lego.build(parts, recipes, params.form)
         sources = {part.source.name: networks.load(zoo / part.source.name) for part in recipe.parts.values()}
         measured = trial.run(network, recipe, sources, images, params, seed, device)
-        network, recipe = lego.scaled(network.cpu(), recipe, measured.scaling)
+        limits = params.choose.budget.model_dump() if params.choose else None
+        network, recipe = lego.scaled(network.cpu(), recipe, measured.scaling, limits)
         found = {"accuracy": measured.accuracy, "scalings": measured.scalings}
         if params.tuning is not None:
             tuning.tune(network.to(device), recipe, images, images.train, params.tuning, seed, scratch)

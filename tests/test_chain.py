@@ -52,11 +52,10 @@ class _Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 6, 3, 2, 1)
-        self.one, self.two, self.three = (nn.Conv2d(6, 6, 1) for _ in range(3))
-        self.three.weight = self.one.weight
+        self.one, self.two, self.three = nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1)
         self.fc = nn.Linear(6, 6)
-        assert isinstance(self.one.bias, nn.Parameter)
-        self.fc.bias = self.one.bias
+        self.three._parameters["weight"] = self.one._parameters["weight"]
+        self.fc._parameters["bias"] = self.one._parameters["bias"]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.two(self.one(self.stem(x)).relu()).relu()
@@ -93,6 +92,11 @@ def test_a_span_costs_what_its_part_costs_whatever_nodes_have_in_common(name: st
     assert chain.head_cost.params == cost.params(chain.head)
     parts = sum((node.cost for node in chain.nodes), chain.head_cost)
     assert (parts.params > whole.params) == (name != "nothing")
+    records = chain.to_dict()["nodes"]
+    assert all(("since" in record) == (name != "nothing") for record in records)
+    for j, record in enumerate(records) if name != "nothing" else ():
+        costs = [chain.cost(i, j + 1) for i in range(j + 1)]
+        assert record["since"] == {"params": [c.params for c in costs], "macs": [c.macs for c in costs]}
     assert parts.macs == whole.macs
 
 

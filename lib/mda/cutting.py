@@ -140,16 +140,19 @@ def indices(coupling: Coupling, chosen: Collection[int]) -> dict[str, tuple[int,
     return {layer.name: tuple(_positions(layer.outputs, chosen)) for layer in coupling.layers}
 
 
+def shapes(model: nn.Module, coupling: Coupling) -> dict[str, tuple[int, ...]]:
+    """The parameters that a network has once it is cut, by path, with their shapes before that: a weight that layers
+    share is one, and what the logits do not depend on is left out.
+    """
+    weights = plain(model).named_parameters()
+    return {name: tuple(tensor.shape) for name, tensor in weights if not is_unused(name, coupling)}
+
+
 class Scales:
     """What a network would cost, were it cut: from its coupling, without cutting it."""
 
     def __init__(self, model: nn.Module, coupling: Coupling):
-        self._coupling = coupling
-        self._shapes = {
-            name: tuple(tensor.shape)
-            for name, tensor in plain(model).named_parameters()
-            if not is_unused(name, coupling)
-        }
+        self._coupling, self._shapes = coupling, shapes(model, coupling)
 
     def cost(self, chosen: Collection[int]) -> Cost:
         """Parameters and MACs of the layers with the `chosen` channels alone; memory is not known."""

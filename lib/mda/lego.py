@@ -13,7 +13,7 @@ from lib.cost import Cost
 from lib.coupling import couple
 from lib.duplicate import duplicate
 from lib.errors import BrickyardError
-from lib.mda import components, padded, scaling
+from lib.mda import components, padded, recount, scaling
 from lib.mda.parallel import Parallel, widest
 from lib.mda.scaling import Scaling
 
@@ -111,13 +111,25 @@ def build(
     network = _assemble(parts, recipes, form)
     nothing = Scaling.none(sum(len(recipe.classes) for recipe in recipes.values()))
     recipe = Recipe(dict(recipes), form, nothing, Cost())
-    return network, replace(recipe, cost=cost.count(network, recipe.input.shape))
+    counted = cost.count(network, recipe.input.shape)
+    if form == "parallel":
+        recount.check("lego", sum((part.cost for part in recipes.values()), Cost()), counted)
+    return network, replace(recipe, cost=counted)
 
 
-def scaled(network: nn.Module, recipe: Recipe, by: Scaling) -> tuple[nn.Module, Recipe]:
-    """A copy of an assembled network whose logits go through `by`, in its last layers, and its recipe."""
+def scaled(
+    network: nn.Module, recipe: Recipe, by: Scaling, limits: Mapping[str, float | None] | None = None
+) -> tuple[nn.Module, Recipe]:
+    """A copy of an assembled network whose logits go through `by`, in its last layers, and its recipe.
+
+    limits: on parameters and MACs of an assembly in parallel form. Raises BrickyardError where one is exceeded.
+    """
+    before = {name for name, _ in network.named_parameters()}
     network = _scale(duplicate(network), recipe, by)
     counted = cost.count(network, recipe.input.shape)
+    biases = sum(parameter.numel() for name, parameter in network.named_parameters() if name not in before)
+    predicted = Cost(recipe.cost.params + biases, recipe.cost.macs)
+    recount.check("lego", predicted, counted, limits if recipe.form == "parallel" else None)
     return network, replace(recipe, scaling=recipe.scaling.then(by), cost=counted)
 
 

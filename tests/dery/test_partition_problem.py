@@ -1,7 +1,7 @@
 """Limits, similarity of blocks, what cannot be cut, and the space of legal cuts."""
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from lib.dery.partition.bound import relax
-from lib.dery.partition.problem import node_sizes
+from lib.dery.partition.problem import PartitionProblem, node_sizes
 from lib.dery.partition.space import CutSpace
 from lib.errors import BrickyardError
+from lib.params.partition import Partition
 from tests.dery.partitions import brute_force, drawn, legal, problem
 
 
@@ -93,6 +94,39 @@ def test_check_refuses_exactly_what_has_no_legal_cuts(seed: int) -> None:
     assert all(legal(enough, m) for m in range(2))
     less = problem((5, 5), blocks, sizes=sizes, size="params", epsilon=epsilon - 2e-4)
     assert not all(legal(less, m) for m in range(2))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_nodes_have_in_common_counts_once_a_block(seed: int) -> None:
+    """Weights of a network of five nodes, each used by some of them; another network shares nothing."""
+    generator = np.random.default_rng(seed)
+    weights, used = generator.integers(1, 20, 6), generator.random((5, 6)) < 0.4
+
+    def size(i: int, j: int) -> int:
+        return int(weights @ used[i:j].any(0))
+
+    nodes = [
+        {"model": "a", "node": str(j), "params": size(j, j + 1), "macs": 1}
+        | {"since": {"params": [size(i, j + 1) for i in range(j + 1)], "macs": list(range(j + 1, 0, -1))}}
+        for j in range(5)
+    ]
+    nodes += [{"model": "b", "node": str(j), "params": 3, "macs": 1} for j in range(6)]
+    settings = {"start": "input", "weights": {"start": 1, "end": 1}, "solver": "dp", "starts": 1, "bound": "none"}
+    settings |= {"num_blocks": 3, "epsilon": 0.4, "size": "params", "gap": 0, "random_partitions": 2}
+    made = PartitionProblem.of(nodes, np.eye(11), Partition.model_validate(settings))
+    most = (1 + made.epsilon) * np.ceil(size(0, 5) / 3) + 1e-9
+    whole = [(0, i, j, 5) for i, j in combinations(range(1, 5), 2)]
+    expected = [cuts for cuts in whole if all(size(i, j) <= most for i, j in pairwise(cuts))]
+    assert made.limit(0) == int(most)
+    if not expected:
+        with pytest.raises(BrickyardError, match="use epsilon >="):
+            made.check()
+        return
+    made.check()
+    space = CutSpace(made)
+    found = {space.cuts(rows)[0] for rows in space.random(400, generator)}
+    assert found == set(expected)
+    assert all(made.violations((cuts, (0, 2, 4, 6))) == (cuts not in expected) for cuts in whole)
 
 
 def test_a_similarity_of_other_nodes_is_refused() -> None:

@@ -6,8 +6,8 @@ w_start + w_end for a block with itself. The k-th equivalence set holds the k-th
 one of them. J is the sum over all blocks of S(block, anchor of its set).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from math import ceil, floor
@@ -30,7 +30,8 @@ class PartitionProblem:
 
     num_blocks: K; epsilon: of the size limit; start: what stands for a block's start, the activation that enters it
     (`input`, two images being equal) or the output of its first node (`first_output`, the authors' code); weights:
-    w_start, w_end.
+    w_start, w_end; together: by network, where nodes have weights or operations in common, the sizes of its blocks
+    (i, j), [L_m + 1, L_m + 1], else they are sums.
     """
 
     names: tuple[str, ...]
@@ -41,6 +42,7 @@ class PartitionProblem:
     size: Size = "nodes"
     start: Start = "input"
     weights: tuple[float, float] = (1.0, 1.0)
+    together: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, nodes: Sequence[dict[str, Any]], similarity: np.ndarray, params: Partition) -> "PartitionProblem":
@@ -55,6 +57,7 @@ class PartitionProblem:
             size=params.size,
             start=params.start,
             weights=(params.weights.start, params.weights.end),
+            together=block_sizes(nodes, params.size),
         )
 
     @cached_property
@@ -68,9 +71,10 @@ class PartitionProblem:
         return np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
 
     @cached_property
-    def edges(self) -> tuple[np.ndarray, ...]:
-        """Of each network the size of its first 0, 1, ..., L_m nodes, [L_m + 1]."""
-        return tuple(np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]) for sizes in self.sizes)
+    def blocks(self) -> tuple[np.ndarray, ...]:
+        """Of each network the size of every block (i, j), int [L_m + 1, L_m + 1]; below 0 where j < i."""
+        edges = [np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]) for sizes in self.sizes]
+        return tuple(self.together.get(name, own - own[:, None]) for name, own in zip(self.names, edges, strict=True))
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -105,7 +109,7 @@ class PartitionProblem:
                 f"partition.num_blocks = {self.num_blocks}: {self.names[m]} has "
                 f"{least} node{'' if least == 1 else 's'}; {remedy}"
             )
-        blocks = [_smallest_largest_block(edges, self.num_blocks) for edges in self.edges]
+        blocks = [_smallest_largest_block(own, self.num_blocks) for own in self.blocks]
         if all(block <= self.limit(m) for m, block in enumerate(blocks)):
             return
         needed = [Fraction(block, max(1, self._share(m))) - 1 for m, block in enumerate(blocks)]
@@ -142,17 +146,16 @@ class PartitionProblem:
         for m, own in enumerate(cuts):
             found += len(own) != self.num_blocks + 1 or own[0] != 0 or own[-1] != self.lengths[m]
             for i, j in zip(own[:-1], own[1:], strict=True):
-                found += j <= i or int(sum(self.sizes[m][i:j])) > self.limit(m)
+                found += j <= i or int(self.blocks[m][i, j]) > self.limit(m)
         return found
 
     def _share(self, m: int, num_blocks: int | None = None) -> int:
         """ceil(|M| / K)."""
-        return -(-int(self.edges[m][-1]) // (num_blocks or self.num_blocks))
+        return -(-int(self.blocks[m][0, -1]) // (num_blocks or self.num_blocks))
 
     def _feasible(self, num_blocks: int) -> bool:
         return all(
-            _smallest_largest_block(edges, num_blocks) <= self.limit(m, num_blocks)
-            for m, edges in enumerate(self.edges)
+            _smallest_largest_block(own, num_blocks) <= self.limit(m, num_blocks) for m, own in enumerate(self.blocks)
         )
 
 
@@ -172,10 +175,25 @@ def node_sizes(nodes: Sequence[dict[str, Any]], size: Size) -> dict[str, tuple[i
     return {name: tuple(own) for name, own in sizes.items()}
 
 
-def _smallest_largest_block(edges: np.ndarray, num_blocks: int) -> int:
+def block_sizes(nodes: Sequence[dict[str, Any]], size: Size) -> dict[str, np.ndarray]:
+    """The sizes of all blocks of the networks whose nodes have something in common, from the same records."""
+    since: dict[str, list[list[int]]] = {}
+    for node in nodes:
+        if size != "nodes" and "since" in node:
+            since.setdefault(node["model"], []).append(node["since"][size])
+    found = {}
+    for name, columns in since.items():
+        found[name] = -np.ones((len(columns) + 1, len(columns) + 1), np.int64)
+        np.fill_diagonal(found[name], 0)
+        for j, column in enumerate(columns, start=1):
+            found[name][:j, j] = column
+    return found
+
+
+def _smallest_largest_block(sizes: np.ndarray, num_blocks: int) -> int:
     """The least size that the largest of `num_blocks` blocks can have: a dynamic program over the cut positions."""
-    positions = np.arange(len(edges))
-    blocks = np.where(positions[:, None] < positions, edges - edges[:, None], np.inf)
+    positions = np.arange(len(sizes))
+    blocks = np.where(positions[:, None] < positions, sizes, np.inf)
     largest = np.where(positions == 0, 0, np.inf)
     for _ in range(num_blocks):
         largest = np.maximum(largest[:, None], blocks).min(0)

@@ -65,7 +65,7 @@ class Partition:
                     {
                         "set": k,
                         "nodes": own[cuts[k] : cuts[k + 1]],
-                        "size": sum(problem.sizes[m][cuts[k] : cuts[k + 1]]),
+                        "size": int(problem.blocks[m][cuts[k], cuts[k + 1]]),
                         "similarity_to_anchor": problem.similarity_of(block, other),
                     }
                 )

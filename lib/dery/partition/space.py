@@ -21,7 +21,7 @@ class CutSpace:
     def __init__(self, problem: PartitionProblem):
         """`problem` must have passed its check."""
         self.problem = problem
-        windows = [_windows(edges, problem.num_blocks, problem.limit(m)) for m, edges in enumerate(problem.edges)]
+        windows = [_windows(sizes, problem.num_blocks, problem.limit(m)) for m, sizes in enumerate(problem.blocks)]
         boundaries = range(problem.num_blocks + 1)
         widths = [[own[k][1] - own[k][0] for own in windows] for k in boundaries]
         self.owner = [np.repeat(np.arange(len(windows)), widths[k]) for k in boundaries]
@@ -86,17 +86,20 @@ class CutSpace:
 
     def _legal(self, k: int, m: int) -> np.ndarray:
         here, there = self.position[k][self.spans[k][m]], self.position[k + 1][self.spans[k + 1][m]]
-        edges = self.problem.edges[m]
-        return (here[:, None] < there) & (edges[there] - edges[here][:, None] <= self.problem.limit(m))
+        sizes = self.problem.blocks[m][here[:, None], there]
+        return (here[:, None] < there) & (sizes <= self.problem.limit(m))
 
 
-def _windows(edges: np.ndarray, num_blocks: int, limit: int) -> list[tuple[int, int]]:
-    """For each boundary the first position that some legal cuts pass, and the one after the last: all between do."""
-    length = len(edges) - 1
+def _windows(sizes: np.ndarray, num_blocks: int, limit: int) -> list[tuple[int, int]]:
+    """For each boundary the first position that some legal cuts pass, and the one after the last: all between do.
+
+    sizes: of all blocks (i, j), [L + 1, L + 1]; a block is never smaller than one inside it.
+    """
+    length = len(sizes) - 1
     last, first = [0], [length]
     for _ in range(num_blocks):
-        last.append(int(np.searchsorted(edges, edges[last[-1]] + limit, side="right")) - 1)
-        first.append(int(np.searchsorted(edges, edges[first[-1]] - limit, side="left")))
+        last.append(int(np.searchsorted(sizes[last[-1]], limit, side="right")) - 1)
+        first.append(int((sizes[:, first[-1]] <= limit).argmax()))
     return [(max(k, first[num_blocks - k]), min(last[k], length - (num_blocks - k)) + 1) for k in range(num_blocks + 1)]
 
 

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
 
 def nodes(networks: Sequence[Activations]) -> list[dict[str, Any]]:
-    """What belongs to each row of the matrix: network, node, and what the node costs."""
+    """What belongs to each row of the matrix: network, node, what the node costs, and, where its network's nodes have
+    something in common, what it costs together with those before it.
+    """
     return [
         {"model": net.model, "node": node["name"], "params": node["params"], "macs": node["macs"]}
+        | ({"since": node["since"]} if "since" in node else {})
         for net in networks
         for node in net.nodes
     ]

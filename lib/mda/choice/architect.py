@@ -11,8 +11,9 @@ from torch import nn
 
 from lib import graph, resume
 from lib.artifacts import tensor_checksum
+from lib.cost import Cost
 from lib.coupling import couple
-from lib.mda import classes, components
+from lib.mda import classes, components, recount
 from lib.mda.choice import ranking, solve
 from lib.mda.choice.evaluation import Evaluation
 from lib.mda.choice.problem import Problem, Source, prices
@@ -63,7 +64,8 @@ def choose(
     chosen.
     """
     whole = {name: (one.module, one.card) for name, one in networks.items()}
-    found = solve.choices(problem(networks, evaluation.answers("validation", whole), evaluation.classes, wanted))
+    answers = evaluation.answers("validation", whole)
+    found = solve.choices(problem(networks, answers, evaluation.classes, wanted, evaluation.has_offsets))
     tasks = dict.fromkeys(task for choice in found for task in choice.tasks.items())
     made = {
         task: component(networks[task[0]], *task, evaluation, how, seed, scratch)
@@ -74,20 +76,39 @@ def choose(
         own = {task[0]: made[task] for task in choice.tasks.items()}
         parts = {name: module for name, (module, _) in own.items()}
         recipes = {name: recipe for name, (_, recipe) in own.items()}
+        counted = sum((recipe.cost for recipe in recipes.values()), Cost())
+        for name, recipe in recipes.items():
+            counted += Cost(len(recipe.classes) * (evaluation.has_offsets and not _has_bias(networks[name])))
+        recount.check(f"lego.choose: {' and '.join(recipes)}", choice.cost, counted, wanted.budget.model_dump())
         tried.append(Tried(choice, parts, recipes, evaluation.accuracy(choice.tasks, own, "validation")))
     return sorted(tried, key=lambda one: (-one.accuracy, one.choice.cost.params))
 
 
-def problem(networks: Mapping[str, Network], validation: Answers, wanted: Sequence[str], params: Choose) -> Problem:
+def problem(
+    networks: Mapping[str, Network],
+    validation: Answers,
+    wanted: Sequence[str],
+    params: Choose,
+    has_offsets: bool = False,
+) -> Problem:
     """The choice to be made. A class's accuracy is its network's on validation images of it, over the wanted classes
-    that the network knows.
+    that the network knows. has_offsets: whether scaling gives biases to classifiers that have none.
     """
     sources = []
     for name, network in networks.items():
         coupling = couple(graph.trace(network.module.cpu(), name, network.card.input.shape), name)
         found = prices(network.module, coupling, network.masks, network.card.classes)
+        if has_offsets and not _has_bias(network):
+            for own in (frozenset({frozenset({one})}) for one in network.card.classes):
+                found[own] = found.get(own, Cost()) + Cost(params=1)
         sources.append(Source(name, ranking.alone(name, validation, wanted), found))
     return Problem(tuple(wanted), tuple(sources), params.budget.params, params.budget.macs, params.least)
+
+
+def _has_bias(network: Network) -> bool:
+    """Whether its classifier has one."""
+    coupling = couple(graph.trace(network.module, network.card.name, network.card.input.shape), network.card.name)
+    return network.module.get_submodule(coupling.classifier.name).bias is not None
 
 
 def component(
@@ -107,6 +128,7 @@ def component(
     outputs = sorted(card.classes.index(one) for one in wanted)
     kept = components.union(network.masks, outputs)
     made = components.cut(source, kept, card.input.shape)
+    recount.component(f"lego.choose: {name}", source, kept, made, card.input.shape)
     own = {"source": tensor_checksum(source.state_dict()), "kept": kept, "images": images.images.checksum}
     key = resume.key_of({**own, "classes": outputs, "repair": how.model_dump(), "seed": seed, "code": _CODE})
     if (state := resume.load(scratch, key)) is not None:

@@ -46,6 +46,11 @@ class Evaluation:
         """The wanted ones, by name."""
         return tuple(self.images.images.classes[number] for number in self._numbers)
 
+    @property
+    def has_offsets(self) -> bool:
+        """Whether scaling adds something to logits."""
+        return self._params.scaling == "affine"
+
     def answers(self, split: Split, asked: Asked) -> Answers:
         """What networks, or components, say to the images of a split; they are on the CPU afterwards."""
         images, index, logits = self.images.images, self._index[split], {}

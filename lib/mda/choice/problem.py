@@ -12,6 +12,7 @@ from torch import nn
 
 from lib.channels import Coupling
 from lib.cost import Cost
+from lib.mda.cutting import shapes
 
 Needed = frozenset[str]  # the classes that need a channel; channels that the same classes need cost alike
 Prices = Mapping[frozenset[Needed], Cost]
@@ -34,9 +35,9 @@ def prices(
                 needed[channel] = frozenset(name for name, wanted in zip(classes, column, strict=True) if wanted)
     params: Counter[frozenset[Needed]] = Counter()
     macs: Counter[frozenset[Needed]] = Counter()
-    for path, tensor in model.named_parameters():
-        axes = coupling.axes.get(path, (None,) * tensor.ndim)
-        each = prod(length for length, row in zip(tensor.shape, axes, strict=True) if row is None)
+    for path, shape in shapes(model, coupling).items():
+        axes = coupling.axes.get(path, (None,) * len(shape))
+        each = prod(length for length, row in zip(shape, axes, strict=True) if row is None)
         for who, count in _together([row for row in axes if row is not None], needed):
             params[who or frozenset({everyone})] += each * count
     for layer in coupling.layers:
