@@ -1,10 +1,12 @@
 """Classifies a folder of images with any network that the pipeline made: python -m stages.predict NETWORK FOLDER.
 
-NETWORK is a folder (artifacts/zoo/<model>, artifacts/finetune/r1, …). A line an image: file, class, percent.
+NETWORK is a folder (artifacts/zoo/<model>, artifacts/finetune/r1, …). A line an image: file, class, percent,
+with tabs between; a name that would break the line is quoted as in JSON.
 """
 
 import argparse
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,21 @@ from lib import artifacts, pictures, zoo
 from lib.dery import network
 from lib.errors import BrickyardError
 from lib.mda import components, lego, saved
+from lib.picture import shown
 from lib.zoo import Input
 
 
 def main(trained: Path, folder: Path) -> None:
-    """Prints the most probable class of every image below `folder`."""
-    for file, name, percent in pictures.classified(folder, *open_network(trained)):
-        print(f"{file}\t{name}\t{percent:.1f}")
+    """Prints the most probable class of every image below `folder`; names what cannot be read, and fails in the end."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding does not
+
+    def tell(error: BrickyardError) -> None:
+        print(f"predict: {error}", file=sys.stderr)
+
+    for file, name, percent in pictures.classified(folder, *open_network(trained), tell):
+        print(f"{shown(file)}\t{shown(name)}\t{percent:.1f}")
 
 
 def open_network(folder: Path) -> tuple[nn.Module, Input, tuple[str, ...]]:
