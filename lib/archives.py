@@ -61,7 +61,7 @@ def _unzip(archive: Path, folder: Path, room: int) -> None:
         for member in opened.infolist():
             room = _less(room, member.file_size)
             name = PurePosixPath(member.filename.replace("\\", "/"))
-            if name.is_absolute() or ".." in name.parts or ":" in name.parts[:1]:
+            if name.is_absolute() or ".." in name.parts or any(":" in part for part in name.parts[:1]):
                 raise BrickyardError(f"{member.filename!r} would lie outside its folder")
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

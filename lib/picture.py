@@ -46,7 +46,8 @@ def opened(file: Path) -> Image.Image:
             raise BrickyardError("it is no ordinary file")
         if status.st_size > BYTES:
             raise BrickyardError(f"it has {status.st_size:,} bytes; the limit is {BYTES:,}")
-        with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
+        # not by its name: Pillow would map the file into memory and mix up the pixels of turned TIFFs
+        with warnings.catch_warnings(action="ignore"), file.open("rb") as stream, Image.open(stream) as image:
             if image.width * image.height > PIXELS:
                 raise _too_large(f"{image.width} x {image.height} pixels")
             return rgb(image)

@@ -158,17 +158,18 @@ def _torchvision(source: Dataset) -> Images:
 
 
 def _labels(part: Any) -> Any:
-    targets = getattr(part, "targets", getattr(part, "labels", None))
-    return [part[i][1] for i in range(len(part))] if targets is None else targets
+    known = (getattr(part, name, None) for name in ("targets", "labels", "_labels"))
+    found = next((labels for labels in known if labels is not None and len(labels) == len(part)), None)
+    return [part[i][1] for i in range(len(part))] if found is None else found
 
 
 def _splits(doc: str) -> dict[str, str]:
     """What a data set calls its parts, among the names in quotes in its documentation."""
     names = {"train": ("train", "trainval"), "test": ("test",), "validation": ("val", "valid")}
     found = {part: [name for name in own if re.search(f"[\"'`]{name}[\"'`]", doc)] for part, own in names.items()}
-    return (
-        {part: own[0] for part, own in found.items() if own} if found["train"] else {"train": "train", "test": "test"}
-    )
+    if not found["train"]:
+        return {"train": "train", "test": "test"}
+    return {part: own[0] for part, own in found.items() if own}
 
 
 def _picture(part: Any, i: int) -> "Image":
