@@ -98,6 +98,11 @@ def _huge_tar(path: Path) -> Path:
     return path
 
 
+def _text(path: Path) -> Path:
+    path.write_text("no archive")
+    return path
+
+
 HOSTILE: dict[str, tuple[str, Callable[[Path], Path], str]] = {
     "outside": ("x.tar", lambda path: _member(path, name="../x.png"), "outside"),
     "link outside": ("x.tar", lambda path: _member(path, type=tarfile.SYMTYPE, linkname="../../x"), "outside"),
@@ -110,7 +115,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Path], str]] = {
     "zip absolute": ("x.zip", lambda path: _zip_member(path, "/x.png"), "outside"),
     "zip drive": ("x.zip", lambda path: _zip_member(path, "C:\\x.png"), "outside"),
     "zip link": ("x.zip", lambda path: _zip_member(path, "x.png", stat.S_IFLNK | 0o777), "a link or a device"),
-    "text": ("x.tar", lambda path: path.write_text("no archive") and path, "no .tar or .zip archive"),
+    "text": ("x.tar", lambda path: _text(path), "no .tar or .zip archive"),
     "tar named zip": ("x.zip", lambda path: _tar(path), "no .tar or .zip archive"),
 }
 
@@ -125,7 +130,7 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
         archive.addfile(tarfile.TarInfo("Gar\xe7on.png"))
     archives.unpack(tmp_path / "x.tar", tmp_path / "tar")
-    assert os.listdir(os.fsencode(tmp_path / "tar")) == [b"Gar\xe7on.png"]
+    assert [os.fsencode(file.name) for file in (tmp_path / "tar").iterdir()] == [b"Gar\xe7on.png"]
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("xx.png", "")
     (tmp_path / "x.zip").write_bytes((tmp_path / "x.zip").read_bytes().replace(b"xx", "é".encode()))  # as macOS does

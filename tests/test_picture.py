@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from lib.errors import BrickyardError
 RAMP = np.linspace(0, 1, 12 * 16).reshape(12, 16)  # of light, 0 black, 1 white
 
 
-def _save(path: Path, values: np.ndarray | Image.Image, **options: object) -> Path:
+def _save(path: Path, values: np.ndarray | Image.Image, **options: Any) -> Path:
     (values if isinstance(values, Image.Image) else Image.fromarray(values)).save(path, **options)
     return path
 
