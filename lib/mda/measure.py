@@ -46,8 +46,9 @@ def component(
 
     source: logits [n, classes]; component: logits [n, outputs]; labels [n] and outputs: of the source. With several
     outputs: accuracy and balanced accuracy in percent on the images of the task's classes, of the source over all its
-    classes, of the source restricted to the task's, and of the component. A component with one class answers it for every image:
-    there, one-vs-rest AUROC on all images (source_all: of the class's probability, the others: of its logit).
+    classes, of the source restricted to the task's, and of the component. A component with one class answers it for
+    every image: there, one-vs-rest AUROC on all images (source_all: of the class's probability, the others: of its
+    logit).
     """
     if len(outputs) == 1:
         positive = labels == outputs[0]
@@ -76,9 +77,9 @@ def assembly(
     """An assembled network beside its controls, accuracies in percent over all assembled classes.
 
     logits [n, outputs]: its own before scaling; sources: those of the whole sources side by side, restricted to the
-    same classes; labels [n]; spans: the outputs of each component; scale, scale_sources: of either. Balanced are
-    the scaled ones. The means are those of the components' and the sources' accuracies on each component's classes; single classes are left out of
-    them, and they are None where nothing is left.
+    same classes; labels [n]; spans: the outputs of each component; scale, scale_sources: of either. Balanced ones are
+    scaled. The means are those of the components' and the sources' accuracies on each component's classes; single
+    classes are left out of them, and they are None where nothing is left.
     """
     return {
         "unscaled": accuracy(logits, labels),
