@@ -10,8 +10,10 @@ from stat import S_ISREG
 
 from lib.errors import BrickyardError
 from lib.picture import shown
+from lib.progress import track
 
 MARGIN = 2 * 10**9  # ns; a file that changed later than this before it was read may change again within the same tick
+MANY = 1000  # files, from which on a terminal shows how far they are
 
 _Entry = tuple[int, int, int, int, str]  # inode, bytes, time of the content's change and of the inode's in ns, SHA-256
 
@@ -28,7 +30,7 @@ def of_files(files: Sequence[Path], cache: Path, check: Callable[[Path], object]
     found: list[str] = []
     errors: list[BrickyardError] = []
     computed = False
-    for file in files:
+    for file in track(files, "images", len(files)) if len(files) > MANY else files:
         path = os.fspath(file)
         before = _state(file)
         entry = known.get(path)

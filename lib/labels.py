@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from lib.errors import BrickyardError
+from lib.picture import shown
 
 _PART = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^,]*?)\s*,')
 _RANGE = re.compile(r"([0-9]+)\s*-\s*([0-9]+)")
@@ -30,28 +31,40 @@ def parse_classes(text: str, names: Sequence[str], who: str) -> list[int]:
         whole = text.strip()
         if len(parts) > 1 and whole in known:  # one name with commas in it
             if all(part in known for part in parts):
-                raise BrickyardError(f"{whole} is one class and several; put names in double quotes")
+                raise BrickyardError(f"{whole!r} is one class and several; put names in double quotes")
             return [known[whole]]
         return sorted({i for part in parts for i in _chosen(part, known)})
     except BrickyardError as error:
         raise BrickyardError(f"{who} = {text!r}: {error}") from None
 
 
-def _chosen(part: str, known: dict[str, int]) -> range | list[int]:
+def _chosen(part: str, known: dict[str, int]) -> list[int]:
     """The indices that one part stands for."""
-    if part in known and not _number_elsewhere(part, known):
+    quoted = _quoted(part)
+    if quoted in known:
+        return [known[quoted]]
+    if part in known and _number_elsewhere(part, known):
+        raise BrickyardError(f"{part!r} is a class's name and another's number; write the name in double quotes")
+    if part in known:
         return [known[part]]
-    if part.startswith('"'):
-        return [known[_quoted(part, known)]]
     if not part:
         raise BrickyardError("a name is missing beside a comma")
-    if part in known:
-        raise BrickyardError(f"{part} is a class's name and another's number; write the name in double quotes")
+    if part.startswith('"'):
+        raise BrickyardError(f"{part!r} is not a name in double quotes") if quoted is None else _unknown(quoted, known)
     found = _RANGE.fullmatch(part)
     if found is not None or re.fullmatch("[0-9]+", part):
         first, last = found.groups() if found else (part, part)
         return _numbered(part, first, last, known)
     raise _unknown(part, known)
+
+
+def _quoted(part: str) -> str | None:
+    """The name in double quotes, or None where that is not what it is."""
+    try:
+        name = json.loads(part, strict=False) if part.startswith('"') else None
+    except ValueError:
+        return None
+    return None if name is None else unicodedata.normalize("NFC", name)
 
 
 def _number_elsewhere(part: str, known: dict[str, int]) -> bool:
@@ -81,20 +94,14 @@ def _numbered(part: str, first: str, last: str, known: dict[str, int]) -> list[i
     return [i for _, i in found]
 
 
-def _quoted(part: str, known: dict[str, int]) -> str:
-    try:
-        name = json.loads(part, strict=False)
-    except ValueError:
-        raise BrickyardError(f"{part} is not a name in double quotes") from None
-    if name not in known:
-        raise _unknown(name, known)
-    return name
-
-
 def _unknown(part: str, known: dict[str, int]) -> BrickyardError:
     if len(known) <= 10:
-        return BrickyardError(f"{part!r} is neither a number, a range nor one of {', '.join(known)}")
+        return BrickyardError(f"{part!r} is neither a number, a range nor one of {', '.join(map(shown, known))}")
     folded = {name.casefold(): name for name in known}
     close = [folded[name] for name in difflib.get_close_matches(part.casefold(), folded, n=3)]
-    hint = f"did you mean {', '.join(close)}?" if close else f"they begin with {', '.join(list(known)[:3])}"
+    hint = (
+        f"did you mean {', '.join(map(shown, close))}?"
+        if close
+        else f"they begin with {', '.join(map(shown, list(known)[:3]))}"
+    )
     return BrickyardError(f"{part!r} is neither a number, a range nor one of the {len(known)} classes; {hint}")

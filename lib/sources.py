@@ -263,13 +263,13 @@ def _cache(path: Path, kind: str) -> Path:
 
 
 def _unpacked(path: Path) -> Path:
-    """A folder with the images of `path`; an archive is unpacked to scratch once, keyed by its content. A folder that
-    holds nothing but one with folders is that one.
+    """A folder with the images of `path`; an archive is unpacked to scratch once, keyed by name and content. What holds
+    nothing but a folder with folders is that folder.
     """
     if path.is_dir():
         return path
     (content,) = fingerprint.of_files([path], _cache(path, "archive"))
-    target = SCRATCH / "unpacked" / content[:16]
+    target = SCRATCH / "unpacked" / f"{path.name}.{content[:16]}"
     archives.unpack(path, target)
     return folders.inner(target)
 

@@ -1,5 +1,8 @@
 """Classes as params.yaml names them."""
 
+import json
+import random
+
 import pytest
 
 from lib.errors import BrickyardError
@@ -61,13 +64,13 @@ def test_what_classes_mean(names: tuple[str, ...], text: str, expected: tuple[st
         (ANIMALS, "٣", "'٣' is neither"),
         (ANIMALS, "cat,,dog", "a name is missing beside a comma"),
         (ANIMALS, "cat,", "a name is missing beside a comma"),
-        (ANIMALS, '"cat, dog', "'\"cat' is not|\"cat is not a name in double quotes"),
+        (ANIMALS, '"cat, dog', "\"cat' is not a name in double quotes"),
         (ANIMALS, '"cat" dog', "is not a name in double quotes"),
         (ANIMALS, '"all"', "'all' is neither"),
         (FROM_ONE, "0", "there are 5 classes, 1-10, and none named 0"),
         (FROM_ONE, "1-5", "there are 5 classes, 1-10, and none named 5"),
         (("1", "01", "2"), "1-2", "several classes have the same number"),
-        (MIXED, "2", "2 is a class's name and another's number; write the name in double quotes"),
+        (MIXED, "2", "'2' is a class's name and another's number; write the name in double quotes"),
         (("a", "b", "a, b"), "a, b", "is one class and several"),
         (tuple(f"class {i}" for i in range(1000)), "Class 77o", "of the 1000 classes; did you mean class 77"),
         (tuple(f"class {i}" for i in range(1000)), "zebra", "of the 1000 classes; they begin with class 0"),
@@ -76,6 +79,33 @@ def test_what_classes_mean(names: tuple[str, ...], text: str, expected: tuple[st
 def test_classes_that_are_not_there(names: tuple[str, ...], text: str, message: str) -> None:
     with pytest.raises(BrickyardError, match=r"^zoo\.x\.classes = .*" + message):
         parse_classes(text, names, "zoo.x.classes")
+
+
+def test_whatever_is_written_is_classes_or_one_line() -> None:
+    generator, refused = random.Random(0), []
+    for names in (ANIMALS, FROM_ONE, SCATTERED, MIXED, ODD):
+        words = [*names, *'0123456789,,,--""', "\\", " ", "\n", "all", "999999999999", "\u0301", "\ud800"]
+        for _ in range(400):
+            text = "".join(generator.choices(words, k=generator.randrange(8)))
+            try:
+                found = parse_classes(text, names, "key")
+            except BrickyardError as error:
+                refused.append(str(error))
+            else:
+                assert found == sorted(set(found) & set(range(len(names)))) != []
+    assert not any("\n" in line for line in refused)
+    assert 200 < len(refused) < 1900
+
+
+def test_every_name_can_be_written_in_double_quotes() -> None:
+    generator = random.Random(0)
+    for _ in range(400):
+        letters = [*'ab01,-"\\\n\t é冬', "all"]
+        names = sorted({"".join(generator.choices(letters, k=generator.randrange(1, 5))) for _ in range(6)})
+        for escaped in (True, False):
+            wanted = [i for i in range(len(names)) if generator.random() < 0.5] or [0]
+            text = ", ".join(json.dumps(names[i], ensure_ascii=escaped) for i in wanted)
+            assert parse_classes(text, names, "key") == wanted, (text, names)
 
 
 def test_no_classes() -> None:
