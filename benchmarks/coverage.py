@@ -3,14 +3,14 @@
 python -m benchmarks.coverage [--sample N --seed S]
 
 Cut: built without weights, taken apart into nodes whose parameters and MACs add up to the network's. Exact: with random
-weights, the network against the composition of its parts at three random cuts, bit-equal in eval mode, and equal
-gradients in train mode without dropout. Results are kept in .scratch/coverage.json and not computed again.
+weights, the network against its nodes at every cut, bit-equal in eval and train mode (`Chain.verify`), and against the
+composition of its parts at three random cuts, equal gradients in train mode without dropout. Results are kept in
+.scratch/coverage.json and not computed again.
 """
 
 import argparse
 import copy
 import gc
-import hashlib
 import json
 import random
 import sys
@@ -27,14 +27,11 @@ from torch import nn
 
 from lib import cost
 from lib.chain import Chain
+from lib.code import ROOT, digest
 from lib.errors import BrickyardError
 from lib.progress import track
 
-ROOT = Path(__file__).parents[1]
 STORE = Path(".scratch/coverage.json")
-CODE = [
-    ROOT / "lib" / f"{name}.py" for name in ("chain", "nodes", "graph", "tracer", "part", "layout", "cost", "record")
-]
 Result = dict[str, Any]
 
 
@@ -91,7 +88,7 @@ class Store:
     """Results by name, forgotten when the code that cuts changes; written after each one, so that a run can go on."""
 
     def __init__(self) -> None:
-        self.key = hashlib.sha256(b"".join(file.read_bytes() for file in (*CODE, Path(__file__)))).hexdigest()
+        self.key = digest([ROOT / "lib" / "chain.py"])
         found = json.loads(STORE.read_text()) if STORE.is_file() else {}
         same = found.get("key") == self.key
         self.results = {n: r for n, r in found.get("results", {}).items() if same or n.startswith("size ")}
@@ -121,9 +118,9 @@ def cut(name: str) -> Result:
     shape = _shape(model)
     chain = Chain(name, model.eval(), shape)
     found = {"nodes": len(chain), "params": cost.params(model)}
-    total = chain.cost(0, len(chain)) + chain.head_cost
-    if total.params + chain.unused != cost.params(model) or chain.unused < 0:
-        raise BrickyardError(f"parameters: nodes and head {total.params}, network {cost.params(model)}")
+    total, parts = chain.total, sum((node.cost for node in chain.nodes), chain.head_cost)
+    if chain.unused < 0 or parts.params < total.params:
+        raise BrickyardError(f"parameters: nodes and head {parts.params}, network {cost.params(model)}")
     if total.macs != _macs(model, shape):
         raise BrickyardError(f"MACs: nodes and head {total.macs}, network {_macs(model, shape)}")
     return found
@@ -168,6 +165,7 @@ def exact(name: str, model: nn.Module, shape: tuple[int, ...]) -> Result:
         expected, found = model(x), composed(x)
     if not torch.equal(expected, found):
         raise BrickyardError(f"{len(chain)} nodes, eval: differs by {float((expected - found).abs().max()):.2g}")
+    chain.verify(x)
     _without_dropout(model)
     for module in (model, *parts, chain.head):
         module.train()

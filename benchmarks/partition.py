@@ -137,7 +137,7 @@ def real(folder: Path, checkpoints: Path, seed: int) -> tuple[str, PartitionProb
     left = Path("artifacts/similarity")
     if not (left / "nodes.json").is_file():
         return None
-    owners = [node["model"] for node in artifacts.read_json(left / "nodes.json")]
+    owners = [node["model"] for node in artifacts.read_json(left / "nodes.json")["nodes"]]
     names = tuple(dict.fromkeys(owners))
     matrix = artifacts.read_tensors(left / "similarity.safetensors")["similarity"].numpy()
     return f"{', '.join(names)} in {left}", _problem(names, matrix, [owners.count(name) for name in names])

@@ -1,146 +1,167 @@
-"""What stages leave behind: JSON, CSV and safetensors, written whole or not at all, with checksums; never pickle."""
+"""What stages leave behind: JSON, CSV, SVG and safetensors, written whole or not at all, with checksums; never pickle.
 
+A checksum shows damage, not who made a file.
+"""
+
+import csv
 import hashlib
+import io
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
-from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any
 
+from lib import files
 from lib.errors import BrickyardError
+
+HEAL = "./run python -m commands.heal"
+LIMIT = 2**28  # bytes of a text that is read
 
 if TYPE_CHECKING:
     import pandas
     import torch
 
 
+def damaged(path: Path, why: str) -> BrickyardError:
+    """What to say of a file that is not as it was written."""
+    return BrickyardError(f"{path} is damaged: {why}: {HEAL}")
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes `text`, whole or not at all."""
-    _write(path, text.encode())
+    files.write(path, _encoded(path, text))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, indented, keys in the order given; NaN and infinities are refused."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes an object as JSON, its keys in the order given, the last one a SHA-256 over all before it (`seal`).
+
+    One that `value` has from before is made anew. NaN and infinities are refused.
+    """
+    plain = {key: entry for key, entry in value.items() if key != "seal"}
+    seal = hashlib.sha256(_encoded(path, _json(plain))).hexdigest()
+    write_text(path, _json({**plain, "seal": seal}))
 
 
-def read_json(path: Path) -> Any:
-    """Reads JSON; a missing or damaged file is one line that names it."""
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that `write_json` wrote, without its checksum.
+
+    Raises BrickyardError naming a file that is missing, is no JSON, carries no checksum or is not, byte for byte, what
+    was written.
+    """
+    content = _content(path)
+    value = _parsed(path, content)
+    if not isinstance(value, dict) or not isinstance(value.get("seal"), str):
+        raise BrickyardError(
+            f"{path} carries no checksum: it was made by an older version or by hand; dvc repro makes it anew"
+        )
+    seal = value.pop("seal")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BrickyardError(f"{path} not found") from None
-    except ValueError as error:
-        raise BrickyardError(f"{path} is not valid JSON: {error}") from None
+        text = _json(value)
+        whole = _json({**value, "seal": seal})
+        same = whole.encode() == content and hashlib.sha256(text.encode()).hexdigest() == seal
+    except (ValueError, RecursionError, MemoryError):  # NaN, a lone surrogate
+        same = False
+    if not same:
+        raise damaged(path, "its content does not match its checksum")
+    return value
+
+
+def write_metrics(path: Path, value: Any) -> None:
+    """Writes plain JSON for people, git and `dvc metrics diff`; NaN and infinities are refused.
+
+    DVC holds the hash of such a file itself and runs the stage again when it differs.
+    """
+    write_text(path, _json(value))
+
+
+def read_metrics(path: Path) -> Any:
+    """What `write_metrics` wrote; raises BrickyardError naming a file that is missing or no JSON."""
+    return _parsed(path, _content(path))
 
 
 def write_csv(path: Path, table: "pandas.DataFrame") -> None:
-    """Writes a table without its index, floats with 6 significant digits."""
-    write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    """Writes a table without its index, floats with 6 significant digits, and its SHA-256 beside it, in a file that
+    `sha256sum -c` takes.
+    """
+    content = _encoded(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    files.write(path, content)
+    files.write(_beside(path), _sum(path, content))
 
 
-def write_tensors(path: Path, tensors: Mapping[str, "torch.Tensor"]) -> str:
-    """Writes safetensors with their checksum inside; returns the checksum."""
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a table, every value as text. Raises BrickyardError as `read_json` does."""
+    content = _content(path)
+    if _content(_beside(path)) != _sum(path, content):
+        raise damaged(path, f"its content does not match {_beside(path).name}")
+    return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+
+
+def write_svg(path: Path, picture: str) -> None:
+    """Writes a picture, with its SHA-256 as a comment at the end."""
+    content = _encoded(path, picture)
+    files.write(path, content + _comment(content))
+
+
+def read_svg(path: Path) -> str:
+    """The picture that `write_svg` wrote, without the comment. Raises BrickyardError as `read_json` does."""
+    content = _content(path)
+    picture = content[: -len(_comment(b""))]
+    if picture + _comment(picture) != content:
+        raise damaged(path, "its content does not match its checksum")
+    return picture.decode()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _parsed(path: Path, content: bytes) -> Any:
+    try:
+        return json.loads(content.decode())
+    except (ValueError, RecursionError, MemoryError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else str(error) or "too large"
+        raise BrickyardError(f"{path} is not valid JSON: {why}: {HEAL}") from None
+
+
+def _encoded(path: Path, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise BrickyardError(f"{path}: {text[error.start : error.end]!r} is no text in UTF-8; rename it") from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > LIMIT:
+            raise BrickyardError(f"{path} is larger than {LIMIT // 2**20} MiB; it was not made here")
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise BrickyardError(f"{path} not found") from None
+    except IsADirectoryError:
+        raise BrickyardError(f"{path} is a folder; a file should be there") from None
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _sum(path: Path, content: bytes) -> bytes:
+    return f"{hashlib.sha256(content).hexdigest()}  {path.name}\n".encode()
+
+
+def _comment(content: bytes) -> bytes:
+    return f"<!-- sha256 {hashlib.sha256(content).hexdigest()} -->\n".encode()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, "torch.Tensor"], durable: bool = True) -> str:
+    """Writes safetensors with their checksum inside; returns the checksum. durable: see `files.write`."""
     from safetensors.torch import save
 
     plain = _apart({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())})
     checksum = tensor_checksum(plain)
-    _write(path, save(plain, metadata={"sha256": checksum}))
+    files.write(path, save(plain, metadata={"sha256": checksum}), durable)
     return checksum
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes under a temporary name and renames it, so that `path` is never half written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-class TensorWriter:
-    """Writes the file that `write_tensors` would write, byte for byte, row by row: shapes and types are known before.
-
-    with TensorWriter(path, {"x": torch.empty(n, d, device="meta")}) as writer: writer.append("x", rows), ...
-
-    Memory holds no more than the rows of one call. `checksum` is known at the end. Raises BrickyardError when a tensor
-    got too many or too few rows; then, as after any other error, nothing is left behind.
-    """
-
-    _NAMES: ClassVar[dict[str, str]] = {"int64": "I64", "float32": "F32", "bfloat16": "BF16"}
-
-    def __init__(self, path: Path, shapes: Mapping[str, "torch.Tensor"]):
-        """`shapes`: tensors of int64, float32 or bfloat16, of which only shape and type count (meta device)."""
-        self.checksum, self._path = "0" * 64, path
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}")
-        self._shapes = dict(sorted(shapes.items(), key=lambda item: (-item[1].element_size(), item[0])))
-        self._start = len(self._header())
-        starts = accumulate((tensor.nbytes for tensor in self._shapes.values()), initial=self._start)
-        self._begin = dict(zip(self._shapes, starts, strict=False))
-        self._position = dict(self._begin)
-
-    def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._partial.open("w+b", buffering=0)
-        return self
-
-    def append(self, name: str, rows: "torch.Tensor") -> None:
-        """Writes the next rows [b, ...] of a tensor [n, ...]; raises BrickyardError when it is full or they differ."""
-        whole = self._shapes[name]
-        if rows.shape[1:] != whole.shape[1:] or rows.dtype != whole.dtype or self._left(name) < rows.nbytes:
-            raise BrickyardError(
-                f"{self._path}: {name} is {whole.dtype} {tuple(whole.shape)}; rows {rows.dtype} {tuple(rows.shape)} "
-                f"do not fit after {self._done(name)}"
-            )
-        self._position[name] += os.pwrite(self._file.fileno(), _bytes(rows), self._position[name])
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        finally:
-            self._file.close()
-            self._partial.unlink(missing_ok=True)
-
-    def _finish(self) -> None:
-        for name, whole in self._shapes.items():
-            if self._left(name):
-                raise BrickyardError(
-                    f"{self._path}: {name} has {self._done(name)} rows; {whole.shape[0]} were promised"
-                )
-        digest = hashlib.sha256()
-        for name, whole in sorted(self._shapes.items()):
-            digest.update(_title(name, whole))
-            self._file.seek(self._begin[name])
-            for start in range(0, whole.nbytes, 2**20):
-                digest.update(self._file.read(min(2**20, whole.nbytes - start)))
-        self.checksum = digest.hexdigest()
-        self._file.seek(0)
-        self._file.write(self._header())
-        self._partial.replace(self._path)
-
-    def _left(self, name: str) -> int:
-        return self._begin[name] + self._shapes[name].nbytes - self._position[name]
-
-    def _done(self, name: str) -> int:
-        return (self._position[name] - self._begin[name]) // max(1, self._shapes[name][:1].nbytes)
-
-    def _header(self) -> bytes:
-        """The header of safetensors: its length in 8 bytes, then JSON, padded to a multiple of 8."""
-        entries: dict[str, Any] = {"__metadata__": {"sha256": self.checksum}}
-        start = 0
-        for name, tensor in self._shapes.items():
-            kind = self._NAMES[str(tensor.dtype).removeprefix("torch.")]
-            offsets = [start, start + tensor.nbytes]
-            entries[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": offsets}
-            start += tensor.nbytes
-        text = json.dumps(entries, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
-        return len(text).to_bytes(8, "little") + text
 
 
 def read_tensors(path: Path) -> dict[str, "torch.Tensor"]:
@@ -152,14 +173,15 @@ def read_tensors(path: Path) -> dict[str, "torch.Tensor"]:
 
     if not path.is_file():
         raise BrickyardError(f"{path} not found")
+    path.open("rb").close()  # safetensors does not say which file may not be read
     try:
         with safe_open(path, framework="pt") as file:
             stated = (file.metadata() or {}).get("sha256")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except SafetensorError as error:
-        raise BrickyardError(f"{path} is damaged: {error}") from None
+    except (SafetensorError, ValueError, AttributeError, TypeError, RuntimeError) as error:  # types torch has not, …
+        raise damaged(path, str(error)) from None
     if stated != tensor_checksum(tensors):
-        raise BrickyardError(f"{path} is damaged: its content does not match its checksum; remove it and repro")
+        raise damaged(path, "its content does not match its checksum")
     return tensors
 
 
@@ -175,8 +197,8 @@ def tensor_checksum(tensors: Mapping[str, "torch.Tensor"]) -> str:
     """SHA-256 over names, types, shapes and bytes, in the order of the names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        digest.update(_title(name, tensor))
-        digest.update(_bytes(tensor))
+        digest.update(title(name, tensor))
+        digest.update(raw(tensor))
     return digest.hexdigest()
 
 
@@ -191,11 +213,13 @@ def _apart(tensors: dict[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
     return found
 
 
-def _title(name: str, tensor: "torch.Tensor") -> bytes:
+def title(name: str, tensor: "torch.Tensor") -> bytes:
+    """What stands before a tensor's bytes where they are hashed."""
     return f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
 
 
-def _bytes(tensor: "torch.Tensor") -> memoryview:
+def raw(tensor: "torch.Tensor") -> memoryview:
+    """The bytes of a tensor, as they are stored."""
     import torch
 
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
@@ -208,4 +232,4 @@ def keep_only(folder: Path, names: Iterable[str]) -> None:
     listed = set(names)
     for child in sorted(folder.iterdir()) if folder.is_dir() else []:
         if child.name.split(".")[0] not in listed:
-            shutil.rmtree(child) if child.is_dir() else child.unlink()
+            shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()

@@ -1,9 +1,10 @@
 """A network as a chain of atomic nodes with one tensor crossing each boundary (DeRy, section 3.1)."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -14,15 +15,21 @@ from lib.cost import Cost, params
 from lib.errors import BrickyardError
 from lib.graph import Trace
 from lib.layout import Layout, layouts
+from lib.logits import logits
 from lib.nodes import Nodes, guess_units
 from lib.part import Part
+from lib.replay import Replay
 
 Granularity = Literal["block", "fine"]
+_TRAINING = 4  # images, at most, on which train mode is verified
 
 
 @dataclass(frozen=True)
 class Node:
-    """An atomic node: its module path, what leaves it, and its cost for one image."""
+    """An atomic node: its module path, what leaves it, and its cost for one image as a part of its own.
+
+    Weights that several nodes use count at each of them: costs of nodes add up to at least that of their part.
+    """
 
     name: str
     output: Layout
@@ -52,6 +59,8 @@ class Chain:
         units, self._leaves, found = self._find(granularity, declared)
         self._traces: dict[bool, Trace] = {False: found}
         groups = Nodes(found).fine() if granularity == "fine" else Nodes(found, units or None).groups()
+        self._twins = _twins(found, self._trace(True), [end for _, end in groups])
+        groups = _joined(groups, self._twins)
         if not groups:
             raise BrickyardError(
                 f"{name}: cannot be cut: between input and head there is no place where one tensor is alive; "
@@ -60,9 +69,9 @@ class Chain:
         self._ends = [found.input, *(end for _, end in groups)]
         at_ends = layouts(found, self._ends)
         self.input = at_ends[0]
-        costs = self._costs(found)
+        costs = [self._cost(start, end) for start, end in pairwise(self._ends)]
         self.nodes = tuple(Node(groups[i][0], at_ends[i + 1], costs[i]) for i in range(len(groups)))
-        self.head_cost = costs[-1]
+        self.head_cost = self._cost(self._ends[-1], found.output)
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -81,17 +90,21 @@ class Chain:
     @property
     def unused(self) -> int:
         """Parameters of the network that its output does not depend on (auxiliary classifiers, mask tokens)."""
-        return params(self._model) - self.cost(0, len(self)).params - self.head_cost.params
+        return params(self._model) - self.total.params
+
+    @cached_property
+    def total(self) -> Cost:
+        """The cost of all nodes and the head; less than their sum where some have weights in common."""
+        found = self._traces[False]
+        return self._cost(found.input, found.output)
 
     def layout(self, boundary: int) -> Layout:
         """The tensor that enters node boundary + 1; 0 is the image, L what enters the head."""
         return self.nodes[boundary - 1].output if boundary else self.input
 
     def cost(self, start: int, stop: int) -> Cost:
-        """The cost of `chain[start:stop]`."""
-        total = sum((node.cost for node in self.nodes[start:stop]), Cost())
-        memory = self._memory(self._traces[False], self._ends[start], self._ends[stop])
-        return replace(total, memory=max(memory, default=0))
+        """The cost of `chain[start:stop]`: what several of its nodes have in common counts once."""
+        return self._cost(self._ends[start], self._ends[stop])
 
     def alive(self, start: int, stop: int) -> int:
         """Most bytes of activations alive at once for one image while nodes start + 1..stop run inside a longer part,
@@ -109,21 +122,56 @@ class Chain:
         return [self[i : i + 1] for i in range(len(self))]
 
     def walk(self, x: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Yields the outputs of nodes 1..L for one batch; use each before taking the next (a node may change it)."""
+        """Yields the outputs of nodes 1..L for one batch."""
         for part in self._parts:
             x = part(x)
             yield x
 
     @torch.no_grad()
     def verify(self, x: torch.Tensor) -> None:
-        """Raises BrickyardError unless nodes and head give, for the images x, exactly what the network gives."""
-        expected, found = _first(self._model(x)), self.head(self[0 : len(self)](x))
-        if not torch.equal(found, expected):
-            difference = float((found - expected).abs().max())
-            raise BrickyardError(f"{self.name}: cut into nodes it differs from itself by {difference:g}; leave it out")
+        """Raises BrickyardError unless nodes and head give, for the images x [b, 3, h, w], exactly what the network
+        gives: at every boundary and in the end, in eval mode, and in train mode for the same random numbers, with the
+        same running statistics afterwards. The network is left as it was.
+        """
+        whole = self[0 : len(self)]
+        modules = (self._model, whole, self.head, *self._parts)
+        with _kept(*modules):
+            for module in modules:
+                module.eval()
+            expected = logits(self._model(x.clone()))
+            self._compare(self.head(whole(x.clone())), expected, "cut into nodes it differs from itself")
+            inside = Replay(self._traces[False], x.clone()).at(self._ends[1:])
+            for node, y, other in zip(self.nodes, self.walk(x.clone()), inside, strict=True):
+                self._compare(y, other, f"node {node.name} differs from what it is in the network")
+            again = logits(self._model(x.clone()))
+            self._compare(again, expected, "answers the same images differently a second time")
+        images = torch.cat([x, x.flip(-1)])[: max(2, min(len(x), _TRAINING))]
+        both = (self._model, nn.Sequential(whole, self.head))
+        (expected, before), (found, own) = (self._in_training(forward, images) for forward in both)
+        self._compare(found, expected, "cut into nodes it differs from itself in train mode")
+        for name, buffer in before.items():
+            self._compare(own[name], buffer, f"cut into nodes it keeps other statistics in train mode ({name})")
+
+    def _in_training(self, forward: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """What the network or its parts give in train mode, and the buffers of the network after that."""
+        with _kept(self._model, forward), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            try:
+                made = logits(forward.train()(x.clone()))
+            except Exception as error:  # whatever a network does in train mode with images that it takes in eval mode
+                reason = " ".join(str(error).split())[:200]
+                raise BrickyardError(f"{self.name}: fails in train mode ({type(error).__name__}: {reason})") from error
+            return made, {name: buffer.clone() for name, buffer in self._model.named_buffers()}
+
+    def _compare(self, found: torch.Tensor, expected: torch.Tensor, what: str) -> None:
+        """Not-a-numbers are equal to themselves here."""
+        if found.shape != expected.shape or not torch.equal(found.nan_to_num(), expected.nan_to_num()):
+            alike = found.shape == expected.shape
+            by = f" by {float((found - expected).abs().max()):g}" if alike else ""
+            raise BrickyardError(f"{self.name}: {what}{by}; leave it out")
 
     def to_dict(self) -> dict[str, Any]:
-        """Names, layouts and costs of the nodes, for JSON."""
+        """Names, layouts and costs of the nodes, each as a part of its own, for JSON."""
         nodes = [{"name": n.name, **asdict(n.cost), "output": n.output.to_dict()} for n in self.nodes]
         return {"model": self.name, "input": self.input.to_dict(), "nodes": nodes, "head": asdict(self.head_cost)}
 
@@ -159,11 +207,8 @@ class Chain:
 
     def _part(self, start: fx.Node, end: fx.Node) -> Part:
         evaluating, training = self._trace(False), self._trace(True)
-        names, there = _names(evaluating), {name: node for node, name in _names(training).items()}
-        first = there.get(names[start])
-        last = training.output if end is evaluating.output else there.get(names[end])
-        if first is None or last is None:
-            raise BrickyardError(f"{self.name}: {start.name} to {end.name} is not one path in train mode")
+        first = training.input if start is evaluating.input else self._twins[start]
+        last = training.output if end is evaluating.output else self._twins[end]
         return Part(evaluating, graph.part(evaluating, start, end), training, graph.part(training, first, last))
 
     def _trace(self, train: bool) -> Trace:
@@ -179,30 +224,79 @@ class Chain:
         given = found.tensor(start)[0].nbytes
         return [found.memory[node] + given * (i > last) for i, node in enumerate(operations)]
 
-    def _costs(self, found: Trace) -> list[Cost]:
-        """Of every node and the head; parameters and operations that several of them need count at the first."""
-        seen: set[int] = set()
-        done: set[fx.Node] = set()
-        costs = []
-        for start, end in zip(self._ends, [*self._ends[1:], found.output], strict=True):
-            operations = [node for node in graph.between(found, start, end) if node not in done]
-            done |= set(operations)
-            new = {id(p): p.numel() for node in operations for p in _parameters(found, node) if id(p) not in seen}
-            seen |= set(new)
-            memory = max(self._memory(found, start, end), default=0)
-            costs.append(Cost(sum(new.values()), sum(found.macs[node] for node in operations), memory))
-        return costs
+    def _cost(self, start: fx.Node, end: fx.Node) -> Cost:
+        """Of the part between two operations: every parameter and every operation that it uses, once."""
+        found = self._traces[False]
+        operations = graph.between(found, start, end)
+        used = {id(p): p.numel() for node in operations for p in _parameters(found, node)}
+        memory = max(self._memory(found, start, end), default=0)
+        return Cost(sum(used.values()), sum(found.macs[node] for node in operations), memory)
 
 
-def _names(found: Trace) -> dict[fx.Node, tuple[str, str, int]]:
-    """Names of operations that are the same in both modes: module, what is called, and which such call it is."""
-    seen: Counter[tuple[str, str]] = Counter()
-    names = {}
-    for node in found.graph.nodes:
-        called = (node.meta["path"], node.target if isinstance(node.target, str) else node.target.__name__)
-        names[node] = (*called, seen[called])
-        seen[called] += 1
-    return names
+@contextmanager
+def _kept(*networks: nn.Module) -> Iterator[None]:
+    """Afterwards weights, buffers and modes are what they were."""
+    modes = {module: module.training for network in networks for module in network.modules()}
+    state = {
+        id(tensor): (tensor, tensor.clone())
+        for network in networks
+        for tensor in (*network.parameters(), *network.buffers())
+    }
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        with torch.no_grad():
+            for tensor, before in state.values():
+                tensor.copy_(before)
+
+
+def _twins(evaluating: Trace, training: Trace, ends: Sequence[fx.Node]) -> dict[fx.Node, fx.Node]:
+    """Where the cuts `ends` of a network in eval mode lie in train mode; those left out that are no cut there.
+
+    An operation is known by its module, by what is called, and by which such call it is. Operations that train mode
+    has for itself (a branch that is dropped at times) belong to the node before them.
+    """
+    calls = _by_call(evaluating.graph.nodes)
+    other = _by_call(training.graph.nodes)
+    alike = {call for call, nodes in calls.items() if len(nodes) == len(other.get(call, ()))}
+    order, cuts = list(training.graph.nodes), set(training.cuts)
+    place = {node: i for i, node in enumerate(order)}
+    found: dict[fx.Node, fx.Node] = {}
+    for end in ends:
+        if (call := _call(end)) not in alike:
+            continue
+        twin = other[call][calls[call].index(end)]
+        own = (node for node in order[place[twin] + 1 :] if node in training.content)
+        while twin not in cuts and (following := next(own, None)) is not None and _call(following) not in calls:
+            twin = following
+        if twin in cuts and training.tensor(twin).shape == evaluating.tensor(end).shape:
+            found[end] = twin
+    return found
+
+
+def _call(node: fx.Node) -> tuple[str, str]:
+    return node.meta["path"], node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+
+
+def _by_call(nodes: Iterable[fx.Node]) -> dict[tuple[str, str], list[fx.Node]]:
+    found: dict[tuple[str, str], list[fx.Node]] = {}
+    for node in nodes:
+        found.setdefault(_call(node), []).append(node)
+    return found
+
+
+def _joined(groups: list[tuple[str, fx.Node]], cuts: Collection[fx.Node]) -> list[tuple[str, fx.Node]]:
+    """Nodes (name, last operation), each joined with the next one as long as its end is none of the `cuts`."""
+    joined: list[tuple[str, fx.Node]] = []
+    first = ""
+    for name, end in groups:
+        first = first or name
+        if end in cuts:
+            joined.append((first, end))
+            first = ""
+    return joined
 
 
 def _parameters(found: Trace, node: fx.Node) -> list[nn.Parameter]:
@@ -217,7 +311,3 @@ def _parameters(found: Trace, node: fx.Node) -> list[nn.Parameter]:
 
 def _gives_tensor(found: Trace, node: fx.Node) -> bool:
     return isinstance(found.values[node][0], torch.Tensor)
-
-
-def _first(output: Any) -> torch.Tensor:
-    return output if isinstance(output, torch.Tensor) else _first(next(iter(output)))

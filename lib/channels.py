@@ -12,7 +12,7 @@ class Layer:
 
     name: its module path; inputs, outputs: the channel of each of its input and output channels, where the `positions`
     features that a flattened map has of a channel count once; norm: the BatchNorm that directly follows; macs: for one
-    image.
+    image; uses: how often it runs in a pass.
     """
 
     name: str
@@ -23,11 +23,15 @@ class Layer:
     groups: int = 1
     norm: str | None = None
     macs: int = 0
+    uses: int = 1
 
 
 @dataclass(frozen=True)
 class Size:
-    """A number, written in operation `node` of the graph at `args[at[0]][at[1]]...`, that counts these channels."""
+    """A number, written in operation `node` of the graph at `args[at[0]][at[1]]...`, that counts these channels.
+
+    A name among `at` is that of a keyword, of a slice's start or of its stop.
+    """
 
     node: str
     at: tuple[int | str, ...]

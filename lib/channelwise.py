@@ -8,18 +8,23 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 _MODULES = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Sigmoid,
-    nn.Tanh, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d,
-    nn.AdaptiveMaxPool2d, nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.Upsample, nn.ZeroPad2d,
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softsign,
+    nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Tanhshrink, nn.Hardshrink, nn.Softshrink, nn.Threshold, nn.Hardswish,
+    nn.Hardsigmoid, nn.Hardtanh, nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
+    nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Upsample, nn.ZeroPad2d,
     nn.ReflectionPad2d, nn.ReplicationPad2d,
 )  # fmt: skip
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.PReLU)
+_UNARY = (
+    "abs", "celu", "clamp", "clamp_max", "clamp_min", "clip", "elu", "erf", "exp", "gelu", "hardshrink", "hardsigmoid",
+    "hardswish", "hardtanh", "leaky_relu", "log1p", "logsigmoid", "mish", "neg", "relu", "relu6", "rsqrt", "selu",
+    "sigmoid", "silu", "softplus", "softsign", "sqrt", "square", "tanh", "threshold",
+)  # fmt: skip
 _FUNCTIONS = {
-    F.relu, F.relu_, torch.relu, torch.relu_, F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, F.gelu, F.silu, F.mish,
-    F.softplus, F.sigmoid, torch.sigmoid, F.tanh, torch.tanh, F.hardswish, F.hardsigmoid, F.hardtanh, F.max_pool2d,
-    F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.dropout, F.dropout2d, torch.dropout, F.interpolate,
-    torch.Tensor.relu, torch.Tensor.relu_, torch.Tensor.sigmoid, torch.Tensor.tanh, torch.Tensor.contiguous,
-    torch.Tensor.clamp, torch.Tensor.clone, torch.Tensor.detach,
+    F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.dropout, F.dropout2d, torch.dropout,
+    F.interpolate, torch.clone, torch.Tensor.contiguous, torch.Tensor.clone, torch.Tensor.detach, torch.Tensor.float,
+    *(getattr(home, name + end) for home in (F, torch, torch.Tensor) for name in _UNARY for end in ("", "_")
+      if hasattr(home, name + end)),
 }  # fmt: skip
 _REDUCING = {torch.mean, torch.sum, torch.amax, torch.Tensor.mean, torch.Tensor.sum, torch.Tensor.amax}
 RESHAPING: set[Any] = {
@@ -27,10 +32,13 @@ RESHAPING: set[Any] = {
     torch.squeeze, torch.Tensor.squeeze, torch.Tensor.unsqueeze, torch.unsqueeze,
 }  # fmt: skip
 ELEMENTWISE: set[Any] = {
-    operator.add, operator.iadd, operator.mul, operator.imul, operator.sub, operator.isub, operator.truediv, torch.add,
-    torch.mul, torch.sub, torch.div, torch.Tensor.add, torch.Tensor.add_, torch.Tensor.mul, torch.Tensor.mul_,
-    torch.Tensor.sub, torch.Tensor.expand_as,
+    operator.add, operator.iadd, operator.mul, operator.imul, operator.sub, operator.isub, operator.truediv,
+    operator.itruediv, torch.Tensor.expand_as, torch.Tensor.copy_,
+    *(getattr(home, name + end) for home in (torch, torch.Tensor) for end in ("", "_")
+      for name in ("add", "mul", "multiply", "sub", "subtract", "div", "divide", "maximum", "minimum")
+      if hasattr(home, name + end)),
 }  # fmt: skip
+DIVIDING: set[Any] = {torch.chunk, torch.Tensor.chunk, torch.split, torch.Tensor.split}
 
 
 class Operation:
@@ -71,7 +79,7 @@ class Operation:
         if self.function in _REDUCING:
             return self._reduces_space(dimensions)
         if self.function is operator.getitem:
-            return self._slices_space()
+            return self.slices_space()
         return self.function in _FUNCTIONS or getattr(self.function, "__name__", "") == "stochastic_depth"
 
     def _reduces_space(self, dimensions: int) -> bool:
@@ -79,7 +87,8 @@ class Operation:
         dims = [given] if isinstance(given, int) else given
         return isinstance(dims, list | tuple) and all(isinstance(d, int) and d % dimensions >= 2 for d in dims)
 
-    def _slices_space(self) -> bool:
+    def slices_space(self) -> bool:
+        """Whether an index leaves images and channels whole."""
         index: Any = self.node.args[1]
         whole = isinstance(index, tuple) and list(index[:2]) == [slice(None)] * 2
         return whole and all(isinstance(part, slice) for part in index)

@@ -1,6 +1,5 @@
 """What a network costs: parameters, MACs (one MAC = two FLOPs) and activation memory, counted, never estimated."""
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from lib.duplicate import duplicate
 
 BATCHES = (2, 3)  # two sizes tell what grows with the batch
 
@@ -55,7 +56,7 @@ def count(module: nn.Module, shape: tuple[int, ...] | torch.Size) -> Cost:
         if "meta" not in str(error).lower() or any(parameter.is_meta for parameter in module.parameters()):
             raise
         with torch.no_grad():
-            return _count(copy.deepcopy(module).cpu(), shape)
+            return _count(duplicate(module).cpu(), shape)
     finally:
         for part, mode in modes.items():
             part.training = mode
@@ -115,8 +116,9 @@ def without_data(module: nn.Module) -> Iterator[None]:
         own for part in module.modules() for own in (part._parameters, part._buffers, vars(part))
     ]
     kept = [(own, name, tensor) for own in places for name, tensor in own.items() if isinstance(tensor, torch.Tensor)]
+    shapes = {id(tensor): tensor.detach().to("meta") for _, _, tensor in kept}  # one that is shared stays one
     for own, name, tensor in kept:
-        own[name] = tensor.detach().to("meta")
+        own[name] = shapes[id(tensor)]
     try:
         with torch.no_grad(), torch.device("meta"):
             yield

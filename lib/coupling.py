@@ -1,13 +1,16 @@
 """Which channels of a network stand and fall together, found by following every channel through the traced graph.
 
 Outputs of layers that meet in an addition or a product are one channel, a depthwise filter is one with its input, all
-inputs and outputs of one group of a grouped convolution are one; concatenation, flattening and padding move channels.
+inputs and outputs of one group of a grouped convolution are one, and so are the channels that a layer or norm meets at
+the same place when it is used again; concatenation, division into pieces, flattening and padding move channels.
 """
 
+import operator
 from collections.abc import Sequence
-from itertools import groupby
+from dataclasses import replace
+from itertools import accumulate, groupby
 from math import prod
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
 import torch
 from torch import fx, nn
@@ -15,9 +18,11 @@ from torch.nn import functional as F
 
 from lib import graph
 from lib.channels import Coupling, Layer, Size
-from lib.channelwise import ELEMENTWISE, RESHAPING, Operation
+from lib.channelwise import DIVIDING, ELEMENTWISE, RESHAPING, Operation
+from lib.effects import after
 from lib.errors import BrickyardError
 from lib.graph import Trace
+from lib.tracer import assign
 
 
 def couple(found: Trace, name: str) -> Coupling:
@@ -38,9 +43,12 @@ class _Following:
         self.labels: dict[fx.Node, list[int]] = {found.input: self.new(found.tensor(found.input).shape[1])}
         self.fixed = list(self.labels[found.input])
         self.layers: list[tuple[fx.Node, Layer]] = []
+        self.given: dict[str, list[int]] = {}
+        self.pieces: dict[fx.Node, list[list[int]]] = {}
         self.axes: dict[str, dict[int, list[int]]] = {}
         self.sizes: list[tuple[str, tuple[int | str, ...], list[int]]] = []
         for node in graph.between(found, found.input, found.output):
+            self.check_state(node)
             if node in found.content:
                 self.labels[node] = self.follow(node)
 
@@ -75,8 +83,9 @@ class _Following:
                     numbered(layer.outputs),
                     layer.positions,
                     layer.groups,
-                    self.norm_after(node),
-                    self.found.macs[node],
+                    self.norm_after(node) if layer.uses == 1 else None,
+                    layer.macs,
+                    layer.uses,
                 )
                 for node, layer in self.layers
             ),
@@ -115,21 +124,28 @@ class _Following:
 
     def follow(self, node: fx.Node) -> list[int]:
         """The labels of what `node` gives."""
+        operation = Operation(node, self.modules)
+        if operation.function in DIVIDING:
+            return self.divide(node)
         if not isinstance(self.found.values[node][0], torch.Tensor):
             self.refuse(node, "it gives several tensors")
-        operation = Operation(node, self.modules)
-        if operation.is_layer:
+        self.check_hooks(node, operation.module)
+        if node.target is after:
+            labels = self.labels[self.sources(node)[0]]
+        elif operation.is_layer:
             labels = self.layer(node, operation)
         elif operation.is_norm:
             labels = self.norm(node, operation.module)
         elif operation.function in RESHAPING:
             labels = self.reshape(node)
-        elif operation.function in ELEMENTWISE:
+        elif operation.function in ELEMENTWISE or (operation.function is assign and operation.slices_space()):
             labels = self.elementwise(node)
         elif operation.function in (torch.cat, torch.concat, torch.concatenate):
             labels = self.concatenate(node)
         elif operation.function is F.pad:
             labels = self.pad(node)
+        elif operation.function is operator.getitem and self.slices_channels(node):
+            labels = self.piece(node)
         elif operation.keeps_channels(len(self.shape(self.source(node)))):
             labels = self.labels[self.source(node)]
         else:
@@ -138,6 +154,27 @@ class _Following:
         if not 2 <= len(shape) <= 4 or shape[1] != len(labels):
             self.refuse(node, f"it turns {list(self.shape(self.source(node))[1:])} into {list(shape[1:])}")
         return labels
+
+    def check_state(self, node: fx.Node) -> None:
+        if any(one.op == "get_attr" for one in self.found.changes.get(node, ())):
+            self.refuse(node, "it changes a weight or buffer in eval mode")
+
+    def check_hooks(self, node: fx.Node, module: Any) -> None:
+        """Refuses modules that do more than their class says."""
+        if module is None:
+            return
+        for name, own in module.named_modules():
+            made = [key for key in ("weight", "bias") if isinstance(vars(own).get(key), torch.Tensor)]
+            if made or "parametrizations" in own._modules:
+                self.refuse(
+                    node,
+                    f"its {(made or ['weight'])[0]} is made anew in each pass (weight_norm, spectral_norm, pruning); "
+                    "save the network with plain weights (remove_weight_norm, prune.remove, remove_parametrizations)",
+                )
+            if own._forward_hooks or own._forward_pre_hooks:
+                self.refuse(
+                    node, f"it has a hook{f' in {name}' if name else ''}, whose effect on channels is not known"
+                )
 
     def sources(self, node: fx.Node) -> list[fx.Node]:
         return [source for source in node.all_input_nodes if source in self.labels]
@@ -148,11 +185,67 @@ class _Following:
             self.refuse(node, "several tensors meet in it" if sources else "its input cannot be followed")
         return sources[0]
 
+    def divide(self, node: fx.Node) -> list[int]:
+        """Pieces of one size lose channels together; those of sizes that are written down are as many as are left."""
+        source = self.source(node)
+        labels, shapes = self.labels[source], [tuple(value.shape) for value in self.found.values[node][0]]
+        args: Any = node.args
+        dim = node.kwargs.get("dim", args[2] if len(args) > 2 else 0)
+        if not isinstance(dim, int) or dim % len(self.shape(source)) != 1 or len(args) < 2 or len(shapes) < 2:
+            self.refuse(node, "it does not divide channels into pieces")
+        ends = list(accumulate(shape[1] for shape in shapes))
+        pieces = [labels[end - shape[1] : end] for end, shape in zip(ends, shapes, strict=True)]
+        if isinstance(args[1], list | tuple):
+            self.sizes += [(node.name, (1, i), piece) for i, piece in enumerate(pieces)]
+        elif len({len(piece) for piece in pieces}) > 1:
+            self.refuse(node, "its pieces are of different sizes")
+        else:
+            for piece in pieces[1:]:
+                self.join(pieces[0], piece)
+            if getattr(node.target, "__name__", node.target) == "split":
+                self.sizes.append((node.name, (1,), pieces[0]))
+        self.pieces[node] = pieces
+        return labels
+
+    def slices_channels(self, node: fx.Node) -> bool:
+        """Whether an index takes one of several pieces, or a run of channels."""
+        source, index = node.all_input_nodes[0], cast(Any, node.args)[1]
+        if source in self.pieces:
+            return isinstance(index, int)
+        runs = list(index) if isinstance(index, tuple) else []
+        plain = len(runs) > 1 and all(isinstance(run, slice) for run in runs)
+        return plain and runs[0] == slice(None) != runs[1]
+
+    def piece(self, node: fx.Node) -> list[int]:
+        index: Any = node.args[1]
+        if isinstance(index, int):
+            return self.pieces[self.source(node)][index]
+        labels, run = self.labels[self.source(node)], index[1]
+        ends = (run.start, run.stop)
+        if run.step not in (None, 1) or not all(end is None or isinstance(end, int) for end in ends):
+            self.refuse(node, "it takes channels that are not one run")
+        start, stop, _ = run.indices(len(labels))
+        self.sizes += [
+            (node.name, (1, 1, name), labels[:end])
+            for name, written, end in (("start", run.start, start), ("stop", run.stop, stop))
+            if written is not None
+        ]
+        return labels[start:stop]
+
+    def again(self, node: fx.Node, name: str) -> list[int]:
+        """A layer that is used once more: what it meets at one place is one channel."""
+        given = self.labels[self.source(node)]
+        self.join(self.given[name], given)
+        at = next(i for i, (_, layer) in enumerate(self.layers) if layer.name == name)
+        first, layer = self.layers[at]
+        self.layers[at] = (first, replace(layer, uses=layer.uses + 1, macs=layer.macs + self.found.macs[node]))
+        return list(layer.outputs)
+
     def layer(self, node: fx.Node, operation: Operation) -> list[int]:
         module, name = operation.module, operation.name
-        if any(layer.name == name for _, layer in self.layers):
-            self.refuse(node, "it is used twice")
-        given = self.labels[self.source(node)]
+        if name in self.given:
+            return self.again(node, name)
+        given = self.given[name] = self.labels[self.source(node)]
         if isinstance(module, nn.Linear) and len(self.shape(node)) != 2:
             self.refuse(node, f"a linear layer on a tensor of {len(self.shape(node))} dimensions")
         outputs = self.new(self.shape(node)[1])
@@ -174,7 +267,8 @@ class _Following:
         if module.bias is not None:
             self.axes[f"{name}.bias"] = {0: outputs}
         kind: Literal["conv", "linear"] = "conv" if isinstance(module, nn.Conv2d) else "linear"
-        self.layers.append((node, Layer(name, kind, tuple(inputs), tuple(outputs), positions, groups)))
+        macs = self.found.macs[node]
+        self.layers.append((node, Layer(name, kind, tuple(inputs), tuple(outputs), positions, groups, macs=macs)))
         return outputs
 
     def norm(self, node: fx.Node, module: Any) -> list[int]:
@@ -186,7 +280,8 @@ class _Following:
                 self.join(together[1:], together[:-1])
         for key, tensor in (*module._parameters.items(), *module._buffers.items()):
             if tensor is not None and tensor.ndim == 1 and len(tensor) == len(labels):
-                self.axes[f"{node.target}.{key}"] = {0: labels}
+                axes = self.axes.setdefault(f"{node.target}.{key}", {0: labels})
+                self.join(axes[0], labels)
         return labels
 
     def reshape(self, node: fx.Node) -> list[int]:
@@ -228,7 +323,10 @@ class _Following:
             return
         if other.op != "get_attr" or str(other.target) in self.found.constants:
             self.refuse(node, "channels meet a tensor that is no weight")
-        self.axes[str(other.target)] = {axis: labels}
+        axes = self.axes.setdefault(str(other.target), {axis: labels})
+        if list(axes) != [axis] or len(axes[axis]) != len(labels):
+            self.refuse(node, "channels meet a weight in two ways")
+        self.join(axes[axis], labels)
 
     def concatenate(self, node: fx.Node) -> list[int]:
         pieces = node.args[0] if node.args else node.kwargs["tensors"]
@@ -256,7 +354,8 @@ class _Following:
         reads = len(users) == 1 and users[0].op == "call_module"
         following = self.modules[str(users[0].target)] if reads else None
         normed = isinstance(following, nn.BatchNorm1d | nn.BatchNorm2d) and following.running_mean is not None
-        return str(users[0].target) if normed else None
+        once = normed and sum(node.target == users[0].target for node in self.labels) == 1
+        return str(users[0].target) if once else None
 
     def refuse(self, node: fx.Node, reason: str) -> NoReturn:
         module = self.modules.get(str(node.target)) if node.op == "call_module" else None

@@ -5,10 +5,12 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
 
 from lib.errors import BrickyardError
+from lib.files import write
 from lib.picture import shown
 from lib.progress import track
 
@@ -90,10 +92,5 @@ def _read(cache: Path) -> dict[str, _Entry]:
 def _write(cache: Path, entries: dict[str, _Entry]) -> None:
     """Whole or not at all; a folder that cannot be written to only costs time in the next run."""
     body = json.dumps(entries).encode()
-    partial = cache.with_name(f".{cache.name}.{os.getpid()}")
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-        partial.replace(cache)
-    except OSError:
-        partial.unlink(missing_ok=True)
+    with suppress(OSError):
+        write(cache, hashlib.sha256(body).hexdigest().encode() + b"\n" + body, durable=False)

@@ -5,8 +5,10 @@ from them alone are not content: every part of a network makes them anew, from t
 """
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from torch.fx.node import map_aggregate
 
 from lib.cost import BATCHES
 from lib.errors import BrickyardError
-from lib.record import record
+from lib.record import record, threaded
 from lib.tracer import Tracer, tensors
 
 
@@ -25,7 +27,8 @@ class Trace:
 
     values[node], macs[node], memory[node]: as in `lib.record.Step`; constants: tensors that the network makes from
     nothing as it runs, by target; content: operations whose value depends on the pixels; `node.meta["path"]`: the
-    module that an operation belongs to.
+    module that an operation belongs to; changes[node]: the values that an operation changes in place, whose later
+    readers depend on it; modes: whether each module, by path, was in train mode.
     """
 
     model: nn.Module
@@ -35,6 +38,21 @@ class Trace:
     memory: dict[fx.Node, int] = field(default_factory=dict)
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
     content: set[fx.Node] = field(default_factory=set)
+    changes: dict[fx.Node, frozenset[fx.Node]] = field(default_factory=dict)
+    modes: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def bare(self) -> bool:
+        """Whether the network returns the logits and nothing else."""
+        return next(node for node in self.graph.nodes if node.op == "output").args[0] is self.output
+
+    @cached_property
+    def cuts(self) -> list[fx.Node]:
+        """The values that are, at some place in the order, the only live content; the input first, the output left out.
+
+        A value lives from its operation to its last use. Only tensors whose first dimension is the batch can be cut.
+        """
+        return _boundaries(self)
 
     def tensor(self, node: fx.Node) -> torch.Tensor:
         """The value of an operation for the smaller batch, on the meta device."""
@@ -66,53 +84,54 @@ def trace(
     pixels: then a copy of the model runs on random images. The model is left as it was. Raises BrickyardError naming
     the model when torch.fx cannot trace it or it does not take one batch of images.
     """
-    modes = {module: module.training for module in model.modules()}
-    attributes = set(vars(model))
-    try:
-        graph = Tracer(leaves, shape).trace(model.train(train), concrete_args=_defaults(model))
-        found = Trace(model, _only_input(graph, model, name))
-        _take_constants(found, set(vars(model)) - attributes, "train" if train else "eval")
-        steps = record(model, found.graph, found.constants, shape)
-        found.values = {node: step.values for node, step in steps.items()}
-        found.macs = {node: step.macs for node, step in steps.items()}
-        found.memory = {node: step.memory for node, step in steps.items()}
-        found.content = _content(found)
-    except BrickyardError:
-        raise
-    except Exception as error:  # whatever a model's own forward raises on a proxy or on shapes
-        reason = " ".join(str(error).split())[:200]
-        raise BrickyardError(f"{name}: cannot be traced ({type(error).__name__}: {reason})") from error
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for left in set(vars(model)) - attributes:
-            delattr(model, left)
+    _check_inputs(model, name)
+    with _left_alone(model):
+        attributes = set(vars(model))
+        try:
+            graph = Tracer(leaves, shape).trace(model.train(train))
+            for node in graph.nodes:
+                stack = node.meta.get("nn_module_stack") or {"": ("", None)}
+                node.meta["path"] = node.target if node.op == "call_module" else list(stack.values())[-1][0]
+            found = Trace(model, graph, modes={path: module.training for path, module in model.named_modules()})
+            _take_constants(found, set(vars(model)) - attributes, "train" if train else "eval")
+            found.changes = threaded(model, graph, found.constants, shape)
+            steps = record(model, graph, found.constants, shape)
+        except BrickyardError:
+            raise
+        except Exception as error:  # whatever a model's own forward raises on a proxy or on shapes
+            reason = " ".join(str(error).split())[:200]
+            raise BrickyardError(f"{name}: cannot be traced ({type(error).__name__}: {reason})") from error
+    found.values = {node: step.values for node, step in steps.items()}
+    found.macs = {node: step.macs for node, step in steps.items()}
+    found.memory = {node: step.memory for node, step in steps.items()}
+    found.content = _content(found)
     return found
 
 
-def _defaults(model: nn.Module) -> dict[str, Any]:
-    """The optional arguments of `model.forward`."""
+@contextmanager
+def _left_alone(model: nn.Module) -> Iterator[None]:
+    """Afterwards all modules have the mode and the attributes that they had before, whatever happened inside."""
+    kept = [(own, dict(own)) for module in model.modules() for own in _stores(module)]
+    try:
+        yield
+    finally:
+        for own, before in kept:
+            own.clear()
+            own.update(before)
+
+
+def _stores(module: Any) -> list[dict[str, Any]]:
+    return [vars(module), module._parameters, module._buffers, module._modules]
+
+
+def _check_inputs(model: nn.Module, name: str) -> None:
+    """Raises BrickyardError unless `model` takes one thing, the images, where nothing optional is given."""
     parameters = inspect.signature(model.forward).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
-
-
-def _only_input(graph: fx.Graph, model: nn.Module, name: str) -> fx.Graph:
-    """Without optional arguments, which stay at their defaults, and without operations that nothing needs."""
-    inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    if len(inputs) - len(_defaults(model)) != 1:
-        raise BrickyardError(f"{name}: takes {len(inputs)} inputs; a network must take one batch of images")
-    for node in inputs[1:]:
-        _erase(graph, node)
-    for node in graph.nodes:
-        stack = node.meta.get("nn_module_stack") or {"": ("", None)}
-        node.meta["path"] = node.target if node.op == "call_module" else list(stack.values())[-1][0]
-    return graph
-
-
-def _erase(graph: fx.Graph, node: fx.Node) -> None:
-    for user in list(node.users):
-        _erase(graph, user)
-    graph.erase_node(node)
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if not places or len(needed) > 1 or needed[:1] not in ([], [places[0].name]):
+        inputs = f"{len(needed)} inputs ({', '.join(needed)})" if needed else "no input"
+        raise BrickyardError(f"{name}: takes {inputs}; a network must take one batch of images")
 
 
 def _take_constants(found: Trace, names: set[str], mode: str) -> None:
@@ -133,11 +152,7 @@ def _content(found: Trace) -> set[fx.Node]:
     return content
 
 
-def boundaries(found: Trace) -> list[fx.Node]:
-    """The values that are, at some place in the order, the only live content; the input first, the output left out.
-
-    A value lives from its operation to its last use. Only tensors whose first dimension is the batch can be cut.
-    """
+def _boundaries(found: Trace) -> list[fx.Node]:
     order = {node: position for position, node in enumerate(found.graph.nodes)}
     output = found.output
     needed = _needed(output, found.input)
@@ -195,17 +210,32 @@ def between(found: Trace, start: fx.Node, end: fx.Node) -> list[fx.Node]:
 def part(found: Trace, start: fx.Node, end: fx.Node) -> fx.Graph:
     """The operations that compute `end` from `start`, as a graph of their own.
 
-    Sizes are written as constants or multiples of the batch: a part belongs to the image size that was traced.
+    Sizes are written as constants or multiples of the batch: a part belongs to the image size that was traced. What
+    enters a part is left as it is: where an operation would change it in place, that is done to a copy.
     """
     graph = fx.Graph()
     x = graph.placeholder("x")
-    copies: dict[fx.Node, Any] = {start: x}
-    for node in between(found, start, end):
+    inside = between(found, start, end)
+    copied = any(start in found.changes.get(node, ()) for node in inside)
+    copies: dict[fx.Node, Any] = {start: graph.call_method("clone", (x,)) if copied else x}
+    for node in inside:
         for source in node.all_input_nodes:
             if source not in copies:
                 copies[source] = _written(graph, x, found.values[source])
         copies[node] = _copy(graph, x, node, copies)
     graph.output(copies[end])
+    return graph
+
+
+def whole(found: Trace) -> fx.Graph:
+    """The operations that the logits depend on, as a graph of their own that gives them, for any image size."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    needed = _needed(found.output, found.input)
+    for node in found.graph.nodes:
+        if node in needed:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(copies[found.output])
     return graph
 
 

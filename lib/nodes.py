@@ -5,7 +5,7 @@ from functools import cached_property
 
 from torch import fx, nn
 
-from lib.graph import Trace, between, boundaries
+from lib.graph import Trace, between
 
 _BOXES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _POOLING = {"mean", "amax", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"}
@@ -25,7 +25,7 @@ class Nodes:
         """`declared`: the paths of the units, where they are known; None: they are found."""
         self._trace, self._declared = found, None if declared is None else frozenset(declared)
         self._modules = dict(found.model.named_modules())
-        self.cuts = boundaries(found)
+        self.cuts = found.cuts
         ends = [*self.cuts[1:], found.output]
         self._segments = [
             (end, between(found, start, end)) for start, end in zip(self.cuts, ends, strict=True) if start is not end

@@ -1,10 +1,13 @@
 """A part of a traced network as a module of its own."""
 
+import copy
 from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import fx, nn
 
+from lib.duplicate import made_anew
 from lib.graph import Trace
 
 
@@ -23,12 +26,25 @@ class Part(nn.Module):
                 elif node.op in ("call_module", "get_attr"):
                     _share(found.model, self, str(node.target))
         forward = _compiled(in_eval)
-        same = _code(in_eval) == _code(in_train)
         self._forward: dict[bool, Callable[..., torch.Tensor]] = {
             False: forward,
-            True: forward if same else _compiled(in_train),
+            True: forward if _code(in_eval) == _code(in_train) else _compiled(in_train),
         }
+        self._modes = {False: evaluating.modes, True: training.modes}
         self.training = evaluating.model.training
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        made = memo[id(self)] = type(self).__new__(type(self))
+        memo.update(made_anew(self))
+        vars(made).update(copy.deepcopy(vars(self), memo))
+        return made
+
+    def train(self, mode: bool = True) -> Self:
+        """As the source: modules that it keeps in one mode (a frozen BatchNorm) stay in it."""
+        super().train(mode)
+        for path, module in self.named_modules():
+            module.training = self._modes[mode].get(path, mode)
+        return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """A batch as it leaves the boundary before -> as it leaves the part."""

@@ -1,16 +1,20 @@
 """What the operations of a traced network give and cost, found by running them on shapes instead of numbers."""
 
-import copy
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import fx, nn
 from torch.fx.node import map_aggregate
 from torch.utils.flop_counter import FlopCounterMode
 
+from lib import effects
 from lib.cost import BATCHES, PeakMemory, macs_of_one, without_data
+from lib.duplicate import duplicate
 from lib.tracer import on_meta
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,15 +35,40 @@ def record(
 
     Nothing is computed, unless control flow depends on the pixels: then a copy of the model runs on random images.
     """
+    return _run(model, graph, constants, shape, _steps)
+
+
+def threaded(
+    model: nn.Module, graph: fx.Graph, constants: dict[str, torch.Tensor], shape: tuple[int, ...]
+) -> dict[fx.Node, frozenset[fx.Node]]:
+    """Runs `graph` likewise and makes it tell what its operations change in place (see `lib.effects.thread`)."""
+
+    def thread(runs: "_OnShapes") -> dict[fx.Node, frozenset[fx.Node]]:
+        values, written = runs.writes()
+        return effects.thread(graph, values, effects.changes(values, written), set(constants))
+
+    return _run(model, graph, constants, shape, thread)
+
+
+def _run(
+    model: nn.Module,
+    graph: fx.Graph,
+    constants: dict[str, torch.Tensor],
+    shape: tuple[int, ...],
+    use: Callable[["_OnShapes"], T],
+) -> T:
     try:
         with without_data(model):
-            return _steps(_OnShapes(model, graph, constants, shape))
+            return use(_OnShapes(model, graph, constants, shape))
     except RuntimeError as error:
         asked_for_numbers = "meta" in str(error).lower()
         if not asked_for_numbers or any(parameter.is_meta for parameter in model.parameters()):
             raise
+    copy = duplicate(model)
+    for own, given in zip(copy.modules(), model.modules(), strict=True):
+        own.training = given.training
     with torch.no_grad():
-        return _steps(_OnNumbers(copy.deepcopy(model).eval(), graph, constants, shape))
+        return use(_OnNumbers(copy, graph, constants, shape))
 
 
 def _steps(runs: "_OnShapes") -> dict[fx.Node, Step]:
@@ -62,9 +91,9 @@ class _OnShapes(fx.Interpreter):
     ) -> None:
         super().__init__(model, garbage_collect_values=True, graph=graph)
         self._constants, self._shape, self._batch = constants, shape, 1
-        self._watch: FlopCounterMode | PeakMemory
+        self._watch: FlopCounterMode | PeakMemory | effects.Writes
         self._seen: dict[fx.Node, Any] = {}
-        self._counted: dict[fx.Node, int] = {}
+        self._counted: dict[fx.Node, Any] = {}
 
     def values(self, batch: int) -> tuple[dict[fx.Node, Any], dict[fx.Node, int]]:
         """The value of every operation, shapes only, and its FLOPs."""
@@ -76,7 +105,13 @@ class _OnShapes(fx.Interpreter):
         """Most bytes alive while each operation runs, for one image."""
         return self._run(1, PeakMemory(self.module))
 
-    def _run(self, batch: int, watch: FlopCounterMode | PeakMemory) -> dict[fx.Node, int]:
+    def writes(self) -> tuple[dict[fx.Node, Any], dict[fx.Node, set[int]]]:
+        """The value of every operation, all alive, and the memory that each has written into."""
+        self.garbage_collect_values = False
+        written = self._run(BATCHES[0], effects.Writes())
+        return {node: self.env[node] for node in self.graph.nodes if node in self.env}, written
+
+    def _run(self, batch: int, watch: FlopCounterMode | PeakMemory | effects.Writes) -> dict[fx.Node, Any]:
         self._batch, self._watch, self._counted = batch, watch, {}
         with watch:
             self.run(*(None for node in self.graph.nodes if node.op == "placeholder"))
@@ -88,6 +123,11 @@ class _OnShapes(fx.Interpreter):
             self._watch.start()
             value = self._replaced(super().run_node(n))
             self._counted[n] = self._watch.peak
+            return value
+        if isinstance(self._watch, effects.Writes):
+            self._watch.written = set()
+            value = self._replaced(super().run_node(n))
+            self._counted[n] = self._watch.written
             return value
         before = self._watch.get_total_flops()
         value = self._replaced(super().run_node(n))

@@ -1,12 +1,12 @@
 """Layers refitted in closed form and without labels, so that a copied part of a network copes with other inputs."""
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lib.duplicate import duplicate
 from lib.patches import patches
 from lib.ridge import NormalEquations
 
@@ -32,7 +32,7 @@ def refit(part: nn.Module, source: nn.Module, pairs: Pairs, pull: float) -> None
     """
     if not pairs:
         return
-    source = deepcopy(source)  # it is watched while it runs, and may run in other threads, too
+    source = duplicate(source)  # it is watched while it runs, and may run in other threads, too
     for name in order(part, pairs[0][0], _is_taken):
         layer, own = part.get_submodule(name), source.get_submodule(name)
         if isinstance(layer, _BatchNorm):
@@ -58,7 +58,8 @@ def order(part: nn.Module, x: torch.Tensor, wanted: Callable[[nn.Module], bool])
 def _is_taken(layer: nn.Module) -> bool:
     if isinstance(layer, _BatchNorm):
         return layer.running_mean is not None
-    return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
+    linear = isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
+    return linear and "weight" in layer._parameters  # else it is made anew in each pass
 
 
 def around(part: nn.Module, layer: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

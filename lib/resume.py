@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from lib import files
 
 DIGEST = hashlib.sha256().digest_size  # bytes
 
@@ -29,15 +30,9 @@ def key_of(parts: Mapping[str, Any]) -> str:
 
 def save(folder: Path, key: str, state: dict[str, Any]) -> None:
     """Writes tensors, numbers and plain containers whole, behind their SHA-256, in place of the state before."""
-    folder.mkdir(parents=True, exist_ok=True)
     made = io.BytesIO()
     torch.save(state, made)
-    partial = folder / f".{key}.{os.getpid()}"
-    try:
-        partial.write_bytes(hashlib.sha256(made.getbuffer()).digest() + made.getbuffer())
-        partial.replace(folder / f"{key}.pt")
-    finally:
-        partial.unlink(missing_ok=True)
+    files.write(folder / f"{key}.pt", hashlib.sha256(made.getbuffer()).digest() + made.getbuffer())
 
 
 def load(folder: Path, key: str) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from lib.data import Batch
+from lib.logits import logits
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Scores:
 def of(model: nn.Module, batches: Iterable[Batch]) -> Scores:
     """On some images; `model` in eval mode."""
     device = next(model.parameters()).device
-    pairs = [(model(x.to(device)).argmax(1).cpu() == y, y) for x, y in batches]
+    pairs = [(logits(model(x.to(device))).argmax(1).cpu() == y, y) for x, y in batches]
     right, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     return Scores(100 * int(right.sum()) / len(labels), balanced(right, labels))
 

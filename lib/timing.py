@@ -13,7 +13,7 @@ from torch import nn
 from lib import zoo
 from lib.chain import Chain
 from lib.cost import count
-from lib.latency import Latency, StitchLatency
+from lib.latency import Latency, Measured, StitchLatency, fingerprint
 
 WARM_UP = 3  # runs that do not count
 UNDISTURBED = 0.9  # share of the measured time in which the measuring thread had a core, at least
@@ -59,10 +59,9 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Timed:
-    """Milliseconds for one batch: nodes by name, head, and the whole network at once."""
+    """Milliseconds for one batch: nodes and head, and the whole network at once."""
 
-    nodes: dict[str, float]
-    head: float
+    parts: Measured
     whole: float
 
 
@@ -74,7 +73,8 @@ def of_network(folder: Path, batch_size: int, device: torch.device, watch: Stopw
     found = measure(chain, images, watch)
     with torch.no_grad():
         whole = watch.median(model.eval(), images)
-    return Timed(dict(zip((node.name for node in chain.nodes), found.nodes, strict=True)), found.head, whole)
+    nodes = dict(zip((node.name for node in chain.nodes), found.nodes, strict=True))
+    return Timed(Measured(fingerprint(chain), nodes, found.head), whole)
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """torch.fx's symbolic tracing, made to follow control flow that depends on sizes."""
 
+import operator
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from torch.fx.proxy import Attribute, TraceError
 
 from lib.cost import BATCHES, without_data
 
+_CALL = nn.Module.__call__
 _FACTORIES = ("arange", "empty", "eye", "full", "linspace", "ones", "zeros")
 
 
@@ -30,9 +32,11 @@ class Tracer(fx.Tracer):
         self._paths, self._types = frozenset(leaves), types
         self._runs = [_Shapes(batch, shape) for batch in BATCHES]
         self._asking = False
+        self._members: set[nn.Module] = set()
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """The operations of `root`; tensors made from nothing are operations where they must be, else constants."""
+        self._members = set(root.modules())
         try:
             with self._traced_factories(always=False):
                 return super().trace(root, concrete_args)
@@ -40,6 +44,10 @@ class Tracer(fx.Tracer):
             self._runs = [run.again() for run in self._runs]
             with self._traced_factories(always=True):
                 return super().trace(root, concrete_args)
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        """The network is called as a user calls it: its hooks run, optional arguments stay at their defaults."""
+        return _CALL, [self.root, self.create_proxy("placeholder", "x", (), {})]
 
     def known(self, node: fx.Node) -> Any:
         """What `node` gives, if it is no tensor and the same for every batch; raises TraceError otherwise."""
@@ -109,10 +117,11 @@ class Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Modules run as they are while shapes are asked for. A unit that returns a list returns a list of proxies:
-        the network's own code may ask what it is, or whether an element is None.
+        """Modules run as they are while shapes are asked for, and so do those that the network makes as it runs. A unit
+        that returns a list returns a list of proxies: the network's own code may ask what it is, or whether an element
+        is None.
         """
-        if self._asking:
+        if self._asking or not (m is self.root or m in self._members):
             return forward(*args, **kwargs)
         made = super().call_module(m, forward, args, kwargs)
         return self._opened(made) if self.path_of_module(m) in self._paths else made
@@ -153,11 +162,23 @@ class _Sized:
         return self.tracer.length(self.node)
 
 
+def _in_place(name: str) -> Callable[..., Any]:
+    function = getattr(operator, name)
+    return lambda self, other: self.tracer.create_proxy("call_function", function, (self, other), {})
+
+
 class _Proxy(_Sized, fx.Proxy):
-    """A proxy that can be counted with."""
+    """A proxy that can be counted with, and that knows `x += y` from `x = x + y`."""
+
+    __iadd__, __isub__, __imul__ = _in_place("iadd"), _in_place("isub"), _in_place("imul")
+    __itruediv__, __ifloordiv__, __ipow__ = _in_place("itruediv"), _in_place("ifloordiv"), _in_place("ipow")
+    __iand__, __ior__, __ixor__ = _in_place("iand"), _in_place("ior"), _in_place("ixor")
 
     def __getattr__(self, k: str) -> Any:
         return _Attribute(self, k)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", assign, (self, index, value), {})
 
 
 class _Attribute(_Sized, Attribute):
@@ -194,6 +215,12 @@ class _Shapes(fx.Interpreter):
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> Any:
         """Devices that the network names itself are replaced, too."""
         return map_aggregate(super().fetch_args_kwargs_from_env(n), on_meta)
+
+
+def assign(x: torch.Tensor, index: Any, value: Any) -> torch.Tensor:
+    """x[index] = value, as an operation that gives x."""
+    x[index] = value
+    return x
 
 
 def _timm_leaves() -> tuple[tuple[type[nn.Module], ...], tuple[Any, ...]]:

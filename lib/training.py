@@ -15,7 +15,9 @@ from lib import augment, resume
 from lib.artifacts import tensor_checksum
 from lib.augment import Augment
 from lib.data import Batch, Loader
+from lib.duplicate import duplicate
 from lib.errors import BrickyardError
+from lib.logits import logits
 from lib.params.training import Training
 from lib.progress import track
 
@@ -102,7 +104,7 @@ class _Run:
         )
         self.averaged = None
         if settings.ema is not None:
-            self.averaged = AveragedModel(model, multi_avg_fn=_moving(settings.ema), use_buffers=True).eval()
+            self.averaged = AveragedModel(duplicate(model), multi_avg_fn=_moving(settings.ema), use_buffers=True).eval()
         self.curve: list[dict[str, float]] = []
 
     @property
@@ -137,15 +139,15 @@ class _Run:
         settings = self.settings
         on_gpu = self.device.type == "cuda"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16" and on_gpu):
-            logits = self.model(x)
-        logits = logits.float()
+            answers = logits(self.model(x))
+        answers = answers.float()
         smoothing = settings.label_smoothing if y.ndim == 1 else 0.0  # mixed labels are smoothed already
-        loss = F.cross_entropy(logits, y, label_smoothing=smoothing)
+        loss = F.cross_entropy(answers, y, label_smoothing=smoothing)
         if self.teacher is None or settings.distillation == 0:
             return loss
         with torch.no_grad():
             taught = F.log_softmax(self.teacher(x).float() / settings.temperature, 1)
-        own = F.log_softmax(logits / settings.temperature, 1)
+        own = F.log_softmax(answers / settings.temperature, 1)
         apart = F.kl_div(own, taught, reduction="batchmean", log_target=True) * settings.temperature**2
         return (1 - settings.distillation) * loss + settings.distillation * apart
 
@@ -209,7 +211,7 @@ def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
     device = next(model.parameters()).device
     right = images = 0
     for x, y in batches:
-        right += int((model(x.to(device)).argmax(1).cpu() == y).sum())
+        right += int((logits(model(x.to(device))).argmax(1).cpu() == y).sum())
         images += len(y)
     return 100 * right / images
 
@@ -234,9 +236,14 @@ def _moving(decay: float) -> Callable[[Any, Any, Any], None]:
 
 
 def _train_mode(model: nn.Module, learning: set[int]) -> None:
-    """Train mode for modules all of whose parameters learn, eval mode for the rest."""
-    model.eval()
+    """Train mode, as the network itself understands it, for modules all of whose parameters learn; eval mode for the
+    rest.
+    """
+    model.train()
+    trained: set[nn.Module] = set()
     for module in model.modules():  # outer modules first: an inner one without parameters follows its parent
         own = [id(parameter) for parameter in module.parameters()]
         if own and all(parameter in learning for parameter in own):
-            module.train()
+            trained |= set(module.modules())
+    for module in model.modules():
+        module.training = module.training and module in trained

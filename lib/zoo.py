@@ -158,7 +158,9 @@ def own_classes(model: nn.Module, expected: Input) -> tuple[str, ...]:
 
 
 def origin(entry: ZooModel, model: nn.Module) -> str:
-    """Where the weights of an entry's network came from: `train` (here), the tag of pretrained ones, or their file."""
+    """Where the weights of an entry's network came from: `train` (here), the tag of pretrained ones, or their file and,
+    in brackets, where in it they were found.
+    """
     if entry.weights == "pretrained" and entry.timm is not None:
         config: Any = model.pretrained_cfg
         return f"pretrained {config['architecture']}.{config['tag']}".rstrip(".")
@@ -168,7 +170,11 @@ def origin(entry: ZooModel, model: nn.Module) -> str:
         weights: Any = get_model_weights(str(entry.torchvision))
         return f"pretrained {weights.DEFAULT}"
     path = Path(entry.weights)
-    return path.name if path.is_absolute() else entry.weights
+    name = path.name if path.is_absolute() else entry.weights
+    if entry.weights == "train" or not path.is_file():
+        return name
+    found = str(checkpoint.found(model, path))
+    return f"{name} ({found})" if found else name
 
 
 def save(folder: Path, model: nn.Module, card: Card) -> None:

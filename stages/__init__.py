@@ -4,11 +4,12 @@ import argparse
 import errno
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from lib.errors import BrickyardError
 
@@ -21,31 +22,91 @@ if TYPE_CHECKING:
 
 
 def run(main: Callable[..., None]) -> None:
-    """Calls a stage's `main` with the options of the command line: one for each of its arguments."""
+    """Calls a stage's `main` with the options of the command line: one for each of its arguments.
+
+    `{item}` in them stands for the item of the stage that DVC runs. DVC would paste its name into the command, where a
+    shell would run what it holds; so it is taken from the environment, and looked at, here.
+    """
     stage = Path(inspect.getfile(main)).stem
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    for name, argument in inspect.signature(main).parameters.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", required=True, type=argument.annotation, metavar="PATH")
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}", description=main.__doc__)
+    kinds = {name: argument.annotation for name, argument in inspect.signature(main).parameters.items()}
+    for name in kinds:
+        parser.add_argument(f"--{name.replace('_', '-')}", required=True, metavar="PATH")
+    given = vars(parser.parse_args())
     with in_one_line(stage):
-        main(**vars(parser.parse_args()))
+        main(
+            **{
+                name: kinds[name](text.replace("{item}", _item()) if "{item}" in text else text)
+                for name, text in given.items()
+            }
+        )
+
+
+def _item() -> str:
+    """Of the stage that DVC runs: what follows the @ in its name."""
+    _, at, item = os.environ.get("DVC_STAGE", "").partition("@")
+    if not at:
+        raise BrickyardError("{item} stands for the item of the stage that `dvc repro` runs; write its name instead")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", item):
+        raise BrickyardError(f"params.yaml: {item!r}: a name has letters, digits, _ and - only")
+    return item
+
+
+MENDED = {  # what a user does about an error of the system
+    errno.ENOSPC: "make room and run it again",
+    errno.EDQUOT: "make room and run it again",
+    errno.EACCES: "give yourself the right to it and run it again",
+    errno.EPERM: "give yourself the right to it and run it again",
+    errno.EROFS: "make it writable and run it again",
+    errno.EISDIR: "a folder lies where a file should be: move it away and run it again",
+    errno.EEXIST: "a file lies where a folder should be: move it away and run it again",
+    errno.ENOTDIR: "a file lies where a folder should be: move it away and run it again",
+    errno.EFBIG: "raise the limit on the size of a file and run it again",
+    errno.EMFILE: "raise the limit on open files and run it again",
+}
 
 
 @contextmanager
 def in_one_line(name: str) -> Iterator[None]:
     """What the user of the program `name` can mend, or has asked for, ends it with one line on standard error and exit
-    code 1, or 130 after Ctrl-C.
+    code 1, or 130 after Ctrl-C, 141 when nobody reads its output any more.
     """
     try:
         yield
+        sys.stdout.flush()
     except BrickyardError as error:
-        sys.exit(f"{name}: {error}")
+        _end(f"{name}: {error}", 1)
+    except BrokenPipeError:
+        _end(f"{name}: stopped: its output was closed", 141)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        _end(f"{name}: {_told(error)}", 1)
+    except RecursionError:
+        _end(f"{name}: something that it was given is nested too deeply", 1)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
             raise
-        sys.exit(f"{name}: no space left on the disk; make room and run it again: what was made before is kept")
+        _end(f"{name}: not enough memory; free some, or lower batch sizes and BRICKYARD_MEMORY, and run it again", 1)
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; run it again: what is finished is kept", file=sys.stderr)
-        sys.exit(130)
+        _end(f"{name}: interrupted; run it again", 130)
+
+
+def _told(error: OSError) -> str:
+    """The file, what is the matter with it and what to do about it."""
+    if error.errno is None:
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    about = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    mended = MENDED.get(error.errno)
+    return " ".join(f"{about}{os.strerror(error.errno)}{f'; {mended}' if mended else ''}".split())
+
+
+def _end(line: str, code: int) -> NoReturn:
+    """Ends the program; what waits to be printed is dropped if it cannot be, which Python would tell at length."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(line, file=sys.stderr)
+    sys.exit(code)
 
 
 def prepare(params: "Run") -> "torch.device":

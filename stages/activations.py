@@ -24,7 +24,7 @@ def main(dataset: Path, zoo: Path, out: Path, metrics: Path) -> None:
     chain = Chain(card.name, model, card.input.shape, declared=card.nodes)
     chain.verify(next(iter(probe))[0])
     activations.record(out, chain, probe, images.probe, params.grid, getattr(torch, params.dtype))
-    artifacts.write_json(metrics, {"nodes": len(chain), "images": len(images.probe)})
+    artifacts.write_metrics(metrics, {"nodes": len(chain), "images": len(images.probe)})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lib import artifacts, data
-from lib.dery import controls, edges, pricing, ranking, tables
+from lib.dery import controls, edges, pricing, ranking, recount, tables
 from lib.dery.assembly import propose, sample
 from lib.dery.bricks import open_bricks
 from lib.params.assembly import Assembly
@@ -30,17 +30,18 @@ def main(
     found = propose.propose(problem, params.pool, wanted)
     measures = ranking.measures(images, params, run_params.seed)
     ranked = ranking.rank(bricks, found.pool.candidates, params.rank, wanted, measures)
+    ranked = recount.finished(bricks, problem, ranked)
     paths = sample.random_paths(problem, max(params.random_search, params.random_assemblies), run_params.seed)
     rivals = controls.random_controls(bricks, problem, paths, params, measures)
     rivals["zoo"] = controls.zoo_control(bricks, problem, lenders, measures)
     saved = controls.save(out / "candidates", bricks, ranked[:wanted], rivals["zoo"]["best_within_budget"], measures)
     taus = ranking.agreements(ranked)
-    artifacts.write_json(metrics, {"untrained": saved, "controls": rivals, "kendall_tau_to_accuracy": taus})
+    artifacts.write_metrics(metrics, {"untrained": saved, "controls": rivals, "kendall_tau_to_accuracy": taus})
     artifacts.write_json(out / "assembly.json", tables.report(found, ranked, problem, params))
     artifacts.write_csv(out / "proxies.csv", tables.proxies(ranked, problem))
     artifacts.write_csv(out / "pareto.csv", tables.pareto(found.fronts, problem))
     for kind, front in found.fronts.items():
-        artifacts.write_json(pareto / f"{kind}.json", tables.points(front, kind, problem))
+        artifacts.write_metrics(pareto / f"{kind}.json", tables.points(front, kind, problem))
 
 
 if __name__ == "__main__":

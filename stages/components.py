@@ -19,21 +19,24 @@ from stages import prepare, run
 
 
 def main(dataset: Path, zoo: Path, contributions: Path, task: str, out: Path, metrics: Path) -> None:
-    """Writes the component of `task` to `out`; its size, and its accuracy beside its source's, to `metrics`."""
+    """Writes the component of `task` to `out`; its size, and its accuracy beside its source's, to `metrics`.
+
+    zoo, contributions: the folders with all networks and their masks.
+    """
     params, found, run_params = read("components", Components), read("contributions", Contributions), read("run", Run)
     wanted, seed = read(f"components.tasks.{task}", Task), run_params.seed
     classes.check_tasks({task: wanted}, found.models)
-    device = prepare(run_params)
+    device, masks = prepare(run_params), contributions / wanted.model
     images = data.load(dataset)
     names = images.images.classes
-    network, card = networks.load(zoo)
+    network, card = networks.load(zoo / wanted.model)
     network.to(device)
     outputs = classes.outputs(task, wanted.classes, names, card.classes, wanted.model)
     numbers = classes.numbers(card.classes, names, wanted.model)
     loader = partial(_loader, images, card, numbers)
-    kept = components.union(artifacts.read_tensors(contributions / "masks.safetensors"), outputs)
+    kept = components.union(artifacts.read_tensors(masks / "masks.safetensors"), outputs)
     if params.size is not None:
-        selected = artifacts.read_tensors(contributions / "selected.safetensors")
+        selected = artifacts.read_tensors(masks / "selected.safetensors")
         batches = {output: loader(selected[card.classes[output]].numpy()) for output in outputs}
         who = f"components.tasks.{task}"
         kept = sizing.at_size(network, card.input.shape, batches, found, params.size, seed, who)
@@ -44,7 +47,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, task: str, out: Path, me
     saved.save(out, repaired, recipe)
     cost = {"params": recipe.cost.params, "macs": recipe.cost.macs, "share": recipe.cost.params / card.cost.params}
     test = loader(data.of_classes(images.images, images.test, numbers))
-    artifacts.write_json(metrics, cost | _scores(network, component, repaired, test, outputs))
+    artifacts.write_metrics(metrics, cost | _scores(network, component, repaired, test, outputs))
 
 
 def _loader(images: data.DataSet, card: networks.Card, numbers: Sequence[int], index: np.ndarray) -> data.Loader:

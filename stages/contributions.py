@@ -43,7 +43,7 @@ def main(dataset: Path, zoo: Path, model: str, out: Path, metrics: Path) -> None
         {name: torch.from_numpy(chosen) for name, chosen in zip(card.classes, selected, strict=True)},
     )
     artifacts.write_csv(out / "kept.csv", pandas.DataFrame(table(found, card.classes)))
-    artifacts.write_json(metrics, {"kept": shares(found), "overall": overall(found)})
+    artifacts.write_metrics(metrics, {"kept": shares(found), "overall": overall(found)})
 
 
 if __name__ == "__main__":

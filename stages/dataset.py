@@ -18,7 +18,7 @@ def main(out: Path, metrics: Path) -> None:
     split = data.split(images, params, read("run", Run).seed)
     data.save(out, split, params)
     counts = {name: len(getattr(split, name)) for name in ("train", "validation", "test", "probe")}
-    artifacts.write_json(metrics, {"images": counts, "classes": len(split.images.classes)})
+    artifacts.write_metrics(metrics, {"images": counts, "classes": len(split.images.classes)})
 
 
 if __name__ == "__main__":

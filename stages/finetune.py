@@ -24,8 +24,8 @@ def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) 
         found = tuning.beside_controls(model, rival, images, protocols, run_params.seed, scratch)
         recipe = network.save(out, model.cpu(), model.recipe)
         made = {"blocks": " > ".join(recipe.blocks()), "params": recipe.cost.params, "macs": recipe.cost.macs}
-        artifacts.write_json(metrics, {**made, **tuning.figures(found)})
-        artifacts.write_json(curve, tuning.curves(found))
+        artifacts.write_metrics(metrics, {**made, **tuning.figures(found)})
+        artifacts.write_metrics(curve, tuning.curves(found))
 
 
 if __name__ == "__main__":

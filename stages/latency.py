@@ -16,22 +16,25 @@ from lib.params.base import read
 from lib.params.run import Run
 from lib.params.zoo import Zoo
 from lib.progress import track
-from stages import prepare
+from stages import in_one_line, prepare
 
 
 def main(zoo: Path, out: Path, batch_size: int, repeats: int) -> None:
     """Measures, writes `out` and prints a table: the sum of the nodes beside the whole network."""
+    if min(batch_size, repeats) < 1:
+        raise BrickyardError(f"--batch-size {batch_size}, --repeats {repeats}: should be 1 or more")
     params, names, watch = read("run", Run), sorted(read("zoo", Zoo).models), timing.Stopwatch(repeats)
     device = prepare(params)
     found = {name: timing.of_network(zoo / name, batch_size, device, watch) for name in track(names, "latency")}
-    measured = {name: (of.nodes, of.head) for name, of in found.items()}
+    measured = {name: of.parts for name, of in found.items()}
     stitch = timing.measure_stitch(batch_size, device, watch)
     made = {"device": timing.name(device), "threads": params.threads, "batch_size": batch_size}
     made |= {"repeats": repeats, "undisturbed": watch.undisturbed}
     latency.save(out, latency.Latencies(measured, stitch, made))
     table = Table("network", "nodes", "sum of nodes and head, ms", "whole network, ms")
     for name, of in found.items():
-        table.add_row(name, str(len(of.nodes)), f"{sum(of.nodes.values()) + of.head:.3f}", f"{of.whole:.3f}")
+        parts = sum(of.parts.nodes.values()) + of.parts.head
+        table.add_row(name, str(len(of.parts.nodes)), f"{parts:.3f}", f"{of.whole:.3f}")
     Console().print(table)
     if not watch.undisturbed:
         lost = f"{100 * (1 - watch.share):.0f} % of the time"
@@ -44,7 +47,6 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("data/latency.json"))
     parser.add_argument("--batch-size", type=int, default=1, help="images a batch")
     parser.add_argument("--repeats", type=int, default=50, help="runs; their median counts")
-    try:
-        main(**vars(parser.parse_args()))
-    except BrickyardError as error:
-        sys.exit(f"latency: {error}")
+    given = parser.parse_args()
+    with in_one_line("latency"):
+        main(**vars(given))

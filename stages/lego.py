@@ -61,7 +61,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
         how = {"components": list(parts), **how, "form": params.form, "scaling": params.scaling}
         size = {"params": recipe.cost.params, "macs": recipe.cost.macs}
         of_parts = {"parts_params": parts_cost.params, "parts_macs": parts_cost.macs}
-        artifacts.write_json(metrics, {**how, **size, **of_parts, **found})
+        artifacts.write_metrics(metrics, {**how, **size, **of_parts, **found})
 
 
 def _listed(folder: Path, names: Sequence[str]) -> tuple[Modules, Recipes]:

@@ -15,7 +15,7 @@ def main(similarity: Path, out: Path, metrics: Path) -> None:
     """Writes partition.json: cuts, blocks, anchors, equivalence sets, objective, bound."""
     params = read("partition", Partition)
     matrix = artifacts.read_tensors(similarity / "similarity.safetensors")["similarity"].numpy()
-    nodes = artifacts.read_json(similarity / "nodes.json")
+    nodes = artifacts.read_json(similarity / "nodes.json")["nodes"]
     problem = PartitionProblem.of(nodes, matrix, params)
     result = solve(
         problem,
@@ -27,7 +27,7 @@ def main(similarity: Path, out: Path, metrics: Path) -> None:
         seed=read("run", Run).seed,
     )
     artifacts.write_json(out, result.to_dict(problem, [node["node"] for node in nodes]))
-    artifacts.write_json(metrics, result.figures())
+    artifacts.write_metrics(metrics, result.figures())
 
 
 if __name__ == "__main__":

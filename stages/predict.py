@@ -5,8 +5,8 @@ with tabs between; a name that would break the line is quoted as in JSON.
 """
 
 import argparse
+import io
 import sys
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from lib.errors import BrickyardError
 from lib.mda import components, lego, saved
 from lib.picture import shown
 from lib.zoo import Input
+from stages import in_one_line
 
 
 def main(trained: Path, folder: Path) -> None:
     """Prints the most probable class of every image below `folder`; names what cannot be read, and fails in the end."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding does not
 
     def tell(error: BrickyardError) -> None:
@@ -54,7 +55,5 @@ if __name__ == "__main__":
     parser.add_argument("network", type=Path, help="a folder with a network: artifacts/finetune/r1, artifacts/zoo/…")
     parser.add_argument("folder", type=Path, help="a folder of images")
     given = parser.parse_args()
-    try:
+    with in_one_line("predict"):
         main(given.network, given.folder)
-    except BrickyardError as error:
-        sys.exit(f"predict: {error}")

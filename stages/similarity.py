@@ -28,11 +28,11 @@ def main(activations: Path, out: Path, metrics: Path) -> None:
     similar = matrix([Network.of(net) for net in found], params, environment.memory(), Memo(MEMO))
     nodes, title = tables.nodes(found), TITLES[params.index]
     artifacts.write_tensors(out / "similarity.safetensors", {"similarity": similar})
-    artifacts.write_json(out / "nodes.json", nodes)
+    artifacts.write_json(out / "nodes.json", {"nodes": nodes})
     artifacts.write_csv(out / "similarity.csv", tables.long_form(similar, nodes, params.index))
     models = [node["model"] for node in nodes]
-    artifacts.write_text(out / "similarity.svg", figures.heat_map(similar.numpy(), models, title))
-    artifacts.write_json(metrics, {"index": title, "nodes": len(nodes), **tables.means(similar, nodes)})
+    artifacts.write_svg(out / "similarity.svg", figures.heat_map(similar.numpy(), models, title))
+    artifacts.write_metrics(metrics, {"index": title, "nodes": len(nodes), **tables.means(similar, nodes)})
 
 
 if __name__ == "__main__":

@@ -19,8 +19,10 @@ def main(dataset: Path, model: str, out: Path, metrics: Path, curve: Path) -> No
     with resume.scratch(SCRATCH / "zoo" / model) as scratch:
         network, card, rows = entry.make(model, wanted, images, settings, run_params.seed, device, scratch)
         zoo.save(out, network, card)
-        artifacts.write_json(metrics, {"params": card.cost.params, "macs": card.cost.macs, "accuracy": card.accuracy})
-        artifacts.write_json(curve, [{"network": model, **row} for row in rows])
+        artifacts.write_metrics(
+            metrics, {"params": card.cost.params, "macs": card.cost.macs, "accuracy": card.accuracy}
+        )
+        artifacts.write_metrics(curve, [{"network": model, **row} for row in rows])
 
 
 if __name__ == "__main__":

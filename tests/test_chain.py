@@ -1,5 +1,6 @@
 """Chains: exactness, the nodes that are found, costs that add up, layouts."""
 
+import itertools
 from collections import OrderedDict
 
 import pytest
@@ -43,6 +44,55 @@ def test_costs_of_nodes_and_head_add_up_to_the_model(name: str) -> None:
     total, whole = chain.cost(0, len(chain)) + chain.head_cost, cost.count(model, pico.IMAGE)
     assert (total.params, total.macs) == (whole.params, whole.macs)
     assert 0 < total.memory <= whole.memory  # a network holds more of its intermediate values than a chain
+
+
+class _Tied(nn.Module):
+    """Two convolutions with one weight, a third that uses it as a function, a classifier of the same numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, 2, 1)
+        self.one, self.two, self.three = (nn.Conv2d(6, 6, 1) for _ in range(3))
+        self.three.weight = self.one.weight
+        self.fc = nn.Linear(6, 6)
+        self.fc.bias = self.one.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.two(self.one(self.stem(x)).relu()).relu()
+        x = nn.functional.conv2d(self.three(x).relu(), self.two.weight).relu()
+        return self.fc(x.mean((2, 3)))
+
+
+def _repeated(order: list[int]) -> nn.Module:
+    """Residual blocks, of which some are the same one."""
+    blocks = [pico.Residual(6, 6) for _ in range(max(order) + 1)]
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, 2, 1), nn.Sequential(*(blocks[i] for i in order)), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(6, 4),
+    )  # fmt: skip
+
+
+SHARING = {
+    "in turn": lambda: _repeated([0, 1, 0, 1]),
+    "in turn, for long": lambda: _repeated([0, 1, 0, 1, 0, 1]),
+    "far apart": lambda: _repeated([0, 1, 2, 0]),
+    "weights, not modules": _Tied,
+    "nothing": lambda: _repeated([0, 1, 2]),
+}
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_a_span_costs_what_its_part_costs_whatever_nodes_have_in_common(name: str) -> None:
+    model = pico.alive(SHARING[name]())
+    chain = Chain(name, model, pico.IMAGE)
+    for i, j in itertools.combinations(range(len(chain) + 1), 2):
+        assert chain.cost(i, j) == cost.count(chain[i:j], chain.layout(i).shape), (i, j)
+    whole = cost.count(model, pico.IMAGE)
+    assert (chain.total.params, chain.total.macs, chain.unused) == (whole.params, whole.macs, 0)
+    assert chain.head_cost.params == cost.params(chain.head)
+    parts = sum((node.cost for node in chain.nodes), chain.head_cost)
+    assert (parts.params > whole.params) == (name != "nothing")
+    assert parts.macs == whole.macs
 
 
 def test_activation_memory_is_what_is_alive_at_once() -> None:

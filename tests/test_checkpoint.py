@@ -1,59 +1,47 @@
 """Checkpoints: taken out of what training scripts wrap around them; what does not fit is named."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
+from benchmarks.faults import checkpoints, weighted
 from lib import checkpoint, zoo
 from lib.chain import Chain
 from lib.errors import BrickyardError
 from lib.params.zoo import ZooModel
 from tests import pico
 
-WRAPPINGS: list[Any] = [
-    lambda state: state,
-    lambda state: {"state_dict": state, "epoch": 3, "best_prec1": 91.0},
-    lambda state: {"model": {f"module.{name}": tensor for name, tensor in state.items()}},
-    lambda state: {"net": {f"_orig_mod.{name}": tensor for name, tensor in state.items()}},
-]
+
+@pytest.mark.parametrize("case", list(checkpoints.cases()), ids=lambda case: case.name)
+def test_a_checkpoint_fills_the_network_or_is_refused_by_one_line(tmp_path: Path, case: checkpoints.Case) -> None:
+    assert checkpoints.fault(case, tmp_path) is None
 
 
-@pytest.mark.parametrize("wrapped", WRAPPINGS)
-def test_wrappings_are_taken_off(tmp_path: Path, wrapped: Any) -> None:
-    source, target = pico.alive(pico.PicoResNet()), pico.PicoResNet()
-    torch.save(wrapped(source.state_dict()), tmp_path / "x.pth")
-    checkpoint.fill(target, checkpoint.read(tmp_path / "x.pth"), tmp_path / "x.pth")
-    assert all(torch.equal(tensor, target.state_dict()[name]) for name, tensor in source.state_dict().items())
+def test_the_table_tells_right_from_wrong(tmp_path: Path) -> None:
+    case = next(case for case in checkpoints.cases() if case.name == "NaN")
+    assert "is not in" in str(checkpoints.fault(replace(case, fragment="anything else"), tmp_path))
+    assert "NaN" in str(checkpoints.fault(replace(case, expectation="filled"), tmp_path))
+    whole = next(case for case in checkpoints.cases() if case.name == "state_dict")
+    assert checkpoints.fault(replace(whole, expectation="refused"), tmp_path) == "filled ()"
+    other = replace(whole, network=lambda seed: weighted.plain(seed + (seed == checkpoints.SEED)))
+    assert checkpoints.fault(other, tmp_path) == "filled, but conv.weight is wrong"
 
 
-class _Exploding:
-    def __reduce__(self) -> Any:
-        return (Path.touch, (Path("exploded"),))
+def test_the_card_tells_where_in_a_file_the_weights_were(tmp_path: Path) -> None:
+    wrapped = {"state_dict": {f"module.{k}": v for k, v in pico.PicoResNet().half().state_dict().items()}}
+    torch.save(wrapped, tmp_path / "x.pth")
+    entry = ZooModel.model_validate({"factory": "tests.pico:PicoResNet", "weights": str(tmp_path / "x.pth")})
+    assert zoo.origin(entry, pico.PicoResNet()) == "x.pth (state_dict, prefix module., from float16)"
+    torch.save(pico.PicoResNet().state_dict(), tmp_path / "x.pth")
+    assert zoo.origin(entry, pico.PicoResNet()) == "x.pth"
 
 
-def test_what_cannot_be_read_is_named_and_runs_no_code(tmp_path: Path) -> None:
-    good = pico.PicoResNet().state_dict()
-    torch.save({"a": _Exploding()}, tmp_path / "code.pth")
-    save_file(good, tmp_path / "whole.safetensors")
-    (tmp_path / "short.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:-100])
-    torch.save({"epoch": 3}, tmp_path / "empty.pth")
-    torch.save({**good, "fc.weight": good["fc.weight"] * float("nan")}, tmp_path / "nan.pth")
-    for name, message in [
-        ("code.pth", "cannot be read without running code"),
-        ("short.safetensors", "is damaged"),
-        ("empty.pth", "holds no tensors by name"),
-        ("nan.pth", r"fc\.weight holds NaN"),
-        ("nowhere.pth", "no file"),
-    ]:
-        with pytest.raises(BrickyardError, match=message) as caught:
-            checkpoint.read(tmp_path / name)
-        assert name in str(caught.value)
-        assert "\n" not in str(caught.value)
-    assert not Path("exploded").exists()
+def test_a_network_that_has_not_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BrickyardError, match="weight has no shape before the network has run"):
+        checkpoint.fill(nn.LazyLinear(3), {"weight": torch.ones(3, 2)}, Path("x.pth"))
 
 
 def test_what_does_not_fit_is_named() -> None:

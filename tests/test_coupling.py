@@ -7,7 +7,7 @@ from lib import graph
 from lib.channels import Coupling
 from lib.coupling import couple
 from lib.errors import BrickyardError
-from tests import pico
+from tests import pico, unusual
 from tests.mda import networks
 from tests.mda.pico import SHAPE
 from tests.mda.pico import plain as plain_with_two_linear_layers
@@ -98,11 +98,6 @@ class Permuted(_Net):
         return self.classifier(F.adaptive_avg_pool2d(self.second(self.first(x)), 3).permute(0, 2, 3, 1).flatten(1))
 
 
-class Twice(_Net):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.classifier(self.second(self.second(self.first(x))).mean((2, 3)))
-
-
 class MeanOverChannels(_Net):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.classifier(F.adaptive_avg_pool2d(self.second(self.first(x)), 4).mean((1, 2)))
@@ -110,7 +105,7 @@ class MeanOverChannels(_Net):
 
 class Sliced(_Net):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.classifier(F.adaptive_avg_pool2d(self.second(self.first(x)), 3)[:, :2].flatten(1))
+        return self.classifier(F.adaptive_avg_pool2d(self.second(self.first(x)), 3)[:, ::2].flatten(1))
 
 
 class WrongAxis(_Net):
@@ -123,9 +118,10 @@ class WrongAxis(_Net):
     ("model", "where"),
     [
         (Permuted(), r"net: cannot be taken apart at its top level \(permute\): it is not known"),
-        (Twice(features=4), r"second \(Conv2d\): it is used twice"),
         (MeanOverChannels(features=4), r"\(mean\): it is not known"),
-        (Sliced(features=18), r"\(getitem\): it is not known"),
+        (Sliced(features=18), r"\(getitem\): it takes channels that are not one run"),
+        (unusual.build("item"), r"\(assign\): it is not known"),
+        *((unusual.build(name), r"made anew in each pass") for name in unusual.MADE_ANEW),
         (WrongAxis(), r"\(cat\): it does not put channels"),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softmax(1), nn.Flatten(), nn.Linear(784, 2)), r"1 \(Softmax\)"),
         (pico.PicoViT(), r"net: cannot be taken apart at its top level \(transpose\)"),

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,8 @@ def test_the_median_after_a_warm_up_comes_back_from_the_file(tmp_path: Path, mon
     assert found.head == 0.0
     assert watch.share == pytest.approx(0.8)
     assert not watch.undisturbed
-    measured = {"uneven": (dict(zip(["0.0", "0.1", "0.2"], found.nodes, strict=True)), found.head)}
+    nodes = dict(zip(["0.0", "0.1", "0.2"], found.nodes, strict=True))
+    measured = {"uneven": latency.Measured(latency.fingerprint(chain), nodes, found.head)}
     stored = latency.Latencies(measured, latency.StitchLatency(0.25, 2.0), {"device": "cpu"})
     latency.save(tmp_path / "latency.json", stored)
     again = latency.load(tmp_path / "latency.json")
@@ -74,6 +76,31 @@ def test_nodes_without_a_measurement_are_named(tmp_path: Path) -> None:
     artifacts.write_json(tmp_path / "latency.json", {"networks": {}})
     with pytest.raises(BrickyardError, match=r"nothing has been measured yet: \./run python -m stages\.latency"):
         latency.load(tmp_path / "latency.json")
-    measured = latency.Latencies({"uneven": ({}, 0.0)}, latency.StitchLatency(0, 0), {})
-    with pytest.raises(BrickyardError, match=r"node 0\.0 of uneven has not been measured"):
+    measured = latency.Latencies({}, latency.StitchLatency(0, 0), {})
+    with pytest.raises(BrickyardError, match="latency: uneven has not been measured"):
         measured.of(_chain())
+
+
+def test_other_widths_under_the_same_names_are_another_network() -> None:
+    def chain(width: int) -> Chain:
+        return Chain("net", pico.PicoResNet(width=width).eval(), pico.IMAGE)
+
+    first = latency.fingerprint(chain(6))
+    assert [node.name for node in chain(6).nodes] == [node.name for node in chain(8).nodes]
+    assert latency.fingerprint(chain(6)) == first != latency.fingerprint(chain(8))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"networks": [1]}, "networks|: Input should be a valid dictionary"),
+        ({"networks": {"a": {"nodes": {}, "head": 1}}}, "a.made_of: Field required"),
+        ({"networks": {"a": {"made_of": "", "nodes": {"b": -1}, "head": 1}}}, "a.nodes.b: Input should be greater"),
+        ({"networks": {"a": {"made_of": "", "nodes": {}, "head": "<b>"}}}, "a.head: Input should be a valid number"),
+        ({"networks": {"a": {"made_of": "", "nodes": {}, "head": 1}}}, "latency.json: : Input should be a dict"),
+    ],
+)
+def test_a_file_by_another_hand_is_one_line(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+    artifacts.write_json(tmp_path / "latency.json", change)
+    with pytest.raises(BrickyardError, match=said):
+        latency.load(tmp_path / "latency.json")

@@ -15,7 +15,7 @@ from lib.params.training import Augmentation, Training
 from lib.resume import scratch
 from lib.sources import Images
 from lib.training import accuracy, fit
-from tests import pico
+from tests import pico, unusual
 
 SETTINGS = Training(epochs=12, batch_size=16, learning_rate=1e-2, weight_decay=0.05, warmup=0.1, label_smoothing=0.0)
 
@@ -60,6 +60,19 @@ def test_what_does_not_learn_stays_bit_for_bit(bright_or_dark: Loader) -> None:
     last = str(len(model) - 1)
     assert changed == {f"{last}.weight", f"{last}.bias"}
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["auxiliary", "frozen", "weight_norm", "pruned", "drop_path"])
+def test_networks_are_trained_as_they_are(name: str, bright_or_dark: Loader) -> None:
+    """On the logits, beside auxiliary outputs; with statistics as frozen as the network wants; with an average."""
+    model = unusual.build(name)
+    before = {key: tensor.clone() for key, tensor in model.named_buffers()}
+    settings = SETTINGS.model_copy(update={"epochs": 2, "ema": 0.9})
+    curve = fit(model, bright_or_dark, settings, seed=0, validate=lambda m: accuracy(m, bright_or_dark))
+    assert curve[1]["loss"] < curve[0]["loss"]
+    assert not any(module.training for module in model.modules())
+    changed = any(not torch.equal(tensor, before[key]) for key, tensor in model.named_buffers())
+    assert changed == (name != "frozen")
 
 
 def test_a_loss_that_is_not_finite_stops(bright_or_dark: Loader) -> None:

@@ -22,7 +22,7 @@ RANDOM_PICKS = 4  # hybrids of each for the mean without a predictor
 
 def random_cuts(study: Study) -> list[Study]:
     """The same networks, cut at random within the limit on sizes; the sets are by stage as before."""
-    nodes = artifacts.read_json(study.similarity / "nodes.json")
+    nodes = artifacts.read_json(study.similarity / "nodes.json")["nodes"]
     similarity = artifacts.read_tensors(study.similarity / "similarity.safetensors")["similarity"].numpy()
     space = CutSpace(PartitionProblem.of(nodes, similarity, read("partition", Partition)))
     found = []

@@ -150,7 +150,7 @@ def open_study(
         for node in network.nodes
     ]
     artifacts.write_tensors(similarity / "similarity.safetensors", {"similarity": similar})
-    artifacts.write_json(similarity / "nodes.json", nodes)
+    artifacts.write_json(similarity / "nodes.json", {"nodes": nodes})
     problem = PartitionProblem.of(nodes, similar.numpy(), read("partition", Partition))
     solver = read("partition", Partition).model_dump(include=SOLVER)
     partition = solve(problem, **solver, seed=seed).to_dict(problem, [node["node"] for node in nodes])

@@ -252,9 +252,9 @@ class Source:
         if not (folder / MADE).exists():
             module, recipe, seconds = self._made(classes, way)
             saved.save(folder, module, recipe)
-            artifacts.write_json(folder / MADE, seconds)
+            artifacts.write_json(folder / MADE, {"seconds": seconds})
         module, recipe = saved.load(folder, components.Recipe)
-        return Component(module, recipe, recipe.kept, tuple(artifacts.read_json(folder / MADE)))
+        return Component(module, recipe, recipe.kept, tuple(artifacts.read_json(folder / MADE)["seconds"]))
 
     def _made(self, classes: Sequence[int], way: Way) -> tuple[nn.Module, components.Recipe, tuple[float, float]]:
         _ = self.selected  # found before the clock starts

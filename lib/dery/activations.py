@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from lib import artifacts
+from lib import artifacts, rowwise
 from lib.chain import Chain
 from lib.data import Batch
 from lib.errors import BrickyardError
@@ -52,7 +52,7 @@ def record(
         shapes = {_key(i): torch.empty(n, _width(node.output, grid), dtype=dtype) for i, node in enumerate(chain.nodes)}
         shapes["images"] = torch.empty(n, dtype=torch.int64)
     artifacts.write_json(folder / "chain.json", chain.to_dict())
-    with artifacts.TensorWriter(folder / "activations.safetensors", shapes) as writer:
+    with rowwise.written(folder / "activations.safetensors", shapes) as writer:
         writer.append("images", torch.from_numpy(images))
         waiting, filled = _room(chain, grid, dtype, 0), 0
         for x, _ in batches:
@@ -74,7 +74,7 @@ def _room(chain: Chain, grid: int, dtype: torch.dtype, images: int) -> list[torc
     return [torch.empty(count, width, dtype=dtype) for width in widths]
 
 
-def _write(writer: artifacts.TensorWriter, chain: Chain, waiting: list[torch.Tensor], filled: int) -> None:
+def _write(writer: rowwise.TensorWriter, chain: Chain, waiting: list[torch.Tensor], filled: int) -> None:
     """Appends the first rows, which have been waiting."""
     for i, (node, rows) in enumerate(zip(chain.nodes, waiting, strict=True)):
         found = rows[:filled]

@@ -10,6 +10,7 @@ from lib.dery.assembly.problem import AssemblyProblem, Candidate, Path
 from lib.dery.bricks import Bricks
 from lib.dery.ranking import PROXIES, Assembled, Measures, Ranked
 from lib.dery.reassembly import reassemble
+from lib.dery.recount import recount
 from lib.params.assembly import Assembly
 from lib.progress import track
 
@@ -35,6 +36,7 @@ def random_controls(
     if best is None:
         return {"random_assembly": {"count": 0}, "random_search": {"candidates": 0}}
     liked, made = best
+    recount("random_search", made.network, made.recipe, bricks, problem, made.candidate.path)
     searched = {"candidates": min(len(paths), params.random_search), "blocks": " > ".join(made.recipe.blocks())}
     searched |= {**made.candidate.cost, "test": measures.test(made.network, made.recipe.input)}
     return {
@@ -49,11 +51,13 @@ def zoo_control(bricks: Bricks, problem: AssemblyProblem, lenders: Sequence[int]
     """
     models: dict[str, dict[str, Any]] = {}
     for m, card in track(list(enumerate(bricks.cards)), "zoo networks"):
-        whole, _ = reassemble(bricks, bricks.whole(m))
+        path = bricks.whole(m)
+        whole, recipe = reassemble(bricks, path)
+        recount(card.name, whole, recipe, bricks, problem, path, limited=problem.within(path))
         models[card.name] = {
-            **problem.price(bricks.whole(m)),
+            **problem.price(path),
             "head": "own" if bricks.keeps_head(m) else "closed form",
-            "within_budget": problem.within(bricks.whole(m)),
+            "within_budget": problem.within(path),
             "validation": measures.validation(whole, card.input),
             "test": measures.test(whole, card.input),
         }

@@ -48,7 +48,7 @@ def boundary_cka(similarity: FilePath, names: Sequence[str], cuts: Sequence[Sequ
     similarity: the folder that the stage of that name leaves.
     """
     matrix = artifacts.read_tensors(similarity / "similarity.safetensors")["similarity"].double().numpy()
-    labels = [row["model"] for row in artifacts.read_json(similarity / "nodes.json")]
+    labels = [row["model"] for row in artifacts.read_json(similarity / "nodes.json")["nodes"]]
     found = np.ones((len(cuts[0]) - 2, len(names), len(names)))
     for k in range(len(found)):
         at = [labels.index(name) + own[k + 1] - 1 for name, own in zip(names, cuts, strict=True)]

@@ -1,7 +1,6 @@
 """Reassembled networks: blocks and stitches in a row, on disk as recipe.json and model.safetensors."""
 
 from collections.abc import Iterable
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from lib.cost import count, without_data
 from lib.dery.heads import LinearHead
 from lib.dery.recipe import Recipe, versions
 from lib.dery.stitching import Stitch
+from lib.duplicate import duplicate
 from lib.errors import BrickyardError
 from lib.layout import Layout
 
@@ -68,7 +68,7 @@ def build(recipe: Recipe) -> ReassembledNetwork:
             made_with = {key: value for key, value in part.items() if key not in ("kind", "source", "target", "r2")}
             parts.append(Stitch(Layout(**part["source"]), Layout(**part["target"]), **made_with))
     if isinstance(recipe.head, str):
-        head: nn.Module = deepcopy(chains[recipe.head].head)
+        head: nn.Module = duplicate(chains[recipe.head].head)
     else:
         head = LinearHead(recipe.head.layout, len(recipe.classes))
     return ReassembledNetwork(parts, head, recipe).eval()
@@ -84,7 +84,7 @@ def _block(chain: Chain, part: dict[str, Any], recipe: Recipe) -> nn.Module:
             f"nodes {start + 1}-{stop} of {chain.name} are {', '.join(here) or 'none'} here, but "
             f"{', '.join(part['nodes'])} in the recipe (made with {'; '.join(changed)})"
         )
-    return deepcopy(chain[start:stop])
+    return duplicate(chain[start:stop])
 
 
 def _checked(network: ReassembledNetwork) -> ReassembledNetwork:

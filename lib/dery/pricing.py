@@ -1,7 +1,7 @@
 """The assembly problem of a zoo: what every block, stitch and head costs, and who may lend blocks."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path as FilePath
@@ -9,6 +9,7 @@ from pathlib import Path as FilePath
 import numpy as np
 
 from lib import cost, latency
+from lib.chain import Chain
 from lib.cost import Cost
 from lib.dery.assembly.problem import AssemblyProblem, Kind, Table
 from lib.dery.bricks import Bricks
@@ -30,10 +31,12 @@ def problem(bricks: Bricks, params: Assembly, latencies: FilePath) -> AssemblyPr
     """
     names = [card.name for card in bricks.cards]
     limits: dict[Kind, float] = {k: v for k, v in params.budget.limits().items() if v is not None}
+    costs, shared = _costs(bricks, _measured(bricks, latencies, needed="latency" in limits))
     found = AssemblyProblem(
         names=tuple(names),
         scores=Table(np.zeros((bricks.sets, len(names))), np.zeros((bricks.sets - 1, len(names), len(names)))),
-        costs=_costs(bricks, _measured(bricks, latencies, needed="latency" in limits)),
+        costs=costs,
+        shared=shared,
         limits=limits,
         min_sources=params.min_sources,
         max_sources=params.max_sources,
@@ -66,20 +69,22 @@ def _measured(bricks: Bricks, path: FilePath, needed: bool) -> Latencies | None:
         found = latency.load(path)
         for m in range(len(bricks.cards)):
             found.of(bricks.chains[m])
-    except BrickyardError:
+    except latency.Unmeasured:
         if needed:
             raise
         return None
     return found
 
 
-def _costs(bricks: Bricks, latencies: Latencies | None) -> dict[Kind, Table]:
+def _costs(bricks: Bricks, latencies: Latencies | None) -> tuple[dict[Kind, Table], dict[Kind, np.ndarray]]:
+    """`costs` and `shared` of the problem."""
     networks, sets = range(len(bricks.cards)), range(bricks.sets)
     blocks, layouts, needs = list[list[Cost]](), list[list[Layout]](), list[_Needs]()
-    heads, times = list[Cost](), list[list[float]]()
+    heads, times, whole = list[Cost](), list[list[float]](), list[dict[tuple[int, int], Cost]]()
     for m in track(networks, "costs", len(networks)):
         chain, cuts = bricks.chains[m], bricks.cuts[m]
         blocks.append([chain.cost(cuts[k], cuts[k + 1]) for k in sets])
+        whole.append(_runs(chain, cuts, blocks[m]))
         layouts.append([chain.layout(cut) for cut in cuts[1:-1]])
         own = bricks.keeps_head(m)
         heads.append(chain.head_cost if own else _head_cost(chain.layout(len(chain)), len(bricks.classes)))
@@ -96,28 +101,59 @@ def _costs(bricks: Bricks, latencies: Latencies | None) -> dict[Kind, Table]:
             times.append([measured.block(cuts[k], cuts[k + 1]) for k in sets])
             times[-1][-1] += measured.head
 
-    def stitch_cost(source: Layout, target: Layout) -> Cost:
-        return _stitch_cost(source, target, max(bricks.patches(source, target)))
+    def dearest(source: Layout, target: Layout) -> Cost:
+        return stitch_cost(source, target, max(bricks.patches(source, target)))
 
     between = [
-        [[Cost() if m == n else stitch_cost(layouts[m][k], layouts[n][k]) for n in networks] for m in networks]
+        [[Cost() if m == n else dearest(layouts[m][k], layouts[n][k]) for n in networks] for m in networks]
         for k in sets[:-1]
     ]
-    whole = [[*own[:-1], own[-1] + head] for own, head in zip(blocks, heads, strict=True)]
+    with_heads = [[*own[:-1], own[-1] + head] for own, head in zip(blocks, heads, strict=True)]
     shape = (bricks.sets - 1, len(networks), len(networks))
     kinds: tuple[Kind, ...] = ("params", "macs")
     costs: dict[Kind, Table] = {
         kind: Table(
-            np.array([[getattr(own[k], kind) for own in whole] for k in sets]),
+            np.array([[getattr(own[k], kind) for own in with_heads] for k in sets]),
             np.array([[[getattr(c, kind) for c in row] for row in table] for table in between]).reshape(shape),
         )
         for kind in kinds
     }
+    shared = _share(costs, blocks, whole)
     costs["memory"] = _memory(needs, [[[c.memory for c in row] for row in table] for table in between])
     if latencies is not None:
         stitch = [[[latencies.stitch.of(c.macs) if c.macs else 0.0 for c in row] for row in table] for table in between]
         costs["latency"] = Table(np.array(times).T, np.array(stitch).reshape(shape))
-    return costs
+    return costs, shared
+
+
+def _runs(chain: Chain, cuts: Sequence[int], blocks: Sequence[Cost]) -> dict[tuple[int, int], Cost]:
+    """The costs of blocks i..j, i < j, in one run; empty where no blocks have weights or operations in common."""
+    alone, together = sum(blocks, Cost()), chain.cost(cuts[0], cuts[-1])
+    if (alone.params, alone.macs) == (together.params, together.macs):
+        return {}
+    return {(i, j): chain.cost(cuts[i], cuts[j + 1]) for j in range(len(blocks)) for i in range(j)}
+
+
+def _share(
+    costs: Mapping[Kind, Table], blocks: Sequence[Sequence[Cost]], runs: Sequence[Mapping[tuple[int, int], Cost]]
+) -> dict[Kind, np.ndarray]:
+    """Takes what neighbours have in common off the steps from each network to itself, and returns what is then still
+    too much for longer runs, [N, K, K], for kinds where it is anything.
+    """
+    found: dict[Kind, np.ndarray] = {}
+    for kind, table in costs.items():
+        saved = np.zeros((len(blocks), len(table.blocks), len(table.blocks)))
+        for m, own in enumerate(runs):
+            alone = [getattr(block, kind) for block in blocks[m]]
+            for (i, j), together in own.items():
+                if j == i + 1:
+                    table.stitches[i, m, m] = getattr(together, kind) - alone[i] - alone[j]
+            for (i, j), together in own.items():
+                steps = sum(table.stitches[k, m, m] for k in range(i, j))
+                saved[m, i, j] = sum(alone[i : j + 1]) + steps - getattr(together, kind)
+        if saved.any():
+            found[kind] = saved
+    return found
 
 
 @dataclass(frozen=True)
@@ -172,7 +208,8 @@ def _index(names: Sequence[str], name: str, key: str) -> int:
 
 
 @cache
-def _stitch_cost(source: Layout, target: Layout, patch: int) -> Cost:
+def stitch_cost(source: Layout, target: Layout, patch: int) -> Cost:
+    """Of one stitch, with patches of that side."""
     return cost.count(Stitch(source, target, patch), source.shape)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lib.cost import Cost
 from lib.data import DataSet, Loader, stratified_sample
 from lib.dery.assembly.problem import Candidate, Path
 from lib.dery.bricks import Bricks
@@ -128,11 +129,14 @@ PROXIES: Mapping[str, Proxy] = {
 
 @dataclass(frozen=True)
 class Ranked:
-    """A candidate, what each proxy says of it, and where it is one of those wanted, the network itself."""
+    """A candidate, what each proxy says of it, and where it is one of those wanted, the network itself; counted: the
+    cost of that, counted anew.
+    """
 
     candidate: Candidate
     values: Mapping[str, float | None]
     made: tuple[ReassembledNetwork, Recipe] | None = None
+    counted: Cost | None = None
 
 
 def rank(bricks: Bricks, pool: Sequence[Candidate], by: str, wanted: int, measures: Measures) -> list[Ranked]:

@@ -1,7 +1,6 @@
 """Putting a candidate together without training: stitches fitted in forward order, BatchNorm recalibrated, a head."""
 
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from lib.dery.heads import fit_head
 from lib.dery.network import ReassembledNetwork
 from lib.dery.recipe import NewHead, Recipe, Source
 from lib.dery.stitching import Stitch, StitchEquations, identity, random
+from lib.duplicate import duplicate
 from lib.refit import refit
 
 
@@ -52,14 +52,14 @@ def reassemble(bricks: Bricks, path: Path) -> tuple[ReassembledNetwork, Recipe]:
 
 def begin(bricks: Bricks, m: int, start: int, stop: int) -> Prefix:
     """The first run of blocks, as it is in its source."""
-    return Prefix((deepcopy(bricks.chains[m][start:stop]),), (_block(bricks, m, start, stop),), m, m, stop)
+    return Prefix((duplicate(bricks.chains[m][start:stop]),), (_block(bricks, m, start, stop),), m, m, stop)
 
 
 @torch.no_grad()
 def extend(bricks: Bricks, prefix: Prefix, m: int, start: int, stop: int) -> Prefix:
     """One stitch and one run of blocks more."""
     chain, how = bricks.chains[m], bricks.stitching.recalibrate
-    block, own = deepcopy(chain[start:stop]), chain[0:start]
+    block, own = duplicate(chain[start:stop]), chain[0:start]
     equations = _equations(bricks, prefix, m, start)
     stitch = _stitch(bricks, equations, position=len(prefix.parts))
     if how != "none" and not recalibrate.has_batchnorm(block):
@@ -87,7 +87,7 @@ def finish(bricks: Bricks, prefix: Prefix) -> tuple[ReassembledNetwork, Recipe]:
     last = prefix.last
     if bricks.keeps_head(last):
         chain = bricks.chains[last]
-        head: nn.Module = deepcopy(chain.head)
+        head: nn.Module = duplicate(chain.head)
         if len(prefix.parts) > 1 and bricks.stitching.recalibrate in ("head", "layers"):
             pairs = list(_pairs(bricks, prefix, last, chain[0 : len(chain)]))
             refit(head, chain.head, pairs, bricks.stitching.pull)

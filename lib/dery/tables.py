@@ -1,6 +1,7 @@
 """What the assembly found, as tables and rows for files."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lib.dery.assembly.problem import KINDS, AssemblyProblem, Candidate, Kind
@@ -50,13 +51,19 @@ def proxies(ranked: Sequence[Ranked], problem: AssemblyProblem) -> "pandas.DataF
 
 
 def report(found: Proposal, ranked: Sequence[Ranked], problem: AssemblyProblem, params: Assembly) -> dict[str, Any]:
-    """Everything for assembly.json: candidates in order of rank, with their accuracy on the ranking images."""
+    """Everything for assembly.json: candidates in order of rank, with their accuracy on the ranking images; those that
+    are written, with what was counted of them beside what was predicted.
+    """
     return {
         **params.model_dump(include={"score", "block_score", "rank", "rank_on", "stitch"}),
         "status": found.pool.status,
         "bound": found.bound,
         "budget": {kind: problem.limits.get(kind) for kind in KINDS},
-        "candidates": [{**row(r.candidate, problem), "rank_accuracy": r.values["accuracy"]} for r in ranked],
+        "candidates": [
+            {**row(r.candidate, problem), "rank_accuracy": r.values["accuracy"]}
+            | ({} if r.counted is None else {"counted": asdict(r.counted)})
+            for r in ranked
+        ],
         "pareto": {kind: points(front, kind, problem) for kind, front in found.fronts.items()},
     }
 

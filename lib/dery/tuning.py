@@ -1,7 +1,6 @@
 """Tuning of a reassembled network: frozen (stitches and head), full (everything), or from scratch as a control."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from lib import scores
 from lib.data import DataSet, Loader
 from lib.dery.network import ReassembledNetwork, build
 from lib.dery.recipe import Recipe
+from lib.duplicate import duplicate
 from lib.errors import BrickyardError
 from lib.params.training import Training
 from lib.prepared import Prepared
@@ -115,7 +115,7 @@ def beside_controls(
     device = next(network.parameters()).device
     controls = {"scratch": (untrained(network.recipe, seed), {"scratch": from_scratch(protocols)})}
     if rival is not None:
-        controls["zoo"] = (deepcopy(rival), dict(protocols))
+        controls["zoo"] = (duplicate(rival), dict(protocols))
     found = {"reassembled": tune(network, data, protocols, seed, scratch, rival)}
     for name, (control, how) in controls.items():
         found[name] = tune(control.to(device), data, how, seed, scratch, rival, name)

@@ -1,7 +1,7 @@
 """Cutting: a network with fewer channels, as its coupling says (MDA, component locating, section 3.1)."""
 
-import copy
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -12,44 +12,95 @@ from lib import graph
 from lib.channels import Coupling, Layer
 from lib.cost import Cost
 from lib.coupling import couple
+from lib.duplicate import duplicate
 from lib.errors import BrickyardError
+from lib.logits import logits
+from lib.part import Part
 
 Kept = Mapping[str, Sequence[int]]
 Place = tuple[str, tuple[int | str, ...]]  # of a number in a traced graph: `node` and `at` of a Size
 _WHO = "the network"
+PRECISION = 1e-3  # of logits, relative to the largest, between a component and its source
 
 
 def cut(model: nn.Module, kept: Kept, shape: tuple[int, ...]) -> nn.Module:
     """A copy of `model`, in eval mode, with only the `kept` output channels of each layer; images are of `shape`.
 
     What is coupled to a channel goes with it. Layers that are not in `kept` keep what no other layer takes from them.
-    Where an operation has a number of channels written into it (a padding of channels, a fixed shape), the result is
-    the traced graph with other numbers and the same modules under the same names, else a module of the same class.
-    Raises BrickyardError where a layer is not there, would be empty, or contradicts one that it is coupled to.
+    Where an operation has a number of channels written into it (a padding of channels, a fixed shape), or the network
+    has auxiliary outputs in train mode, the result is the traced graph of each mode with other numbers and the same
+    modules under the same names, else a module of the same class. It is compared with `model`, whose layers do not look
+    at what was taken out, on random images. Raises BrickyardError where a layer is not there, would be empty, or
+    contradicts one that it is coupled to, and where they differ.
     """
-    model = copy.deepcopy(model).eval()
-    found = graph.trace(model, _WHO, shape)
-    coupling = couple(found, _WHO)
+    source, model = model, duplicate(model).eval()
+    modes = [graph.trace(model, _WHO, shape, train=train) for train in (False, True)]
+    coupling = couple(modes[0], _WHO)
     chosen = channels(coupling, kept)
+    written = [numbers(coupling, chosen), {}]
+    if coupling.sizes:
+        training = couple(modes[1], f"{_WHO} in train mode")
+        there = {layer.name for layer in training.layers}
+        same = {name: rows for name, rows in indices(coupling, chosen).items() if name in there}
+        written[1] = numbers(training, channels(training, same))
     for path, rows in coupling.axes.items():
         _take(model, path, [None if row is None else _positions(row, chosen) for row in rows])
     for layer in coupling.layers:
         _resize(model.get_submodule(layer.name), layer, chosen)
     for path in {path.rpartition(".")[0] for path in coupling.axes}:
         _recount(model.get_submodule(path))
-    return rewritten(model, found, {(s.node, s.at): len(_positions(s.channels, chosen)) for s in coupling.sizes})
+    made = rewritten(model, modes, written)
+    _check_equal(made, _blinded(source, coupling, chosen), _positions(coupling.classifier.outputs, chosen), shape)
+    return made
 
 
-def rewritten(model: nn.Module, found: graph.Trace, numbers: Mapping[Place, int]) -> nn.Module:
-    """`model` as its traced graph, with other numbers of channels written into it; itself where there are none."""
-    if not numbers:
+def _blinded(model: nn.Module, coupling: Coupling, chosen: Collection[int]) -> nn.Module:
+    """A copy of `model`, in eval mode, none of whose layers looks at channels that are not `chosen`."""
+    blind = duplicate(model).eval()
+    for layer in coupling.layers:
+        row = coupling.axes[f"{layer.name}.weight"][1]
+        if row is not None:
+            module = blind.get_submodule(layer.name)
+            weight = module.get_parameter("weight").detach().clone()
+            weight[:, [i for i, channel in enumerate(row) if channel not in chosen]] = 0
+            module._parameters["weight"] = nn.Parameter(weight)
+    return blind
+
+
+@torch.no_grad()
+def _check_equal(component: nn.Module, source: nn.Module, rows: Sequence[int], shape: tuple[int, ...]) -> None:
+    """Raises BrickyardError unless the component's logits are those of `rows` of its source, to float32's precision."""
+    parameter = next(component.parameters())
+    images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(parameter)
+    expected = logits(source(images.clone()))[:, list(rows)].nan_to_num()
+    try:
+        found = logits(component(images.clone())).nan_to_num()
+    except RuntimeError as error:  # shapes that do not fit
+        reason = " ".join(str(error).split())[:200]
+        raise BrickyardError(f"{_WHO}: its channels cannot be told apart: cut, it fails ({reason})") from None
+    if found.shape != expected.shape or not torch.allclose(
+        found, expected, rtol=0, atol=PRECISION * float(expected.abs().max()) + 1e-6
+    ):
+        raise BrickyardError(f"{_WHO}: its channels cannot be told apart: cut, it differs from its source without them")
+
+
+def rewritten(model: nn.Module, modes: Sequence[graph.Trace], numbers: Sequence[Mapping[Place, int]]) -> nn.Module:
+    """`model` as its graphs in eval and in train mode, with other numbers of channels written into them and the logits
+    as the only output; itself where there are none, and no other output.
+    """
+    for found, written in zip(modes, numbers, strict=True):
+        nodes = {node.name: node for node in found.graph.nodes}
+        for (node, at), number in written.items():
+            _rewrite(nodes[node], at, number)
+    if not any(numbers) and all(found.bare for found in modes):
         return model
-    nodes = {node.name: node for node in found.graph.nodes}
-    for (node, at), number in numbers.items():
-        _rewrite(nodes[node], at, number)
-    for name, constant in found.constants.items():
-        model.register_buffer(name, constant, persistent=False)
-    return fx.GraphModule(model, found.graph).eval()
+    evaluating, training = (replace(found, model=model) for found in modes)
+    return Part(evaluating, graph.whole(evaluating), training, graph.whole(training)).eval()
+
+
+def numbers(coupling: Coupling, chosen: Collection[int]) -> dict[Place, int]:
+    """The numbers that are written into a graph, where it keeps the `chosen` channels."""
+    return {(size.node, size.at): len(_positions(size.channels, chosen)) for size in coupling.sizes}
 
 
 def channels(coupling: Coupling, kept: Kept) -> frozenset[int]:
@@ -85,7 +136,12 @@ class Scales:
 
     def __init__(self, model: nn.Module, coupling: Coupling):
         self._coupling = coupling
-        self._shapes = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
+        self._shapes = {  # weights that layers share are their own after a cut; a layer that is used twice has one
+            f"{path}.{key}" if path else key: tuple(tensor.shape)
+            for path, module in model.named_modules()
+            for key, tensor in module._parameters.items()
+            if tensor is not None
+        }
 
     def cost(self, chosen: Collection[int]) -> Cost:
         """Parameters and MACs of the layers with the `chosen` channels alone; memory is not known."""
@@ -154,6 +210,8 @@ def _rewrite(node: fx.Node, at: tuple[int | str, ...], number: int) -> None:
 def _replaced(value: Any, at: list[int | str], number: int) -> Any:
     if not at:
         return number
+    if isinstance(value, slice):
+        return slice(number, value.stop) if at[0] == "start" else slice(value.start, number)
     items = list(value)
     items[int(at[0])] = _replaced(items[int(at[0])], at[1:], number)
     return tuple(items)

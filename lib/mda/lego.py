@@ -1,6 +1,5 @@
 """Assembly: components side by side in one network, without training (MDA, section 3.2)."""
 
-import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +11,7 @@ from torch import nn
 from lib import cost, graph, zoo
 from lib.cost import Cost
 from lib.coupling import couple
+from lib.duplicate import duplicate
 from lib.errors import BrickyardError
 from lib.mda import components, padded, scaling
 from lib.mda.parallel import Parallel, widest
@@ -116,7 +116,7 @@ def build(
 
 def scaled(network: nn.Module, recipe: Recipe, by: Scaling) -> tuple[nn.Module, Recipe]:
     """A copy of an assembled network whose logits go through `by`, in its last layers, and its recipe."""
-    network = _scale(copy.deepcopy(network), recipe, by)
+    network = _scale(duplicate(network), recipe, by)
     counted = cost.count(network, recipe.input.shape)
     return network, replace(recipe, scaling=recipe.scaling.then(by), cost=counted)
 
@@ -144,7 +144,7 @@ def _assemble(parts: Mapping[str, nn.Module], recipes: Mapping[str, components.R
     inputs = [recipes[name].input for name in parts]
     if form == "padded":
         return padded.assemble(parts, inputs[0].shape)
-    return Parallel([copy.deepcopy(part) for part in parts.values()], inputs, widest(inputs))
+    return Parallel([duplicate(part) for part in parts.values()], inputs, widest(inputs))
 
 
 def _scale(network: nn.Module, recipe: Recipe, by: Scaling) -> nn.Module:

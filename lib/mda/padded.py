@@ -1,8 +1,7 @@
 """Components of one architecture in one dense network, with zero kernels between them (MDA, alignment padding)."""
 
-import copy
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,8 +11,9 @@ from torch.nn import functional as F
 from lib import graph
 from lib.channels import Coupling
 from lib.coupling import couple
+from lib.duplicate import duplicate
 from lib.errors import BrickyardError
-from lib.mda.cutting import Place, rewritten
+from lib.mda.cutting import PRECISION, Place, numbers, rewritten
 
 _INSTEAD = "write lego.form: parallel"
 _GROUPS = ("num_groups", "num_channels")
@@ -26,19 +26,20 @@ def assemble(parts: Mapping[str, nn.Module], shape: tuple[int, ...]) -> nn.Modul
     unless both sides belong to the same part; the image is shared. The parts are not changed. Raises BrickyardError
     where the parts differ by more than their numbers of channels, or an operation would mix their channels.
     """
-    traced = {name: graph.trace(part, name, shape) for name, part in parts.items()}
+    modes = [{name: graph.trace(p, name, shape, train=train) for name, p in parts.items()} for train in (False, True)]
+    traced = modes[0]
     couplings = {name: couple(found, name) for name, found in traced.items()}
     _check(parts, traced, next(iter(couplings.values())).axes)
-    assembled = copy.deepcopy(next(iter(parts.values()))).eval()
+    assembled = duplicate(next(iter(parts.values()))).eval()
     modules = [dict(part.named_modules()) for part in parts.values()]
     for path, module in assembled.named_modules():
         _widen(module, path, [found[path] for found in modules], [*couplings.values()])
-    numbers = Counter[Place]()
-    for coupling in couplings.values():
-        numbers.update({(size.node, size.at): len(size.channels) for size in coupling.sizes})
-    found = next(iter(traced.values()))
-    pads = {node.name for node in found.graph.nodes if node.target is F.pad}
-    assembled = rewritten(assembled, found, numbers)
+    first = [next(iter(of_parts.values())) for of_parts in modes]
+    pads = {node.name for node in first[0].graph.nodes if node.target is F.pad}
+    written = [_summed(couplings.values()), Counter[Place]()]
+    if written[0]:
+        written[1] = _summed(couple(found, f"{name} in train mode") for name, found in modes[1].items())
+    assembled = rewritten(assembled, first, written)
     try:
         coupling = couple(graph.trace(assembled, "lego", shape), "lego")
         owners = _owners(coupling, [*couplings.values()], pads)
@@ -55,7 +56,33 @@ def assemble(parts: Mapping[str, nn.Module], shape: tuple[int, ...]) -> nn.Modul
                 for row, length in zip(axes, tensor.shape, strict=True)
             ]
             tensor[torch.meshgrid(*rows, indexing="ij")] = own[path].detach()
+    _check_equal(assembled, parts, shape)
     return assembled
+
+
+@torch.no_grad()
+def _check_equal(assembled: nn.Module, parts: Mapping[str, nn.Module], shape: tuple[int, ...]) -> None:
+    """Raises BrickyardError unless the logits are those of the parts side by side, to float32's precision."""
+    parameter = next(assembled.parameters())
+    images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(parameter)
+    expected = torch.cat([part(images.clone()) for part in parts.values()], 1).nan_to_num()
+    try:
+        found = assembled(images.clone()).nan_to_num()
+        alike = torch.allclose(found, expected, rtol=0, atol=PRECISION * float(expected.abs().max()) + 1e-6)
+    except RuntimeError:  # shapes that do not fit
+        alike = False
+    if not alike:
+        raise BrickyardError(
+            f"lego.components: {', '.join(parts)} cannot be padded: an operation mixes their channels; {_INSTEAD}"
+        )
+
+
+def _summed(couplings: Iterable[Coupling]) -> Counter[Place]:
+    """The numbers of channels that are written into the graph of all parts together."""
+    found = Counter[Place]()
+    for coupling in couplings:
+        found.update(numbers(coupling, range(coupling.count)))
+    return found
 
 
 def _check(parts: Mapping[str, nn.Module], traced: Mapping[str, graph.Trace], axes: Collection[str]) -> None:

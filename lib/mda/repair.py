@@ -4,8 +4,8 @@ Layer by layer, from the images to the logits, on a few images of the task: each
 so that from what the component now gives it, it makes what the source makes before its BatchNorm. Not in the paper.
 """
 
-import copy
 import operator
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from lib.channels import Layer
 from lib.channelwise import Operation
 from lib.coupling import couple
 from lib.data import Batch
+from lib.duplicate import duplicate
 from lib.errors import BrickyardError
 from lib.mda import head
 from lib.mda.contribution import norm_scale
@@ -26,7 +27,7 @@ from lib.mda.cutting import Kept, channels
 from lib.mda.joint import Reader, improve
 from lib.mda.reading import Reading, reading
 from lib.mda.refit import Goal, refit
-from lib.mda.replay import Replay
+from lib.replay import Replay
 
 Method = Literal["ridge", "bn", "none"]
 Classifier = Literal["logits", "answers"]
@@ -68,7 +69,7 @@ def repair(
 
     Raises BrickyardError where the component was not cut from such a source.
     """
-    component = copy.deepcopy(component).eval()
+    component = duplicate(component).eval()
     if method != "none":
         images = _both(images) if mirror else images
         work = _Repair(source.eval(), component, kept, images, ridge, steps)
@@ -118,6 +119,8 @@ class _Repair:
     def run(self, method: Method, joint: int) -> None:
         """Changes the component."""
         fitted = {layer.norm for layer in self.coupling.layers} if method == "ridge" else set()
+        ran = Counter(str(node.target) for node, _ in self.pairs if node.op == "call_module")
+        often = {name for name, count in ran.items() if count > 1}  # what they see cannot be matched to one place
         last_use = {source: node for node, _ in self.pairs for source in node.all_input_nodes}
         waiting: list[_Fitted] = []  # for the layers that read them, to be fitted together with these
         for node, twin in self.pairs:
@@ -126,11 +129,11 @@ class _Repair:
             y = self.before.step(node)
             operation = Operation(node, self.modules)
             layer = self.layers.get(operation.name)
-            if layer is not None and method == "ridge":
+            if layer is not None and layer.uses == 1 and method == "ridge":
                 self.fit(node, layer, y)
                 x = self.after.env[self.other[node.all_input_nodes[0]]]
                 waiting += [_Fitted(layer, node, x)] if joint else []
-            elif isinstance(operation.module, nn.BatchNorm1d | nn.BatchNorm2d) and operation.name not in fitted:
+            elif isinstance(operation.module, nn.BatchNorm1d | nn.BatchNorm2d) and operation.name not in fitted | often:
                 self.match(node, operation.name)
             self.after.step(twin)
             for first in list(waiting):
@@ -176,13 +179,13 @@ class _Repair:
 
     def join(self, first: _Fitted, found: Reading, now: fx.Node, rounds: int) -> None:
         """Fits a layer once more, for the sake of the layers that read it; now: what ran last."""
-        if not found.readers:
+        own_layers = [self.layers[Operation(one, self.modules).name] for one in found.readers]
+        if not found.readers or any(layer.uses > 1 for layer in own_layers):
             return
         images, twin = slice(_JOINTLY), self.other[first.node]
         way = [self.other[one] for one in found.way]
         readers = []
-        for one in found.readers:
-            own = self.layers[Operation(one, self.modules).name]
+        for one, own in zip(found.readers, own_layers, strict=True):
             y = self.before.step(one)[images]
             goal = self.goal(one, y[:, (rows := self.positions(own.outputs))], rows, images)
             readers.append(Reader(self.new[own.name], goal, self.free(own)))
@@ -202,10 +205,10 @@ class _Repair:
 
     @torch.no_grad()
     def answer(self, batches: Iterable[torch.Tensor], ridge: float) -> None:
-        """Fits the classifier of the component to the answers of the source."""
+        """Fits the classifier of the component, if nothing follows it, to the answers of the source."""
         layer = self.coupling.classifier
         module: Any = self.new[layer.name]
-        if not isinstance(module, nn.Linear):
+        if not isinstance(module, nn.Linear) or not self.gives_logits(layer):
             return
         given, logits = list[torch.Tensor](), list[torch.Tensor]()
         handle = module.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
@@ -223,6 +226,13 @@ class _Repair:
         if module.bias is not None:
             module.bias.copy_(bias)
 
+    def gives_logits(self, layer: Layer) -> bool:
+        """Whether what `layer` makes leaves the network as it is."""
+        node = self.found.output
+        while isinstance(self.modules.get(str(node.target)), nn.Identity | nn.Dropout):
+            node = node.all_input_nodes[0]
+        return Operation(node, self.modules).name == layer.name
+
     def goal(self, node: fx.Node, target: torch.Tensor, rows: list[int], images: slice = slice(None)) -> Goal:
         """What a layer should make for some images, from what it makes in the source: [n, outputs that are kept, ...].
 
@@ -234,7 +244,11 @@ class _Repair:
             user = next(iter(node.users))
             module: Any = self.modules.get(str(user.target)) if user.op == "call_module" else None
             acts = list(module.children()) if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) else []
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and added is None:
+            if (
+                isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+                and added is None
+                and module.running_mean is not None
+            ):
                 by = norm_scale(module)[rows]
                 offset = 0.0 if module.bias is None else module.bias[rows]
                 scale, shift = scale * by, (shift - module.get_buffer("running_mean")[rows]) * by + offset

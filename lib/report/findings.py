@@ -1,13 +1,11 @@
 """What the page shows: the metrics and artifacts of all stages, as they were written."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lib import artifacts
-from lib.errors import BrickyardError
 
 Json = dict[str, Any]
 
@@ -64,7 +62,7 @@ def gather(
     items["components"] = list(tasks)
     items["finetune"] = [f"r{rank}" for rank in sorted(ranks)]
     found = {
-        stage: {name: artifacts.read_json(metrics / stage / f"{name}.json") for name in names}
+        stage: {name: artifacts.read_metrics(metrics / stage / f"{name}.json") for name in names}
         for stage, names in items.items()
     }
     return Findings(
@@ -72,8 +70,8 @@ def gather(
         zoo={name: zoo[name] for name in sorted(zoo)},
         ranks=sorted(ranks),
         metrics=found,
-        curves={rank: artifacts.read_json(metrics / "finetune" / f"r{rank}.curve.json") for rank in sorted(ranks)},
-        similarity=_text(similarity / "similarity.svg"),
+        curves={rank: artifacts.read_metrics(metrics / "finetune" / f"r{rank}.curve.json") for rank in sorted(ranks)},
+        similarity=artifacts.read_svg(similarity / "similarity.svg"),
         partition=artifacts.read_json(partition),
         assembly=artifacts.read_json(assembly / "assembly.json"),
         candidates={r: artifacts.read_json(assembly / "candidates" / f"r{r}" / "recipe.json") for r in sorted(ranks)},
@@ -83,17 +81,9 @@ def gather(
     )
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BrickyardError(f"{path} not found") from None
-
-
 def _masks(path: Path) -> dict[str, list[list[bool]]]:
     return {layer: mask.tolist() for layer, mask in artifacts.read_tensors(path).items()}
 
 
 def _rows(path: Path) -> list[Json]:
-    rows = csv.DictReader(_text(path).splitlines())
-    return [{**row, "channels": int(row["channels"]), "kept": int(row["kept"])} for row in rows]
+    return [{**row, "channels": int(row["channels"]), "kept": int(row["kept"])} for row in artifacts.read_csv(path)]

@@ -35,7 +35,7 @@ def study(bricks: Bricks, images: DataSet, tmp_path: Path, monkeypatch: pytest.M
     ]
     similar = torch.rand(sum(lengths), sum(lengths))
     artifacts.write_tensors(tmp_path / "s" / "similarity.safetensors", {"similarity": (similar + similar.T) / 2})
-    artifacts.write_json(tmp_path / "s" / "nodes.json", nodes)
+    artifacts.write_json(tmp_path / "s" / "nodes.json", {"nodes": nodes})
     models = {
         name: {"cuts": list(cuts), "blocks": [{"similarity_to_anchor": 1.0 + m}] * 3}
         for m, (name, cuts) in enumerate(zip(names, bricks.cuts, strict=True))

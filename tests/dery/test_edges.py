@@ -47,7 +47,8 @@ def similarity(tmp_path: Path) -> tuple[Path, np.ndarray]:
     matrix = (matrix + matrix.T) / 2
     artifacts.write_tensors(tmp_path / "similarity.safetensors", {"similarity": torch.from_numpy(matrix)})
     labels = ["plain"] * 3 + ["resnet"] * 4 + ["vit"] * 3
-    artifacts.write_json(tmp_path / "nodes.json", [{"model": name, "node": str(i)} for i, name in enumerate(labels)])
+    rows = [{"model": name, "node": str(i)} for i, name in enumerate(labels)]
+    artifacts.write_json(tmp_path / "nodes.json", {"nodes": rows})
     return tmp_path, matrix
 
 

@@ -185,9 +185,9 @@ def test_the_stage_writes_what_its_params_ask_for(tmp_path: Path, monkeypatch: p
     artifacts.write_tensors(
         tmp_path / "s" / "similarity.safetensors", {"similarity": torch.from_numpy(made.similarity)}
     )
-    artifacts.write_json(tmp_path / "s" / "nodes.json", nodes)
+    artifacts.write_json(tmp_path / "s" / "nodes.json", {"nodes": nodes})
     main(tmp_path / "s", tmp_path / "out.json", tmp_path / "metrics.json")
-    out, metrics = artifacts.read_json(tmp_path / "out.json"), artifacts.read_json(tmp_path / "metrics.json")
+    out, metrics = artifacts.read_json(tmp_path / "out.json"), artifacts.read_metrics(tmp_path / "metrics.json")
     assert out["size"] == "params"
     assert [out["models"][name]["limit"] for name in made.names] == [60, 90]  # floor(1.2 * 50), floor(1.2 * 75)
     assert set(metrics) == {"objective", "bound", "gap", "gap_closed", "random", "violations"}

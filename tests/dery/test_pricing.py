@@ -1,6 +1,7 @@
 """The assembly problem of a zoo: who may lend, latency where it has been measured."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from lib import latency
 from lib.dery import pricing
 from lib.dery.bricks import Bricks
 from lib.errors import BrickyardError
-from lib.latency import Latencies, StitchLatency
+from lib.latency import Latencies, Measured, StitchLatency
 from lib.params.assembly import Assembly
 
 UNMEASURED = Path("data/latency.json")
@@ -20,7 +21,8 @@ Params = Callable[..., Assembly]
 def measured(bricks: Bricks, tmp_path: Path) -> Path:
     """Node i of a network takes i + 1 ms, its head 0.5, a stitch 0.25."""
     networks = {
-        chain.name: ({node.name: i + 1.0 for i, node in enumerate(chain.nodes)}, 0.5) for chain in bricks.chains
+        chain.name: Measured(latency.fingerprint(chain), {n.name: i + 1.0 for i, n in enumerate(chain.nodes)}, 0.5)
+        for chain in bricks.chains
     }
     latency.save(tmp_path / "latency.json", Latencies(networks, StitchLatency(0.25, 0.0), {}))
     return tmp_path / "latency.json"
@@ -37,6 +39,23 @@ def test_latency_adds_up_over_nodes_stitches_and_head(bricks: Bricks, params: Pa
 
 def test_latency_is_left_out_where_nothing_asks_for_it(bricks: Bricks, params: Params) -> None:
     assert set(pricing.problem(bricks, params(), UNMEASURED).costs) == {"params", "macs", "memory"}
+
+
+def test_a_network_that_is_another_than_was_measured_is_not_priced(
+    bricks: Bricks, params: Params, measured: Path
+) -> None:
+    """The same name and nodes, but other sizes."""
+    found = latency.load(measured)
+    name = bricks.chains[1].name
+    changed = replace(found, networks={**found.networks, name: replace(found.networks[name], made_of="0" * 64)})
+    latency.save(measured, changed)
+    assert "latency" not in pricing.problem(bricks, params(), measured).costs
+    limited = params(budget={"params": None, "macs": None, "latency": 7.0})
+    with pytest.raises(BrickyardError, match=rf"latency: {name} has other nodes, sizes or costs than when it was"):
+        pricing.problem(bricks, limited, measured)
+    measured.write_bytes(measured.read_bytes().replace(b"0.5", b"0.4"))
+    with pytest.raises(BrickyardError, match=r"latency\.json is damaged"):
+        pricing.problem(bricks, params(), measured)
 
 
 def test_a_budget_on_what_was_never_measured_is_one_line(bricks: Bricks, params: Params) -> None:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from data.models.cifar_resnet import CifarResNet
 from lib.channels import Coupling
-from tests import pico
+from tests import pico, unusual
 
 SHAPE = (3, 16, 16)
 
@@ -82,6 +82,7 @@ BUILDERS: dict[str, Callable[[], nn.Module]] = {
     "dense": Dense,
     "excited": Excited,
     "grouped": Grouped,
+    **{name: unusual.ALL[name] for name in unusual.COUPLED},
 }
 
 

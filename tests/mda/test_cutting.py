@@ -5,8 +5,9 @@ from lib import cost, graph
 from lib.channels import Coupling
 from lib.coupling import couple
 from lib.errors import BrickyardError
+from lib.logits import logits
 from lib.mda.cutting import Scales, channels, cut, indices
-from tests import pico
+from tests import pico, unusual
 from tests.mda import networks
 from tests.mda.networks import BUILDERS, SHAPE
 
@@ -33,7 +34,8 @@ def test_cut_equals_masked(name: str, share: float) -> None:
     coupling = _coupling(model)
     chosen = networks.some(coupling, share)
     component = cut(model, indices(coupling, chosen), SHAPE)
-    torch.testing.assert_close(component(x), networks.masked(model, coupling, chosen, x), atol=1e-5, rtol=0)
+    expected = networks.masked(model, coupling, chosen, x.clone())
+    torch.testing.assert_close(component(x.clone()), expected, atol=1e-5, rtol=0)
     assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items()), "the source was changed"
     counted, foreseen = cost.count(component, SHAPE), Scales(model, coupling).cost(chosen)
     assert (counted.params, counted.macs) == (foreseen.params, foreseen.macs)
@@ -70,6 +72,22 @@ def test_cut_equals_masked_on_torchvisions_googlenet() -> None:
     x = torch.randn(2, 3, 32, 32)
     component = cut(model, indices(coupling, chosen), (3, 32, 32))
     torch.testing.assert_close(component(x), networks.masked(model, coupling, chosen, x), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["auxiliary", "drop_path", "gated", "frozen", "option_a"])
+def test_a_component_learns_as_its_source_would(name: str) -> None:
+    """In train mode, too, it answers what the source answers, whose layers do not look at what was taken out."""
+    model = networks.build(name) if name in BUILDERS else unusual.build(name)
+    coupling = _coupling(model)
+    component = cut(model, indices(coupling, networks.some(coupling, 0.6)), SHAPE)
+    assert not any(module.training for module in component.modules())
+    whole = cut(model, {}, SHAPE)
+    answers = []
+    for network in (model.train(), whole.train()):
+        torch.manual_seed(3)
+        answers.append(logits(network(torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(1)))))
+    assert torch.equal(*answers)
+    assert logits(component.train()(torch.rand(4, *SHAPE))).isfinite().all()
 
 
 def test_nothing_is_cut_when_everything_is_kept() -> None:

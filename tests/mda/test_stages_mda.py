@@ -57,14 +57,14 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = pandas.read_csv("contributions/low/kept.csv")
     assert list(table.columns) == ["class", "layer", "channels", "kept"]
     assert len(table) == 10
-    assert 0 < artifacts.read_json(Path("low.json"))["overall"] < 1
+    assert 0 < artifacts.read_metrics(Path("low.json"))["overall"] < 1
 
     Path("zoo/removed").mkdir()
     found = {}
-    for task, model in (("few", "low"), ("one", "low"), ("upper", "high")):
-        places = Path("zoo", model), Path("contributions", model), task, Path("components", task)
+    for task in ("few", "one", "upper"):
+        places = Path("zoo"), Path("contributions"), task, Path("components", task)
         components.main(Path("dataset"), *places, Path("component.json"))
-        found[task] = artifacts.read_json(Path("component.json"))
+        found[task] = artifacts.read_metrics(Path("component.json"))
     assert found["few"]["accuracy"]["source_restricted"] > 80
     assert found["few"]["share"] < 1
     assert set(found["one"]["auroc"]) == {"source_all", "source_restricted", "component"}
@@ -75,7 +75,7 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert recipe.classes == ("5", "6", "7", "8", "9", "1", "3")
     assert recipe.scaling.factors != (1.0,) * 7
     assert recipe.scaling.offsets == (0.0,) * 7
-    result = artifacts.read_json(Path("lego.json"))
+    result = artifacts.read_metrics(Path("lego.json"))
     assert result["accuracy"]["sources"] > 50
     assert (result["params"], result["macs"]) == (result["parts_params"], result["parts_macs"])
     assert set(result["scalings"]["validation"]) == {"none", "winning_score", "temperature", "affine"}
@@ -91,7 +91,7 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lego.main(
         Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("padded"), Path("padded.json")
     )
-    padded = artifacts.read_json(Path("padded.json"))
+    padded = artifacts.read_metrics(Path("padded.json"))
     assert padded["params"] > padded["parts_params"]
     assert padded["scalings"] == result["scalings"]
     network, expected, names = predict.open_network(Path("padded/network"))
@@ -101,7 +101,7 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     how = "{epochs: 2, batch_size: 64, learning_rate: 1.0e-3, weight_decay: 0, warmup: 0, label_smoothing: 0}"
     Path("params.yaml").write_text(params.replace("scaling: winning_score", f"tuning: {how}, scaling: winning_score"))
     lego.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("tuned"), Path("t.json"))
-    tuned = artifacts.read_json(Path("t.json"))
+    tuned = artifacts.read_metrics(Path("t.json"))
     assert tuned["accuracy"] == result["accuracy"]
     assert tuned["tuned"]["test"] > result["accuracy"]["scaled"]
     network, recipe = saved.load(Path("tuned/network"), lib_lego.Recipe)
@@ -126,7 +126,7 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         lego.main(*ways)
     lego.main(*ways)
-    found = artifacts.read_json(Path("ch.json"))
+    found = artifacts.read_metrics(Path("ch.json"))
     assert sorted(len(own["tasks"]) for own in found["tried"]) == [1, 2, 3]
     assert len(calls) == 1 + len({task for own in found["tried"] for task in map(str, own["tasks"].items())})
     best = max(found["tried"], key=lambda own: own["validation_accuracy"])
@@ -141,6 +141,4 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     Path("params.yaml").write_text(params.replace('"1,3"', '"1,7"'))
     with pytest.raises(BrickyardError, match=r"components\.tasks\.few: low does not know class '7'"):
-        components.main(
-            Path("dataset"), Path("zoo/low"), Path("contributions/low"), "few", Path("again"), Path("a.json")
-        )
+        components.main(Path("dataset"), Path("zoo"), Path("contributions"), "few", Path("again"), Path("a.json"))

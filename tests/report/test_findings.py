@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas
 import pytest
 import torch
 
@@ -46,16 +47,15 @@ def write(found: Findings) -> None:
     """The files from which `gather` would read `found`."""
     for stage, items in found.metrics.items():
         for item, content in items.items():
-            artifacts.write_json(Path("metrics", stage, f"{item}.json"), content)
+            artifacts.write_metrics(Path("metrics", stage, f"{item}.json"), content)
     for rank, rows in found.curves.items():
-        artifacts.write_json(Path(f"metrics/finetune/r{rank}.curve.json"), rows)
+        artifacts.write_metrics(Path(f"metrics/finetune/r{rank}.curve.json"), rows)
         artifacts.write_json(Path(f"assembly/candidates/r{rank}/recipe.json"), found.candidates[rank])
-    artifacts.write_text(Path("similarity/similarity.svg"), found.similarity)
+    artifacts.write_svg(Path("similarity/similarity.svg"), found.similarity)
     artifacts.write_json(Path("partition.json"), found.partition)
     artifacts.write_json(Path("assembly/assembly.json"), found.assembly)
     for name, rows in found.kept.items():
-        lines = ["class,layer,channels,kept", *(",".join(str(value) for value in row.values()) for row in rows)]
-        artifacts.write_text(Path("contributions", name, "kept.csv"), "\n".join(lines) + "\n")
+        artifacts.write_csv(Path("contributions", name, "kept.csv"), pandas.DataFrame(rows))
     for name, masks in found.masks.items():
         tensors = {layer: torch.tensor(rows) for layer, rows in masks.items()}
         artifacts.write_tensors(Path("contributions", name, "masks.safetensors"), tensors)

@@ -12,6 +12,7 @@ import pyomo.environ as pyo
 
 from lib import program
 from lib.dery.assembly.problem import AssemblyProblem, Candidate, Kind, Path, Pool
+from lib.dery.assembly.unrolled import rolled, unroll
 from lib.errors import BrickyardError
 
 TOLERANCE = 1e-6  # of HiGHS on objectives and constraints
@@ -46,28 +47,33 @@ def certify(problem: AssemblyProblem, pool: Pool) -> Certificate:
 
 def first(problem: AssemblyProblem) -> Certificate:
     """The best candidate's score by the integer program, and the proven bound on it."""
+    problem = unroll(problem)
     found = _next(problem, model(problem))
     return Certificate(None, None) if found is None else Certificate(problem.score(found[0]), found[1])
 
 
 def pool_by_cuts(problem: AssemblyProblem, count: int) -> Pool:
     """The `count` best candidates, each by an integer program that excludes those before it: slow, for comparison."""
-    own = model(problem)
+    unrolled = unroll(problem)
+    own = model(unrolled)
     found: list[Path] = []
-    while len(found) < count and (solved := _next(problem, own)) is not None:
+    while len(found) < count and (solved := _next(unrolled, own)) is not None:
         found.append(solved[0])
         _exclude(own, solved[0])
-    return Pool(tuple(Candidate.of(problem, path) for path in found), "optimal")
+    return Pool(tuple(Candidate.of(problem, rolled(unrolled, path, problem)) for path in found), "optimal")
 
 
 def model(problem: AssemblyProblem) -> Any:
-    """x[k, m]: set k takes network m's block; y[k, m, n]: n follows m behind set k; used[m]: m is a source."""
-    sets, networks = range(problem.sets), range(len(problem.names))
-    most = len(networks) if problem.max_sources is None else problem.max_sources
+    """x[k, m]: set k takes network m's block; y[k, m, n]: n follows m behind set k; used[m]: m is a source.
+
+    Of a problem that `unroll` gave, m and n are columns, but in `used`.
+    """
+    sets, networks, sources = range(problem.sets), range(len(problem.names)), sorted(set(problem.networks))
+    most = len(sources) if problem.max_sources is None else problem.max_sources
     model = cast(Any, pyo.ConcreteModel())
     model.x = pyo.Var(sets, networks, domain=pyo.Binary)
     model.y = pyo.Var(sets[:-1], networks, networks, domain=pyo.NonNegativeReals, bounds=(0, 1))
-    model.used = pyo.Var(networks, domain=pyo.Binary)
+    model.used = pyo.Var(sources, domain=pyo.Binary)
     model.one = pyo.Constraint(sets, rule=lambda b, k: sum(b.x[k, m] for m in networks) == 1)
     model.out = pyo.Constraint(
         sets[:-1], networks, rule=lambda b, k, m: sum(b.y[k, m, n] for n in networks) == b.x[k, m]
@@ -75,10 +81,13 @@ def model(problem: AssemblyProblem) -> Any:
     model.into = pyo.Constraint(
         sets[:-1], networks, rule=lambda b, k, n: sum(b.y[k, m, n] for m in networks) == b.x[k + 1, n]
     )
-    model.source = pyo.Constraint(networks, rule=lambda b, m: b.used[m] <= sum(b.x[k, m] for k in sets))
-    model.counted = pyo.Constraint(sets, networks, rule=lambda b, k, m: b.x[k, m] <= b.used[m])
+    own = {m: [column for column in networks if problem.networks[column] == m] for m in sources}
+    model.source = pyo.Constraint(
+        sources, rule=lambda b, m: b.used[m] <= sum(b.x[k, column] for k in sets for column in own[m])
+    )
+    model.counted = pyo.Constraint(sets, networks, rule=lambda b, k, m: b.x[k, m] <= b.used[problem.networks[m]])
     model.sources = pyo.Constraint(
-        rule=lambda b: pyo.inequality(problem.min_sources, sum(b.used[m] for m in networks), most)
+        rule=lambda b: pyo.inequality(problem.min_sources, sum(b.used[m] for m in sources), most)
     )
     _fix(problem, model)
     for kind in problem.additive:

@@ -7,6 +7,7 @@ import numpy as np
 
 from lib.dery.assembly import search
 from lib.dery.assembly.problem import KINDS, AssemblyProblem, Candidate, Kind, Table
+from lib.dery.assembly.unrolled import unroll
 from lib.errors import BrickyardError
 
 UNITS = {"params": "", "macs": " MACs", "memory": " bytes", "latency": " ms"}
@@ -17,6 +18,7 @@ def explain(problem: AssemblyProblem) -> BrickyardError:
 
     Where no budget alone is to blame, the smallest value of each by itself, the other ones lifted.
     """
+    problem = unroll(problem)
     limited: list[Kind] = [kind for kind in KINDS if kind in problem.limits]
     held: dict[Kind, float | None] = {kind: smallest(problem, kind) for kind in limited}
     if any(value is not None for value in held.values()):
@@ -40,6 +42,7 @@ def smallest(problem: AssemblyProblem, kind: Kind) -> float | None:
     others: dict[Kind, float] = {other: limit for other, limit in problem.limits.items() if other != kind}
     if kind == "memory":
         return _smallest_memory(problem, others)
+    problem = unroll(problem)
     table = problem.costs[kind]
     cheapest = replace(problem, scores=Table(-table.blocks, -table.stitches), limits=others)
     found = _first(cheapest)

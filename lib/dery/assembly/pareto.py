@@ -7,6 +7,7 @@ import numpy as np
 
 from lib.dery.assembly import bounds
 from lib.dery.assembly.problem import GRAIN, AssemblyProblem, Candidate, Kind, Path
+from lib.dery.assembly.unrolled import rolled, unroll
 
 REGIONS = 24  # in which the sweep asks whether a prefix can still lead to something new
 SLACK = 1e-7  # of the bounds' rounding
@@ -61,9 +62,10 @@ def frontier(problem: AssemblyProblem, kind: Kind) -> list[Candidate]:
     counts can go on in every way that it can, or if bounds show that it leads to nothing new. What is known to begin
     with comes from a first sweep that tells sources apart by their number only.
     """
-    sweep = _Sweep(replace(problem, limits={k: v for k, v in problem.limits.items() if k != kind}), kind)
+    unrolled = unroll(problem)
+    sweep = _Sweep(replace(unrolled, limits={k: v for k, v in problem.limits.items() if k != kind}), kind)
     labels = sweep.run(sweep.regions(sweep.run(None)))
-    paths: list[Path] = [tuple(row) for row in labels.paths.tolist()]
+    paths: list[Path] = [rolled(unrolled, tuple(row), problem) for row in labels.paths.tolist()]
     return sorted((Candidate.of(problem, path) for path in paths), key=lambda c: c.score)
 
 
@@ -72,10 +74,11 @@ class _Sweep:
 
     def __init__(self, problem: AssemblyProblem, kind: Kind) -> None:
         self.problem, self.kind = problem, kind
-        networks = len(problem.names)
-        self.bits = np.zeros((networks, -(-networks // 64)), np.uint64)
-        self.bits[np.arange(networks), np.arange(networks) // 64] = 1 << (np.arange(networks) % 64).astype(np.uint64)
-        self.required = np.bitwise_or.reduce(self.bits[sorted(problem.required)], axis=0)
+        networks = 1 + max(problem.networks)
+        bits = np.zeros((networks, -(-networks // 64)), np.uint64)
+        bits[np.arange(networks), np.arange(networks) // 64] = 1 << (np.arange(networks) % 64).astype(np.uint64)
+        self.bits = bits[list(problem.networks)]
+        self.required = np.bitwise_or.reduce(bits[sorted(problem.required)], axis=0)
         self.most = problem.sets if problem.max_sources is None else problem.max_sources
         self.kinds = (kind, *problem.additive)
         self.limits = np.floor(np.array([problem.limits[k] for k in problem.additive]) * GRAIN) / GRAIN

@@ -19,12 +19,15 @@ Path = tuple[int, ...]
 Kind = Literal["params", "macs", "memory", "latency"]
 KINDS: tuple[Kind, ...] = ("params", "macs", "memory", "latency")
 GRAIN = 2.0**32
+ANYWHERE = -1  # as the beginning of a run, where it makes no difference
 
 
 @dataclass(frozen=True)
 class Table:
     """What the parts of a candidate contribute. blocks: [K, N], of network m's k-th block, its head counted into the
-    last; stitches: [K-1, N, N], from network m to network n behind set k; 0 for m = n, but for memory.
+    last; stitches: [K-1, N, N], from network m to network n behind set k; for m = n 0, or less than 0 where both blocks
+    need something that is there once (a shared weight), or what memory needs. A block and the stitch before it never
+    cost less than 0.
 
     Values are rounded to multiples of 2^-32: below 2^21 their sums are then exact, so that equal ones are equal
     whatever the order of the terms. Integers (parameters, MACs, bytes) stay what they are.
@@ -52,6 +55,10 @@ class AssemblyProblem:
     must be alive at once) is that of the part or the step which needs most. limits: upper limits, of the kinds in
     `costs`. min_sources, max_sources: how many networks lend blocks (an unmodified network is one source); required,
     excluded: networks that lend at least one block, and none.
+
+    shared: [N, K, K], how much less blocks i..j of network m cost in one run than `costs` say, because blocks that are
+    no neighbours need the same. columns: where it is not empty, the columns of all tables are no networks but
+    (network, set in which its run begins), see `lib.dery.assembly.unrolled`; paths are paths of columns then.
     """
 
     names: tuple[str, ...]
@@ -62,6 +69,8 @@ class AssemblyProblem:
     max_sources: int | None = None
     required: frozenset[int] = frozenset()
     excluded: frozenset[int] = frozenset()
+    shared: Mapping[Kind, np.ndarray] = field(default_factory=dict)
+    columns: tuple[tuple[int, int], ...] = ()
 
     @property
     def sets(self) -> int:
@@ -75,7 +84,12 @@ class AssemblyProblem:
     def cost(self, path: Path, kind: Kind) -> float:
         """Of the finished network, stitches and head counted in."""
         parts = self.costs[kind].parts(path)
-        return max(parts) if kind == "memory" else sum(parts)
+        if kind == "memory":
+            return max(parts)
+        found = sum(parts)
+        if kind in self.shared:
+            found -= sum(float(self.shared[kind][m, i, j]) for m, i, j in runs(path))
+        return found
 
     def price(self, path: Path) -> dict[Kind, float]:
         """All costs of a path; milliseconds are floats, the rest integers."""
@@ -92,13 +106,18 @@ class AssemblyProblem:
 
     def feasible(self, path: Path) -> bool:
         """Whether a path keeps the limits and takes its blocks from the right number of the right networks."""
-        return self.admits(frozenset(path)) and self.within(path)
+        return self.admits(frozenset(self.networks[m] for m in path)) and self.within(path)
 
     def admits(self, sources: frozenset[int]) -> bool:
         """Whether a candidate may take its blocks from exactly these networks."""
         most = len(self.names) if self.max_sources is None else self.max_sources
         right = self.required <= sources and not (self.excluded & sources)
         return right and self.min_sources <= len(sources) <= most
+
+    @cached_property
+    def networks(self) -> tuple[int, ...]:
+        """The network of each column."""
+        return tuple(m for m, _ in self.columns) or tuple(range(len(self.names)))
 
     @cached_property
     def additive(self) -> tuple[Kind, ...]:
@@ -108,12 +127,22 @@ class AssemblyProblem:
     @cached_property
     def open_blocks(self) -> np.ndarray:
         """bool [K, N]: blocks of networks that may lend some, and that fit into memory by themselves."""
-        return self._fits("blocks") & ~np.isin(np.arange(len(self.names)), sorted(self.excluded))
+        found = self._fits("blocks") & ~np.isin(self.networks, sorted(self.excluded))
+        if self.columns:
+            begins = np.array([begin for _, begin in self.columns])
+            found &= begins <= np.arange(self.sets)[:, None]
+        return found
 
     @cached_property
     def open_stitches(self) -> np.ndarray:
         """bool [K-1, N, N]: stitches that fit into memory by themselves."""
-        return self._fits("stitches")
+        found = self._fits("stitches")
+        if self.columns:
+            networks, begins = np.array(self.networks), np.array([begin for _, begin in self.columns])
+            stays = np.eye(len(begins), dtype=bool)
+            begun = (begins == ANYWHERE) | (begins == np.arange(1, self.sets)[:, None])
+            found &= stays | ((networks[:, None] != networks) & begun[:, None, :])
+        return found
 
     def _fits(self, parts: Literal["blocks", "stitches"]) -> np.ndarray:
         if "memory" not in self.limits:
@@ -136,6 +165,12 @@ class AssemblyProblem:
         if self.required & self.excluded:
             name = self.names[min(self.required & self.excluded)]
             raise BrickyardError(f"assembly.include: {name} is excluded, by exclude or by its licence")
+
+
+def runs(path: Path) -> list[tuple[int, int, int]]:
+    """(network, first set, last set) of each run of consecutive blocks from one network."""
+    begins = [0, *(k for k in range(1, len(path)) if path[k] != path[k - 1]), len(path)]
+    return [(path[begin], begin, end - 1) for begin, end in pairwise(begins)]
 
 
 @dataclass(frozen=True)

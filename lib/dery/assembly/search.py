@@ -7,6 +7,7 @@ import numpy as np
 
 from lib.dery.assembly import bounds
 from lib.dery.assembly.problem import GRAIN, AssemblyProblem, Candidate, Path, Pool
+from lib.dery.assembly.unrolled import rolled, unroll
 
 LABELS = 3_000_000  # prefixes made, at most; about 1 GB
 SLACK = 1e-9  # for the rounding of the Lagrangian bound; sums of scores are exact
@@ -27,6 +28,7 @@ def solve(problem: AssemblyProblem, count: int, labels: int = LABELS) -> Pool:
 
     Differs from the paper: exact, where the paper draws 500 candidates at random.
     """
+    whole, problem = problem, unroll(problem)
     graph = _Graph(problem)
     queue: list[Label] = list(graph.successors((), 0.0, 0, np.zeros(len(problem.additive))))
     heapq.heapify(queue)
@@ -47,7 +49,7 @@ def solve(problem: AssemblyProblem, count: int, labels: int = LABELS) -> Pool:
             if queue
             else f"optimal; {len(found)} candidates meet the budgets"
         )
-    return Pool(tuple(Candidate.of(problem, path) for path in found), status)
+    return Pool(tuple(Candidate.of(whole, rolled(problem, path, whole)) for path in found), status)
 
 
 class _Graph:
@@ -55,8 +57,8 @@ class _Graph:
 
     def __init__(self, problem: AssemblyProblem) -> None:
         self.sets, names = problem.sets, range(len(problem.names))
-        self.bits = [1 << m for m in names]
-        self.required = sum(self.bits[m] for m in problem.required)
+        self.bits = [1 << m for m in problem.networks]
+        self.required = sum(1 << m for m in problem.required)
         self.least_sources = problem.min_sources
         self.most_sources = len(names) if problem.max_sources is None else problem.max_sources
 

@@ -1,11 +1,12 @@
 """SynFlow (Tanaka et al. 2020): how much synaptic strength flows through a network, without any image."""
 
-from copy import deepcopy
 from math import inf, log
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from lib.duplicate import duplicate
 
 
 def synflow(network: nn.Module, shape: tuple[int, ...]) -> float | None:
@@ -14,7 +15,7 @@ def synflow(network: nn.Module, shape: tuple[int, ...]) -> float | None:
     R is the sum of the outputs for an input of ones [1, *shape], in double precision, all parameters replaced by their
     absolute values and every BatchNorm by the identity.
     """
-    copy = deepcopy(network).double().eval()
+    copy = duplicate(network).double().eval()
     weights = [m.weight for m in copy.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
     if not weights:
         return None

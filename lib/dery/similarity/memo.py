@@ -38,7 +38,7 @@ class Memo:
     def put(self, key: str, tile: torch.Tensor) -> None:
         """Keeps a tile."""
         if self.folder is not None:
-            artifacts.write_tensors(self._file(key), {key: tile})
+            artifacts.write_tensors(self._file(key), {key: tile}, durable=False)
 
     def prune(self) -> None:
         """Removes files, whole or left behind half written, until `limit` holds."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 
@@ -39,6 +39,42 @@ def instance(seed: int) -> AssemblyProblem:
     excluded = frozenset(generator.permutation(networks)[: generator.integers(0, 2)].tolist()) - required
     most = None if generator.random() < 0.5 else int(generator.integers(least, sets + 1))
     return replace(free, limits=limits, min_sources=least, max_sources=most, required=required, excluded=excluded)
+
+
+def sharing(seed: int) -> tuple[AssemblyProblem, dict[Path, float]]:
+    """Like `instance`, but blocks of a network share weights, neighbours or not; and every path's parameters, counted
+    weight by weight.
+    """
+    problem = instance(seed)
+    generator = np.random.default_rng(seed + 10**6)
+    networks, sets = len(problem.names), problem.sets
+    weights = generator.integers(1, 40, (networks, 6))
+    used = generator.random((networks, sets, 6)) < generator.choice([0.2, 0.5])
+    used |= ~used.any(2, keepdims=True)
+
+    def run(m: int, i: int, j: int) -> int:
+        return int(weights[m] @ used[m, i : j + 1].any(0))
+
+    blocks = np.array([[run(m, k, k) for m in range(networks)] for k in range(sets)])
+    stitches = problem.costs["params"].stitches.copy()
+    for k, m in np.ndindex(sets - 1, networks):
+        stitches[k, m, m] = run(m, k, k + 1) - run(m, k, k) - run(m, k + 1, k + 1)
+    shared = np.zeros((networks, sets, sets))
+    for m, i, j in np.ndindex(shared.shape):
+        if i < j:
+            sums = blocks[i : j + 1, m].sum() + stitches[i:j, m, m].sum()
+            shared[m, i, j] = sums - run(m, i, j)
+    costs = {**problem.costs, "params": Table(blocks, stitches)}
+    found = replace(problem, costs=costs, shared={"params": shared})
+    counted = {}
+    for path in everything(found):
+        changes = [0, *(k for k in range(1, sets) if path[k] != path[k - 1]), sets]
+        between = sum(stitches[k - 1, path[k - 1], path[k]] for k in changes[1:-1])
+        counted[path] = between + sum(run(path[i], i, j - 1) for i, j in pairwise(changes))
+    if "params" in found.limits:
+        limit = float(np.quantile(list(counted.values()), generator.uniform(0.05, 0.95)))
+        found = replace(found, limits={**found.limits, "params": limit})
+    return found, counted
 
 
 def everything(problem: AssemblyProblem) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from lib.dery.assembly import feasibility, pareto
 from lib.dery.assembly.problem import KINDS, AssemblyProblem, Kind, Table
 from lib.dery.assembly.propose import propose
 from lib.errors import BrickyardError
-from tests.dery.assembly.instances import feasible, instance
+from tests.dery.assembly.instances import feasible, instance, sharing
 
 
 def _lifted(problem: AssemblyProblem, kind: Kind) -> AssemblyProblem:
@@ -28,6 +28,17 @@ def test_the_frontier_is_what_nothing_beats(kind: Kind) -> None:
         assert all(problem.feasible(c.path) for c in front)
         longest = max(longest, len(front))
     assert longest >= 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_frontier_counts_what_blocks_share_once_a_run(kind: Kind) -> None:
+    for seed in range(60):
+        problem = _lifted(sharing(seed)[0], kind)
+        points = {(problem.score(path), problem.cost(path, kind)) for path in feasible(problem)}
+        best = {(s, c) for s, c in points if not any((t >= s and d < c) or (t > s and d <= c) for t, d in points)}
+        front = pareto.frontier(sharing(seed)[0], kind)
+        assert [(c.score, c.cost[kind]) for c in front] == sorted(best), seed
+        assert all(problem.feasible(c.path) for c in front)
 
 
 @pytest.mark.parametrize("kinds", [1, 2, 3])

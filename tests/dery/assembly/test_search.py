@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lib.dery.assembly import bounds, certificate, search
+from lib.dery.assembly import bounds, certificate, feasibility, search
 from lib.dery.assembly.problem import AssemblyProblem, Pool, Table
 from lib.dery.assembly.propose import propose
 from lib.dery.assembly.sample import random_paths
 from lib.errors import BrickyardError
-from tests.dery.assembly.instances import everything, feasible, instance
+from tests.dery.assembly.instances import everything, feasible, instance, sharing
 
 
 @pytest.mark.parametrize("block", range(4))
@@ -26,6 +26,38 @@ def test_the_pool_is_the_best_of_all_feasible_paths_in_order(block: int) -> None
         assert pool.status == ("optimal" if enough else f"optimal; {len(expected)} candidates meet the budgets")
         empty += not expected
     assert 0 < empty < 50  # both kinds occur
+
+
+def test_what_blocks_share_counts_once_a_run() -> None:
+    apart = limited = 0
+    for seed in range(200):
+        problem, counted = sharing(seed)
+        assert all(problem.cost(path, "params") == spent for path, spent in counted.items()), seed
+        expected = feasible(problem)
+        assert [c.path for c in search.solve(problem, 10).candidates] == expected[:10], seed
+        assert all(c.cost == problem.price(c.path) for c in search.solve(problem, 10).candidates)
+        apart += bool(problem.shared["params"].any())
+        limited += "params" in problem.limits and len(expected) > 0
+    assert apart > 100
+    assert limited > 60
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_highs_counts_what_blocks_share_once_a_run(seed: int) -> None:
+    problem, _ = sharing(seed)
+    pool = search.solve(problem, 3)
+    certificate.certify(problem, pool)
+    cuts = certificate.pool_by_cuts(problem, 3)
+    assert [c.score for c in cuts.candidates] == pytest.approx([c.score for c in pool.candidates], abs=1e-6)
+    assert all(problem.feasible(c.path) for c in cuts.candidates)
+
+
+def test_the_smallest_budget_counts_what_blocks_share_once_a_run() -> None:
+    for seed in range(40):
+        problem, counted = sharing(seed)
+        others = {kind: limit for kind, limit in problem.limits.items() if kind != "params"}
+        paths = feasible(replace(problem, limits=others))
+        assert feasibility.smallest(problem, "params") == min((counted[path] for path in paths), default=None)
 
 
 def test_a_pool_may_hold_everything() -> None:

@@ -1,0 +1,89 @@
+"""A job of pico networks in a folder of its own: the whole pipeline through DVC, in about a minute."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from ruamel.yaml import YAML
+
+from lib.code import ROOT
+
+_COPIED = ("lib", "stages", "commands", "data", "tests")
+
+
+class Job:
+    """A checkout with the pico parameters of the tests, below `folder`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in _COPIED:
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
+            shutil.copy(ROOT / name, folder / name)
+        shutil.copy(ROOT / "tests" / "stages" / "pico.yaml", folder / "params.yaml")
+        subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+        self.dvc("init", "-q")
+        self.dvc("config", "core.analytics", "false")
+
+    def dvc(self, *arguments: str) -> str:
+        """What DVC prints; raises RuntimeError with its last lines where it fails."""
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments], cwd=self.folder, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"dvc {' '.join(arguments)}: {(done.stdout + done.stderr)[-1500:]}")
+        return done.stdout
+
+    def run(self, module: str, *arguments: str) -> tuple[int, str]:
+        """Exit code and standard error of a program of the checkout."""
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments], cwd=self.folder, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stderr
+
+    def lock(self) -> dict[str, Any]:
+        """The stages of dvc.lock."""
+        return YAML(typ="safe").load(self.folder / "dvc.lock")["stages"]
+
+    def repro_killed(self, *arguments: str, after: float, whom: str) -> bool:
+        """`dvc repro` with kill -9 after some seconds: of the `stage` that runs, of `dvc`, or of `both`.
+
+        Whether anything was killed: False where the run was quicker.
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dvc", "repro", *arguments],
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        until = time.monotonic() + after
+        while time.monotonic() < until and process.poll() is None:
+            time.sleep(0.02)
+        killed = process.poll() is None
+        if killed:
+            below = psutil.Process(process.pid).children(recursive=True)
+            victims = [child.pid for child in below] if whom != "dvc" else []
+            victims += [process.pid] if whom != "stage" else []
+            for pid in victims:
+                _kill(pid)
+        process.wait()
+        return killed
+
+    @property
+    def files(self) -> list[Path]:
+        """All files below artifacts/, in order."""
+        return sorted(path for path in (self.folder / "artifacts").rglob("*") if path.is_file())
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # it has just ended

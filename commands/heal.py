@@ -1,0 +1,101 @@
+"""Finds what a disk has damaged, removes it and gets it back: python -m commands.heal [--dry] [--all].
+
+DVC trusts the read-only objects in its cache: it neither notices a flipped bit there nor replaces the object when a
+stage runs again. This reads the content of every object that dvc.lock names and of the files below artifacts/, removes
+what is damaged, and then copies, checks out, pulls or makes it anew. What is sound stays, and so does all that is not
+below artifacts/.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from lib import cache
+from lib.errors import BrickyardError
+from lib.progress import track
+from stages import in_one_line
+
+
+def main(dry: bool, everything: bool) -> None:
+    """Says what is damaged; unless `dry`, removes it and gets it back. everything: other objects of the cache, too."""
+    listed = cache.outs(Path("dvc.lock"))
+    found = cache.Cache(Path(_said("cache", "dir")) / "files" / "md5", Path())
+    if (pids := cache.busy(Path(".dvc/tmp/rwlock"))) and not dry:
+        raise BrickyardError(f"DVC is at work (process {pids[0]}): wait until it has ended")
+    damage = [found.damage(out) for out in track(listed, "reading", len(listed))]
+    lost = any(md5.endswith(".dir") for one in damage for md5 in one.objects)  # what it listed is not known
+    objects = list(dict.fromkeys(md5 for one in damage for md5 in one.objects))
+    if everything or lost:
+        objects += [
+            md5 for md5 in track(found.everything(), "reading all") if found.damaged(md5) and md5 not in objects
+        ]
+    files = [file for one in damage for file in one.files]
+    for file in dict.fromkeys(file for one in damage for file in one.others):
+        print(f"{file} is not the one in dvc.lock, but whole: left as it is")
+    for damaged in [*(found.file(md5) for md5 in objects), *files]:
+        print(f"{damaged} is damaged{'' if dry else ': removed'}")
+    if not objects and not files:
+        print("nothing is damaged")
+        return
+    if dry:
+        raise BrickyardError(f"{len(objects) + len(files)} files are damaged: ./run python -m commands.heal")
+    for damaged in [*(found.file(md5) for md5 in objects), *files]:
+        damaged.unlink(missing_ok=True)
+    _get_back([one for one in damage if one], found.folder)
+
+
+def _get_back(damage: list[cache.Damage], folder: Path) -> None:
+    """From the workspace, the cache, a remote or, at last, by running the stages again."""
+    outs = [one.out for one in damage]
+    for out in outs:
+        cache.Cache(folder, Path()).put_back(out)
+    if (stages := _stages(_left(outs, folder))) and _said("remote", "list"):
+        _dvc("pull", *stages)
+        fresh = cache.Cache(folder, Path())
+        for md5 in [md5 for out in outs for md5 in fresh.damage(out).objects]:
+            fresh.file(md5).unlink(missing_ok=True)  # the remote has what was damaged when it was pushed
+    left = _left(outs, folder)
+    for out in [one.out for one in damage if one.files and one.out not in left]:
+        _dvc("checkout", str(out.path))
+    if stages := _stages(left):
+        failed = _dvc("repro", *stages)
+        if failed or (left := _left(outs, folder)):
+            raise BrickyardError(f"what was damaged is removed, but not all could be made anew: dvc repro {stages[0]}")
+    print(f"got back: {', '.join(sorted(str(out.path) for out in outs if out not in left))}")
+
+
+def _left(outs: list[cache.Out], folder: Path) -> list[cache.Out]:
+    fresh = cache.Cache(folder, Path())
+    return [out for out in outs if not fresh.complete(out)]
+
+
+def _stages(outs: list[cache.Out]) -> list[str]:
+    """The stages of some outputs, but for those that params.yaml has no more."""
+    if not outs:
+        return []
+    known = {line.split()[0] for line in _said("stage", "list", "--name-only").splitlines()}
+    return sorted({out.stage for out in outs} & known)
+
+
+def _dvc(*arguments: str) -> int:
+    print(f"dvc {' '.join(arguments)}", flush=True)
+    return subprocess.run([sys.executable, "-m", "dvc", *arguments], check=False).returncode
+
+
+def _said(*arguments: str) -> str:
+    """What DVC prints. Raises BrickyardError with its last line where it fails."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BrickyardError(f"dvc {' '.join(arguments)}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m commands.heal", description=str(__doc__).split("\n\n")[0])
+    parser.add_argument("--dry", action="store_true", help="say what is damaged and change nothing")
+    parser.add_argument("--all", action="store_true", dest="everything", help="read all objects of the cache")
+    given = parser.parse_args()
+    with in_one_line("heal"):
+        main(given.dry, given.everything)
