@@ -1,6 +1,7 @@
 """Archives of images: unpacked whole into a folder, or refused in one line with nothing left behind."""
 
 import errno
+import glob
 import os
 import shutil
 import stat
@@ -21,6 +22,7 @@ def unpack(archive: Path, target: Path) -> None:
     if target.is_dir():
         return
     partial = target.with_name(f".{target.name}.{os.getpid()}")
+    _remove_stale(partial)
     try:
         partial.mkdir(parents=True, exist_ok=True)
         room = shutil.disk_usage(partial).free
@@ -33,6 +35,18 @@ def unpack(archive: Path, target: Path) -> None:
             raise BrickyardError(f"{shown(archive)} cannot be unpacked: {_reason(error)}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_stale(partial: Path) -> None:
+    """Removes what processes that were killed have left beside `partial`, whose name ends with this one's number."""
+    for left in partial.parent.glob(f"{glob.escape(partial.stem)}.*"):
+        number = left.suffix[1:]
+        try:
+            os.kill(int(number) if number.isdecimal() else os.getpid(), 0)
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
+        except (PermissionError, OverflowError):  # someone else's, or no process at all
+            continue
 
 
 def _reason(error: Exception) -> str:

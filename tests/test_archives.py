@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+import subprocess
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -124,6 +125,15 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Path], str]] = {
 def test_what_an_archive_must_not_hold(case: str, tmp_path: Path) -> None:
     name, write, reason = HOSTILE[case]
     _refused(write(tmp_path / name), reason)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    for number in (killed.pid, os.getppid()):
+        (tmp_path / "room" / f".out [1].{number}" / "half").mkdir(parents=True)
+    archives.unpack(_tar(tmp_path / "x.tar"), tmp_path / "room" / "out [1]")
+    assert {child.name for child in (tmp_path / "room").iterdir()} == {"out [1]", f".out [1].{os.getppid()}"}
 
 
 def test_names_that_are_no_utf8(tmp_path: Path) -> None:

@@ -41,6 +41,16 @@ def test_every_image_below_the_folder_in_order(tmp_path: Path) -> None:
 CLASSES = ("red", "green", "blue")
 
 
+def test_of_a_strip_the_middle_counts(tmp_path: Path) -> None:
+    strip = Image.new("RGB", (50_001, 1), "red")
+    strip.paste("blue", (24_995, 0, 25_006, 1))
+    strip.save(tmp_path / "wide.png")
+    strip.rotate(90, expand=True).save(tmp_path / "high.png")
+    large = Input(224, (0.0,) * 3, (1.0,) * 3, "bicubic", 1.0)  # of all of it, 2.5 thousand million pixels a picture
+    found = list(pictures.classified(tmp_path, Colours(), large, CLASSES))
+    assert [(file.name, name) for file, name, _ in found] == [("high.png", "blue"), ("wide.png", "blue")]
+
+
 def test_what_is_hidden_or_no_file_does_not_count(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), (0, 255, 0)).save(tmp_path / "x.png")
     for name in ("._x.png", ".x.png"):
