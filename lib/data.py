@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader
 
 from lib import artifacts, environment
 from lib.errors import BrickyardError
+from lib.labels import parse_classes as parse_classes
 from lib.params.dataset import Dataset
-from lib.sources import Images, open_images
+from lib.sources import Images, open_images, where
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,27 +35,50 @@ class DataSet:
 
 
 def split(images: Images, source: Dataset, seed: int) -> DataSet:
-    """Stratified train / validation / test split and the probe set: `probe_images` train images, in random order."""
-    from sklearn.model_selection import train_test_split
+    """Stratified train / validation / test split and the probe set: `probe_images` train images, in random order.
 
-    everything = np.arange(len(images))
-    if images.held_out.any():
-        rest, test = everything[~images.held_out], everything[images.held_out]
-        validation_share = source.validation
-    else:
-        rest, test = train_test_split(
-            everything, test_size=source.test, stratify=images.labels, random_state=seed, shuffle=True
-        )
-        validation_share = source.validation / (1 - source.test)
-    train, validation = train_test_split(
-        rest, test_size=validation_share, stratify=images.labels[rest], random_state=seed, shuffle=True
-    )
+    What the source sets aside is kept; the fractions are of what it does not set aside for testing.
+    """
+    own = images.own_parts
+    rest = np.flatnonzero(~np.logical_or.reduce([np.zeros(len(images), bool), *own.values()]))
+    parts = {part: np.flatnonzero(mask) for part, mask in own.items()}
+    if "test" not in parts:
+        rest, parts["test"] = divide(rest, images.labels, source.test, seed, 1 + ("validation" not in parts))
+    if "validation" not in parts:
+        share = source.validation if "test" in own else source.validation / (1 - source.test)
+        rest, parts["validation"] = divide(rest, images.labels, share, seed, 1)
+    train, validation, test = (np.sort(part) for part in (rest, parts["validation"], parts["test"]))
     if source.probe_images > len(train):
         raise BrickyardError(
             f"dataset.probe_images = {source.probe_images}: there are {len(train)} train images; ask for fewer"
         )
-    probe = np.random.default_rng(seed).permutation(np.sort(train))[: source.probe_images]
-    return DataSet(images, np.sort(train), np.sort(validation), np.sort(test), probe)
+    probe = np.random.default_rng(seed).permutation(train)[: source.probe_images]
+    return DataSet(images, train, validation, test, probe)
+
+
+def divide(index: np.ndarray, labels: np.ndarray, share: float, seed: int, keep: int) -> tuple[np.ndarray, np.ndarray]:
+    """(what stays, what is taken) of `index`: `share` of each class, drawn at random, at least one image, and at least
+    `keep` of each stay; a class needs keep + 1 images.
+    """
+    from sklearn.model_selection import train_test_split
+
+    def fewest(part: np.ndarray) -> int:
+        return int(np.bincount(labels[part], minlength=int(labels.max()) + 1).min())
+
+    try:
+        both: list[Any] = train_test_split(
+            index, test_size=share, stratify=labels[index], random_state=seed, shuffle=True
+        )
+        if fewest(both[0]) >= keep and fewest(both[1]) >= 1:
+            return both[0], both[1]
+    except ValueError:  # fewer images than classes in one of the parts
+        pass
+    shuffled = np.random.default_rng(seed).permutation(index)
+    chosen = np.zeros(len(shuffled), bool)
+    for label in np.unique(labels[index]):
+        places = np.flatnonzero(labels[shuffled] == label)
+        chosen[places[: min(max(round(share * len(places)), 1), len(places) - keep)]] = True
+    return shuffled[~chosen], shuffled[chosen]
 
 
 def save(folder: Path, data: DataSet, source: Dataset) -> None:
@@ -85,40 +109,12 @@ def save(folder: Path, data: DataSet, source: Dataset) -> None:
 def load(folder: Path) -> DataSet:
     """Opens what `save` described; raises BrickyardError when the images are no longer the ones that were split."""
     card = artifacts.read_json(folder / "card.json")
-    images = open_images(Dataset.model_validate(card["source"]))
+    source = Dataset.model_validate(card["source"])
+    images = open_images(source)
     if images.checksum != card["checksum"]:
-        raise BrickyardError(
-            f"{card['source']['path']}: the images have changed since they were split; dvc repro dataset"
-        )
+        raise BrickyardError(f"{where(source)}: the images have changed since they were split; dvc repro dataset")
     splits = {name: tensor.numpy() for name, tensor in artifacts.read_tensors(folder / "splits.safetensors").items()}
     return DataSet(images=images, **splits)
-
-
-def parse_classes(text: str, names: Sequence[str], who: str) -> list[int]:
-    """Class indices in ascending order from `all`, or numbers, ranges and names separated by commas: `0-4,ship`.
-
-    Raises BrickyardError naming the key `who` where a part is none of these or there are no such classes.
-    """
-    if text == "all":
-        return list(range(len(names)))
-    chosen: set[int] = set()
-    for part in (part.strip() for part in text.split(",")):
-        first, dash, last = part.partition("-")
-        if part in names:
-            chosen.add(names.index(part))
-        elif first.isdigit() and (last.isdigit() if dash else True):
-            if dash and int(first) > int(last):
-                raise BrickyardError(f"{who} = {text!r}: the range {part!r} is empty; write {last}-{first}")
-            chosen.update(range(int(first), int(last or first) + 1))
-        elif not text.strip():
-            raise BrickyardError(f"{who} is empty; name at least one class, or all")
-        else:
-            raise BrickyardError(
-                f"{who} = {text!r}: {part!r} is neither a number, a range nor one of {', '.join(names)}"
-            )
-    if max(chosen) >= len(names):
-        raise BrickyardError(f"{who} = {text!r}: there are {len(names)} classes, 0-{len(names) - 1}")
-    return sorted(chosen)
 
 
 def of_classes(images: Images, index: np.ndarray, classes: Sequence[int]) -> np.ndarray:
@@ -127,10 +123,14 @@ def of_classes(images: Images, index: np.ndarray, classes: Sequence[int]) -> np.
 
 
 def stratified_sample(images: Images, index: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """A stratified random sample of about `count` of `index`, ascending: equally many of each class."""
+    """A stratified random sample of about `count` of `index`, ascending: equally many of each class, or all that
+    a class has.
+    """
     shuffled = np.random.default_rng(seed).permutation(index)
     labels = images.labels[shuffled]
     present = np.unique(labels)
+    if not len(present):
+        return index
     per_class = -(-count // len(present))
     taken = np.concatenate([shuffled[labels == label][:per_class] for label in present])
     return np.sort(taken)

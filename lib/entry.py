@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lib import cost, data, training, zoo
+from lib import cost, data, scores, training, zoo
 from lib.params.training import Training
 from lib.params.zoo import ZooModel
 
@@ -25,7 +25,7 @@ def make(
     network, architecture, expected = zoo.create(name, entry, None if classes is None else len(classes))
     network.to(device)
     rows: list[dict[str, Any]] = []
-    scores = None
+    accuracy = None
     if classes is not None:
 
         def loader(index: np.ndarray) -> data.Loader:
@@ -43,9 +43,11 @@ def make(
                 scratch=scratch,
                 what=f"zoo.models.{name}",
             )
-        scores = {
+        test = scores.of(network, loader(images.test))
+        accuracy = {
             "validation": training.accuracy(network, validation),
-            "test": training.accuracy(network, loader(images.test)),
+            "test": test.accuracy,
+            "balanced_test": test.balanced,
         }
     network.cpu()
     card = zoo.Card(
@@ -57,6 +59,6 @@ def make(
         weights=zoo.origin(entry, network),
         licence=entry.licence,
         cost=cost.count(network, expected.shape),
-        accuracy=scores,
+        accuracy=accuracy,
     )
     return network, card, rows

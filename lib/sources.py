@@ -1,8 +1,9 @@
 """Where images come from: built in, a data set of torchvision, or a folder or archive of the user's."""
 
 import hashlib
+import json
 import os
-import tarfile
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lib import archives, fingerprint, folders, picture
 from lib.errors import BrickyardError
 from lib.params.dataset import Dataset
+from lib.picture import shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,7 +28,8 @@ class Images:
     """All images of a source, decoded one at a time.
 
     labels: int64 [n]; classes: names by label; held_out: bool [n], images that the source itself sets aside for
-    testing (all False where it sets none aside); image: index -> RGB picture; checksum: over what is decoded.
+    testing (all False where it sets none aside); image: index -> RGB picture; checksum: over the images' contents,
+    labels and parts; validation: as held_out, for validation; notes: lines on what the source left out.
     """
 
     labels: np.ndarray
@@ -33,23 +37,55 @@ class Images:
     held_out: np.ndarray
     image: Callable[[int], "Image"]
     checksum: str
+    validation: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def own_parts(self) -> dict[str, np.ndarray]:
+        """The masks [n] of `validation` and `test` images, as far as the source sets any aside."""
+        masks = {"validation": self.validation, "test": self.held_out}
+        return {part: mask for part, mask in masks.items() if mask is not None and mask.any()}
 
 
 def open_images(source: Dataset) -> Images:
     """Opens the images that the `dataset` section names; archives are unpacked to scratch first."""
     opener = {"digits": _digits, "torchvision": _torchvision, "folder": _folder}[source.source]
     images = opener(source)
-    counts = np.bincount(images.labels, minlength=len(images.classes))
-    if len(counts) < 2:
-        raise BrickyardError(f"dataset.path = {source.path!r}: has one class only; at least two are needed")
-    if counts.min() < 3:
-        raise BrickyardError(
-            f"dataset: class {images.classes[int(counts.argmin())]!r} has {counts.min()} images; each needs at least 3"
-        )
+    if len(images.classes) < 2:
+        only = ", ".join(images.classes)
+        raise BrickyardError(f"{where(source)}: has one class only, {only!r}; at least two are needed")
+    _check_counts(images, source)
     return images
+
+
+def where(source: Dataset) -> str:
+    """What to call the source in a message."""
+    return {"digits": "dataset.source = 'digits'", "torchvision": f"dataset.name = {source.name!r}"}.get(
+        source.source, f"dataset.path = {source.path!r}"
+    )
+
+
+def _check_counts(images: Images, source: Dataset) -> None:
+    """Raises BrickyardError where a class has too few images for one in every part."""
+    own = images.own_parts
+    needed = {part: 1 for part in ("train", "validation", "test") if part not in own}
+    free = ~np.logical_or.reduce([np.zeros(len(images), bool), *own.values()])
+    counts = np.bincount(images.labels[free], minlength=len(images.classes))
+    few = np.flatnonzero(counts < len(needed))
+    if len(few):
+        more = f" (and {len(few) - 1} more classes have too few)" if len(few) > 1 else ""
+        within = f" to divide beside those for {' and '.join(own)}" if own else ""
+        raise BrickyardError(
+            f"{where(source)}: class {images.classes[few[0]]!r} has {counts[few[0]]} images{within}; "
+            f"each needs at least {len(needed)}, one each for {', '.join(needed)}{more}"
+        )
+    for part, mask in own.items():
+        absent = np.flatnonzero(np.bincount(images.labels[mask], minlength=len(images.classes)) == 0)
+        if len(absent):
+            raise BrickyardError(f"{where(source)}: class {images.classes[absent[0]]!r} has no {part} images")
 
 
 def _digits(source: Dataset) -> Images:
@@ -89,111 +125,157 @@ def _torchvision(source: Dataset) -> Images:
         raise BrickyardError(f"dataset.name = {source.name!r}: no data set of torchvision.datasets has this name")
     arguments = inspect.signature(kind).parameters
     if "train" in arguments:
-        choices: list[dict[str, Any]] = [{"train": True}, {"train": False}]
+        choices: dict[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
     elif "split" in arguments:
-        choices = [{"split": "train"}, {"split": "test"}]
+        choices = {part: {"split": name} for part, name in _splits(kind.__doc__ or "").items()}
     else:
-        choices = [{}]
+        choices = {"train": {}}
     if "download" in arguments:
-        choices = [{**choice, "download": True} for choice in choices]
+        choices = {part: {**choice, "download": True} for part, choice in choices.items()}
     opener: Any = kind
     try:
-        parts: list[Any] = [opener(SCRATCH / "torchvision", **choice) for choice in choices]
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        raise BrickyardError(f"dataset.name = {source.name!r}: torchvision cannot open it: {error}") from None
-    labels = [np.asarray(_labels(part), np.int64) for part in parts]
-    bounds = np.cumsum([0, *(len(part) for part in labels)])
+        parts = {part: opener(SCRATCH / "torchvision", **choice) for part, choice in choices.items()}
+        labels = {part: np.asarray(_labels(opened), np.int64).reshape(len(opened)) for part, opened in parts.items()}
+    except Exception as error:  # whatever a data set raises: most are downloaded, some take other arguments
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise BrickyardError(f"{where(source)}: torchvision cannot open it: {reason}") from None
+    bounds = np.cumsum([0, *(len(own) for own in labels.values())])
+    opened = list(parts.values())
 
     def image(i: int) -> "Image":
         which = int(np.searchsorted(bounds, i, side="right")) - 1
-        return _square(parts[which][i - int(bounds[which])][0], source.image_size)
+        return _square(_picture(opened[which], i - int(bounds[which])), source.image_size)
 
-    names = getattr(parts[0], "classes", None) or [str(c) for c in range(int(max(part.max() for part in labels)) + 1)]
-    held_out = np.concatenate([np.full(len(part), which == 1) for which, part in enumerate(labels)])
-    joined = np.concatenate(labels)
-    checksum = hashlib.sha256(f"{source.name} {bounds.tolist()}".encode() + joined.tobytes()).hexdigest()
-    return Images(joined, tuple(str(name) for name in names), held_out, image, checksum)
+    joined = np.concatenate(list(labels.values()))
+    names = getattr(opened[0], "classes", None) or [str(c) for c in range(int(joined.max()) + 1)]
+    of = np.concatenate([np.full(len(own), part) for part, own in labels.items()])
+    digest = hashlib.sha256(f"{source.name} {bounds.tolist()}".encode() + joined.tobytes())
+    for part, own in parts.items():
+        digest.update(_content(own, _cache(SCRATCH / "torchvision", f"{source.name}.{part}")))
+    return Images(
+        joined, tuple(str(name) for name in names), of == "test", image, digest.hexdigest(), of == "validation"
+    )
 
 
 def _labels(part: Any) -> Any:
-    targets = getattr(part, "targets", getattr(part, "labels", None))
-    return [part[i][1] for i in range(len(part))] if targets is None else targets
+    known = (getattr(part, name, None) for name in ("targets", "labels", "_labels"))
+    found = next((labels for labels in known if labels is not None and len(labels) == len(part)), None)
+    return [part[i][1] for i in range(len(part))] if found is None else found
+
+
+def _splits(doc: str) -> dict[str, str]:
+    """What a data set calls its parts, among the names in quotes in its documentation."""
+    names = {"train": ("train", "trainval"), "test": ("test",), "validation": ("val", "valid")}
+    found = {part: [name for name in own if re.search(f"[\"'`]{name}[\"'`]", doc)] for part, own in names.items()}
+    if not found["train"]:
+        return {"train": "train", "test": "test"}
+    return {part: own[0] for part, own in found.items() if own}
+
+
+def _picture(part: Any, i: int) -> "Image":
+    image = part[i][0]
+    if not hasattr(image, "getexif"):
+        raise BrickyardError(
+            f"dataset.name = {type(part).__name__!r}: it holds no pictures but {type(image).__name__}s"
+        )
+    return picture.rgb(image)
+
+
+def _content(part: Any, cache: Path) -> bytes:
+    """What stands for all images of torchvision's data set: its array, its files' contents, or the decoded pixels."""
+    array: Any = getattr(part, "data", None)
+    if hasattr(array, "shape") and len(array) == len(part):
+        return np.ascontiguousarray(array).tobytes()
+    for value in vars(part).values():
+        if isinstance(value, list | tuple) and len(value) == len(part):
+            files: list[Any] = [item[0] if isinstance(item, list | tuple) and item else item for item in value]
+            if all(isinstance(file, str | Path) and Path(file).is_file() for file in files):
+                return "".join(fingerprint.of_files([Path(file) for file in files], cache, picture.opened)).encode()
+    digest = hashlib.sha256()
+    for i in range(len(part)):
+        pixels = _picture(part, i)
+        digest.update(f"{pixels.size}".encode() + pixels.tobytes())
+    return digest.digest()
 
 
 def _folder(source: Dataset) -> Images:
-    from PIL import Image as pil
+    root = Path(source.path)
+    if not root.exists():
+        raise BrickyardError(f"dataset.path = {source.path!r}: there is no such folder or archive{_in_a_copy()}")
+    try:
+        return _read_parts(_unpacked(root), source)
+    except BrickyardError as error:
+        raise BrickyardError(f"{error}{_in_a_copy()}") from None
 
-    found = _find_parts(Path(source.path))
-    readers = [_read_folder(_unpacked(path)) for path in found.values()]
-    classes = readers[0][1]
-    for (_, names), path in zip(readers, found.values(), strict=True):
-        if names != classes:
-            raise BrickyardError(f"{path}: its class folders are not those of {next(iter(found.values()))}")
-    files = [file for samples, _ in readers for file, _ in samples]
-    labels = np.asarray([label for samples, _ in readers for _, label in samples], np.int64)
-    held_out = np.concatenate([np.full(len(s), part == "test") for (s, _), part in zip(readers, found, strict=True)])
-    digest = hashlib.sha256(labels.tobytes())
-    for file in files:
-        digest.update(f"{file.parent.name}/{file.name} {file.stat().st_size}\n".encode())
+
+def _read_parts(root: Path, source: Dataset) -> Images:
+    found = folders.parts(root)
+    read = {part: folders.read(_unpacked(path)) for part, path in found.items()}
+    classes = tuple(read["train"].files)
+    for part, path in found.items():
+        for here, names, there in ((path, classes, read[part].files), (found["train"], read[part].files, classes)):
+            for name in names:
+                if name not in there:
+                    raise BrickyardError(f"{shown(here)}: has no images of class {name!r}; each part needs all classes")
+    samples = [(part, name, file) for part, folder in read.items() for name, file in folders.order(folder)]
+    files = [file for _, _, file in samples]
+    sums = fingerprint.of_files(files, _cache(root, "images"), picture.opened)
+    digest = hashlib.sha256()
+    for (part, name, file), content in zip(samples, sums, strict=True):
+        inside = os.fsencode(file.relative_to(read[part].root)).hex()
+        digest.update(f"{json.dumps([part, name, inside, content])}\n".encode())
 
     def image(i: int) -> "Image":
-        try:
-            with pil.open(files[i]) as opened:
-                return _square(opened, source.image_size)
-        except OSError as error:
-            raise BrickyardError(f"{files[i]} is not a readable image: {error}") from None
+        return _square(picture.opened(files[i]), source.image_size)
 
-    return Images(labels, tuple(classes), held_out, image, digest.hexdigest())
+    number = {name: label for label, name in enumerate(classes)}
+    labels = np.asarray([number[name] for _, name, _ in samples], np.int64)
+    of = {part: np.asarray([part == name for name, _, _ in samples], bool) for part in ("validation", "test")}
+    return Images(labels, classes, of["test"], image, digest.hexdigest(), of["validation"], _notes(root, found, read))
 
 
-def _find_parts(root: Path) -> dict[str, Path]:
-    """`train` and `test` folders or archives below `root`, or `root` itself as the only part."""
-    if not root.exists():
-        raise BrickyardError(f"dataset.path = {str(root)!r}: there is no such folder or archive")
-    parts: dict[str, Path] = {}
-    for part in ("train", "test") if root.is_dir() else ():
-        for suffix in ("", ".tar", ".tar.gz", ".tgz"):
-            if (root / f"{part}{suffix}").exists():
-                parts.setdefault(part, root / f"{part}{suffix}")
-    if "test" in parts and "train" not in parts:
-        raise BrickyardError(f"dataset.path = {str(root)!r}: has test images but no folder or archive 'train'")
-    return parts or {"train": root}
+def _notes(root: Path, found: dict[str, Path], read: dict[str, folders.Folder]) -> tuple[str, ...]:
+    """What was left out, one line each."""
+    notes = []
+    others = folders.beside(root, list(found.values())) if root not in found.values() else []
+    if others:
+        notes.append(f"{shown(root)}: beside {', '.join(found)} there are {', '.join(map(shown, others))}; not read")
+    for part, folder in read.items():
+        if folder.other:
+            count, example = folders.kinds(folder.other), shown(folder.other[0])
+            notes.append(f"{shown(found[part])}: left out what is no image ({count}), such as {example}")
+    return tuple(notes)
+
+
+def _in_a_copy() -> str:
+    """What to do where DVC runs an experiment in a copy of the files that git or DVC tracks, after a message."""
+    if {".dvc", "tmp", "exps"} <= set(Path.cwd().parts):
+        return (
+            "; this is a temporary copy of what git and DVC track (--temp, --queue): `dvc add` the images, give "
+            "dataset.path as an absolute path, or run the experiment without --temp"
+        )
+    return ""
+
+
+def _cache(path: Path, kind: str) -> Path:
+    """Where what is known of the contents of `path` is kept."""
+    return SCRATCH / "fingerprints" / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]}.{kind}.json"
 
 
 def _unpacked(path: Path) -> Path:
-    """A folder with the images of `path`; an archive is unpacked to scratch once, keyed by its content."""
+    """A folder with the images of `path`; an archive is unpacked to scratch once, keyed by name and content. What holds
+    nothing but a folder with folders is that folder.
+    """
     if path.is_dir():
         return path
-    with path.open("rb") as file:
-        key = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    target = SCRATCH / "unpacked" / key
-    if not target.is_dir():
-        partial = target.with_name(f".{key}.{os.getpid()}")
-        try:
-            with tarfile.open(path) as archive:
-                archive.extractall(partial, filter="data")
-        except (tarfile.TarError, OSError) as error:
-            raise BrickyardError(f"{path} cannot be unpacked: {error}") from None
-        partial.replace(target)
-    children = [child for child in target.iterdir() if not child.name.startswith(".")]
-    inner = children[0] if len(children) == 1 and children[0].is_dir() else None
-    return inner if inner and any(child.is_dir() for child in inner.iterdir()) else target
-
-
-def _read_folder(root: Path) -> tuple[list[tuple[Path, int]], list[str]]:
-    """(file, label) pairs and class names of an image folder, one sub-folder a class, in natural order."""
-    from timm.data.readers.reader_image_folder import ReaderImageFolder
-
-    try:
-        reader = ReaderImageFolder(str(root))
-    except RuntimeError:
-        raise BrickyardError(f"{root}: no images found; expected one sub-folder of images a class") from None
-    return [(Path(file), label) for file, label in reader.samples], list(reader.class_to_idx)
+    (content,) = fingerprint.of_files([path], _cache(path, "archive"))
+    target = SCRATCH / "unpacked" / f"{path.name}.{content[:16]}"
+    archives.unpack(path, target)
+    return folders.inner(target)
 
 
 def _square(image: "Image", size: int) -> "Image":
     """Scales the shorter side to `size` and cuts out the centre."""
     from PIL import ImageOps
 
-    image = image.convert("RGB")
     return image if image.size == (size, size) else ImageOps.fit(image, (size, size))

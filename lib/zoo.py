@@ -91,8 +91,8 @@ class Input:
 @dataclass(frozen=True)
 class Card:
     """What is known of a zoo network; nodes: module paths that the user declared, none where they are to be found;
-    weights: where they came from (`origin`); accuracy: validation and test, over its own classes, in percent or None;
-    checksum: of the weights.
+    weights: where they came from (`origin`); accuracy: `validation`, `test` and `balanced_test` (the mean of the
+    classes'), over its own classes, in percent, or None; checksum: of the weights.
     """
 
     name: str

@@ -12,7 +12,10 @@ from stages import run
 def main(out: Path, metrics: Path) -> None:
     """Writes splits and card to `out`, counts to `metrics`."""
     params = read("dataset", Dataset)
-    split = data.split(sources.open_images(params), params, read("run", Run).seed)
+    images = sources.open_images(params)
+    for note in images.notes:
+        print(f"dataset: {note}")
+    split = data.split(images, params, read("run", Run).seed)
     data.save(out, split, params)
     counts = {name: len(getattr(split, name)) for name in ("train", "validation", "test", "probe")}
     artifacts.write_metrics(metrics, {"images": counts, "classes": len(split.images.classes)})

@@ -1,7 +1,7 @@
 """Classifies a folder of images with any network that the pipeline made: python -m stages.predict NETWORK FOLDER.
 
-NETWORK is a folder (artifacts/zoo/<model>, artifacts/finetune/r1, …). A line an image: file, class, percent, with tabs
-between; a backslash, tab, line feed or carriage return in a name is written \\\\, \\t, \\n or \\r.
+NETWORK is a folder (artifacts/zoo/<model>, artifacts/finetune/r1, …). A line an image: file, class, percent,
+with tabs between; a name that would break the line is quoted as in JSON.
 """
 
 import argparse
@@ -16,23 +16,22 @@ from lib import artifacts, pictures, zoo
 from lib.dery import network
 from lib.errors import BrickyardError
 from lib.mda import components, lego, saved
+from lib.picture import shown
 from lib.zoo import Input
 from stages import in_one_line
 
 
 def main(trained: Path, folder: Path) -> None:
-    """Prints the most probable class of every image below `folder`."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name may be no text: its bytes are printed
-    for file, name, percent in pictures.classified(folder, *open_network(trained)):
-        print(f"{_field(str(file))}\t{_field(name)}\t{percent:.1f}")
+    """Prints the most probable class of every image below `folder`; names what cannot be read, and fails in the end."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding does not
 
+    def tell(error: BrickyardError) -> None:
+        print(f"predict: {error}", file=sys.stderr)
 
-def _field(text: str) -> str:
-    """A name as one field of a line."""
-    for plain, written in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
-        text = text.replace(plain, written)
-    return text
+    for file, name, percent in pictures.classified(folder, *open_network(trained), tell):
+        print(f"{shown(file)}\t{shown(name)}\t{percent:.1f}")
 
 
 def open_network(folder: Path) -> tuple[nn.Module, Input, tuple[str, ...]]:

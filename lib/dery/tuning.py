@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lib import scores
 from lib.data import DataSet, Loader
 from lib.dery.network import ReassembledNetwork, build
 from lib.dery.recipe import Recipe
@@ -20,12 +21,14 @@ from lib.training import accuracy, fit
 
 @dataclass(frozen=True)
 class Tuned:
-    """validation, test: accuracy in percent, `untrained` and after each protocol; curve: a row an epoch, counted over
+    """validation, test: accuracy in percent, `untrained` and after each protocol; balanced: as test, the mean of the
+    classes' accuracies; curve: a row an epoch, counted over
     all protocols, and one for epoch 0, before training, without a loss.
     """
 
     validation: dict[str, float]
     test: dict[str, float]
+    balanced: dict[str, float]
     curve: list[dict[str, Any]]
 
     @property
@@ -69,7 +72,7 @@ def tune(
     taught = None if teacher is None else Prepared(teacher, teacher.recipe.input, network.recipe.input).to(device)
     on_validation, on_test = loader(data.validation), loader(data.test)
     validation = {"untrained": accuracy(network, on_validation)}
-    test = {"untrained": accuracy(network, on_test)}
+    test = {"untrained": scores.of(network, on_test)}
     curve: list[dict[str, Any]] = [
         {"protocol": "untrained", "epoch": 0, "loss": None, "validation_accuracy": validation["untrained"]}
     ]
@@ -90,9 +93,10 @@ def tune(
         done = curve[-1]["epoch"]
         curve += [{"protocol": protocol, **row, "epoch": done + row["epoch"]} for row in rows]
         validation[protocol] = rows[-1]["validation_accuracy"]
-        test[protocol] = accuracy(network, on_test)
+        test[protocol] = scores.of(network, on_test)
         network.recipe = replace(network.recipe, tuning=(*network.recipe.tuning, _told(protocol, settings, seed)))
-    return Tuned(validation, test, curve)
+    balanced = {protocol: found.balanced for protocol, found in test.items()}
+    return Tuned(validation, {protocol: found.accuracy for protocol, found in test.items()}, balanced, curve)
 
 
 def beside_controls(
@@ -119,11 +123,14 @@ def beside_controls(
 
 
 def figures(found: Mapping[str, Tuned]) -> dict[str, dict[str, float]]:
-    """Accuracies on test and validation images: of the network after each protocol, of its controls in the end."""
+    """Accuracies on test and validation images, on the former balanced, too: of the network after each protocol, of
+    its controls in the end.
+    """
     own, controls = found["reassembled"], {name: one for name, one in found.items() if name != "reassembled"}
     return {
         "test": {**own.test, **{name: one.final_test for name, one in controls.items()}},
         "validation": {**own.validation, **{name: one.final_validation for name, one in controls.items()}},
+        "balanced_test": {**own.balanced, **{name: list(one.balanced.values())[-1] for name, one in controls.items()}},
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
+from lib import scores
 from lib.data import Batch
 from lib.mda.scaling import Scaling
 
@@ -24,6 +25,11 @@ def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
     return 100 * (logits.argmax(1) == labels).double().mean().item()
 
 
+def balanced(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """The mean of the classes' accuracies, in percent."""
+    return scores.balanced(logits.argmax(1) == labels, labels)
+
+
 def auroc(scores: torch.Tensor, positive: torch.Tensor) -> float | None:
     """Area under the ROC curve of scores [n] for one class against the rest; None where there is no rest."""
     from sklearn.metrics import roc_auc_score
@@ -39,9 +45,10 @@ def component(
     """A component beside its source, on the same images of the source's classes.
 
     source: logits [n, classes]; component: logits [n, outputs]; labels [n] and outputs: of the source. With several
-    outputs: accuracy in percent on the images of the task's classes, of the source over all its classes, of the
-    source restricted to the task's, and of the component. A component with one class answers it for every image:
-    there, one-vs-rest AUROC on all images (source_all: of the class's probability, the others: of its logit).
+    outputs: accuracy and balanced accuracy in percent on the images of the task's classes, of the source over all its
+    classes, of the source restricted to the task's, and of the component. A component with one class answers it for
+    every image: there, one-vs-rest AUROC on all images (source_all: of the class's probability, the others: of its
+    logit).
     """
     if len(outputs) == 1:
         positive = labels == outputs[0]
@@ -50,11 +57,12 @@ def component(
     chosen = torch.tensor(outputs)
     rows, own = (labels[:, None] == chosen).nonzero(as_tuple=True)
     return {
-        "accuracy": {
-            "source_all": accuracy(source[rows], labels[rows]),
-            "source_restricted": accuracy(source[rows][:, chosen], own),
-            "component": accuracy(component[rows], own),
+        name: {
+            "source_all": of(source[rows], labels[rows]),
+            "source_restricted": of(source[rows][:, chosen], own),
+            "component": of(component[rows], own),
         }
+        for name, of in (("accuracy", accuracy), ("balanced", balanced))
     }
 
 
@@ -69,15 +77,17 @@ def assembly(
     """An assembled network beside its controls, accuracies in percent over all assembled classes.
 
     logits [n, outputs]: its own before scaling; sources: those of the whole sources side by side, restricted to the
-    same classes; labels [n]; spans: the outputs of each component; scale, scale_sources: of either. The means are
-    those of the components' and the sources' accuracies on each component's classes; single classes are left out of
-    them, and they are None where nothing is left.
+    same classes; labels [n]; spans: the outputs of each component; scale, scale_sources: of either. Balanced ones are
+    scaled. The means are those of the components' and the sources' accuracies on each component's classes; single
+    classes are left out of them, and they are None where nothing is left.
     """
     return {
         "unscaled": accuracy(logits, labels),
         "scaled": accuracy(scale(logits), labels),
         "sources": accuracy(sources, labels),
         "sources_scaled": accuracy(scale_sources(sources), labels),
+        "balanced": balanced(scale(logits), labels),
+        "balanced_sources": balanced(scale_sources(sources), labels),
         "mean_component": _mean_on_own_classes(logits, labels, spans),
         "mean_source_restricted": _mean_on_own_classes(sources, labels, spans),
     }

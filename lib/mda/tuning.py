@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from lib import data, training
+from lib import data, scores, training
 from lib.mda import classes, measure
 from lib.mda.lego import Recipe
 from lib.params.training import Training
@@ -38,12 +38,12 @@ def tune(
 
 
 def accuracy(network: nn.Module, recipe: Recipe, images: data.DataSet) -> dict[str, float]:
-    """On validation and test images of its classes, in percent."""
-    splits = {"validation": images.validation, "test": images.test}
-    return {
-        name: training.accuracy(network, _loader(recipe, images, index, measure.BATCH_SIZE))
-        for name, index in splits.items()
-    }
+    """On validation and test images of its classes, and balanced on test images, in percent."""
+    validation, test = (
+        scores.of(network, _loader(recipe, images, index, measure.BATCH_SIZE))
+        for index in (images.validation, images.test)
+    )
+    return {"validation": validation.accuracy, "test": test.accuracy, "balanced_test": test.balanced}
 
 
 def _loader(recipe: Recipe, images: data.DataSet, index: np.ndarray, batch: int) -> data.Loader:

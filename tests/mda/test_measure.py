@@ -43,6 +43,8 @@ def test_assembly_beside_its_controls() -> None:
             "scaled": 200 / 3,
             "sources": 200 / 3,
             "sources_scaled": 100 / 3,
+            "balanced": 200 / 3,
+            "balanced_sources": 100 / 3,
             "mean_component": 100.0,
             "mean_source_restricted": 50.0,
         }

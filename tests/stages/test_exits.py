@@ -13,7 +13,6 @@ from lib import artifacts
 from lib.code import ROOT
 from lib.errors import BrickyardError
 from stages import in_one_line
-from stages.predict import _field
 
 
 def ended(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[str, int]:
@@ -146,7 +145,3 @@ def test_commands_end_in_one_line(command: str, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith(f"{command}: ")
     assert done.stderr.count("\n") == 1
-
-
-def test_a_name_of_a_file_is_one_field_of_a_line() -> None:
-    assert _field("a\tb\nc\rd\\t.png") == "a\\tb\\nc\\rd\\\\t.png"
