@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from lib.code import ROOT
 
+_LOOK = 0.05  # seconds between two looks at a process
 _COPIED = ("lib", "stages", "commands", "data", "tests")
 
 
@@ -65,7 +66,7 @@ class Job:
         )
         until = time.monotonic() + after
         while time.monotonic() < until and process.poll() is None:
-            time.sleep(0.02)
+            time.sleep(_LOOK)
         killed = process.poll() is None
         if killed:
             below = psutil.Process(process.pid).children(recursive=True)
@@ -75,6 +76,11 @@ class Job:
                 _kill(pid)
         process.wait()
         return killed
+
+    @property
+    def cache(self) -> Path:
+        """Where DVC keeps objects, by their MD5."""
+        return self.folder / ".dvc" / "cache" / "files" / "md5"
 
     @property
     def files(self) -> list[Path]:

@@ -26,8 +26,8 @@ WEIGHTS: dict[str, float] = {
     "piece:dropout": 2, "piece:training": 1.2, "piece:scale": 2, "piece:written_into": 1, "piece:before_and_after": 1.2,
     "piece:sized": 1, "piece:memory": 0.7,
     # forms of one thing
-    "weights:plain": 60, "weights:weight_norm": 0.7, "weights:spectral_norm": 0.4, "weights:pruned": 0.5,
-    "weights:new_weight_norm": 0.4, "weights:new_spectral_norm": 0.3,
+    "weights:plain": 60, "weights:weight_norm": 0.25, "weights:spectral_norm": 0.15, "weights:pruned": 0.2,
+    "weights:new_weight_norm": 0.15, "weights:new_spectral_norm": 0.1,
     "norm:batch": 12, "norm:none": 4, "norm:without_affine": 0.8, "norm:without_statistics": 0.4, "norm:group": 1,
     "norm:instance": 0.7,
     "act:ReLU": 10, "act:ReLU6": 1, "act:LeakyReLU": 1, "act:SiLU": 2, "act:GELU": 1, "act:Hardswish": 1,
@@ -46,7 +46,7 @@ WEIGHTS: dict[str, float] = {
     # chances
     "shared:conv": 0.05, "shared:weight": 0.06, "shared:norm": 0.05, "shared:act": 0.25, "shared:block": 0.12,
     "in-place:act": 0.4, "in-place:act_statement": 0.25, "preactivation": 0.25, "shuffle": 0.5, "block": 0.5,
-    "hook:forward": 0.006, "hook:forward_in_place": 0.003, "hook:before": 0.004,
+    "hook:forward": 0.003, "hook:forward_in_place": 0.0015, "hook:before": 0.002,
     "hook:root_before": 0.02, "frozen": 0.03, "auxiliary": 0.06,
 }  # fmt: skip
 _ATTEMPTS = 200
@@ -146,7 +146,7 @@ def _net(writing: Writing) -> str:
         _stem(s)
     names = [stem] if stem else []
     middle = ""
-    for _ in range(writing.random.randint(1, 5)):
+    for _ in range(writing.random.choice((1, 1, 2, 2, 3, 3, 4, 5))):
         own = form != "own" or writing.chance("block")
         names += _stage(s, own, form)
         if not middle and form == "own" and writing.chance("auxiliary"):
