@@ -59,14 +59,14 @@ def said(file: Path) -> str | None:
 def tried(job: Job, count: int, seed: int = 0) -> tuple[int, list[str]]:
     """How many bits of a finished job were flipped, and what went wrong, a line each."""
     wrong: list[str] = []
+    outs = cache.outs(job.folder / "dvc.lock")
     cached = round(_CACHED * count)
     done = 0
     for file, bit in flips(job.files, count - cached - len(_STAGES), seed):
         with flipped(file, bit):
-            fault = said(file) if file.suffix in cache.READERS else _said_by_heal(job, file)
+            fault = said(file) if file.suffix in cache.READERS else _said_by_heal(job, outs, file)
         wrong += [f"{file.relative_to(job.folder)}, bit {bit}: {fault}"] if fault else []
         done += 1
-    outs = cache.outs(job.folder / "dvc.lock")
     sound = cache.Cache(job.cache, job.folder)
     owner = {sound.file(md5): out for out in outs for md5 in sound.hashes(out).values()}
     for file, bit in flips(sorted(owner), cached, seed + 1):
@@ -87,11 +87,11 @@ def tried(job: Job, count: int, seed: int = 0) -> tuple[int, list[str]]:
     return done, wrong
 
 
-def _said_by_heal(job: Job, file: Path) -> str | None:
+def _said_by_heal(job: Job, outs: list[cache.Out], file: Path) -> str | None:
     """Of a file that nothing reads but people, such as the report."""
     fresh = cache.Cache(job.cache, job.folder)
-    outs = [out for out in cache.outs(job.folder / "dvc.lock") if file.is_relative_to(job.folder / out.path)]
-    damaged = [path for out in outs for path in fresh.damage(out).files]
+    owners = [out for out in outs if file.is_relative_to(job.folder / out.path)]
+    damaged = [path for out in owners for path in fresh.damage(out).files]
     return None if damaged == [file] else f"heal names {[path.name for path in damaged]}"
 
 
