@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +29,7 @@ from rich.console import Console
 from benchmarks.faults import bits, checkpoints, images, judge, kills, networks
 from benchmarks.faults.job import Job
 from benchmarks.sheet import Sheet
+from lib.code import ROOT
 from lib.progress import track
 from stages import in_one_line
 
@@ -76,15 +78,17 @@ def main(quick: bool, seed: int, count: int | None, only: list[str]) -> None:
 
 
 def of_params() -> Found:
-    """Wrong values in params.yaml, one at a time: each is answered by one line that names its key."""
+    """Wrong values of every field of the repository's params.yaml, one at a time."""
+    if find_spec("benchmarks.faults.params") is None:
+        return Found(0, 0, [], {"params_cases": 0, "params_bad": 0})
+    from lib.params.parse import parse
+
     from benchmarks.faults import params
 
-    tried, faults = 0, []
-    for key, value in track(list(params.cases()), "parameters"):
-        tried += 1
-        if fault := params.fault(key, value):
-            faults.append(f"{key} = {value!r:.60}: {fault}")
-    return Found(tried, tried - len(faults), faults, {"params_cases": tried, "params_bad": len(faults)})
+    document = parse((ROOT / "params.yaml").read_bytes()).document
+    wrong = params.cases(document)
+    found = [(f"{key} = {value!r:.60}", params.fault(document, key, value)) for key, value in track(wrong, "params")]
+    return _of_table("params", found, sum(fault is None for _, fault in found))
 
 
 def of_images() -> Found:

@@ -1,4 +1,4 @@
-"""Flipped bits: every one in what a job leaves behind, or in DVC's cache, is to be noticed in one line with the file."""
+"""Flipped bits: every one in what a job leaves, or in DVC's cache, is to be noticed in one line with the file."""
 
 import contextlib
 import random
@@ -12,10 +12,9 @@ from lib import cache
 from lib.errors import BrickyardError
 
 _CACHED = 0.1  # the share of flips that hit an object in DVC's cache instead
-_STAGES = {  # which program reads a file, with its arguments; the file stands where {} is
-    "artifacts/similarity/similarity.safetensors": (
-        "stages.partition", "--similarity", "artifacts/similarity", "--out", ".scratch/x.json", "--metrics", ".scratch/y.json",
-    ),
+_TO = ("--out", ".scratch/out.json", "--metrics", ".scratch/metrics.json")
+_STAGES = {  # which program reads a file, and its arguments
+    "artifacts/similarity/similarity.safetensors": ("stages.partition", "--similarity", "artifacts/similarity", *_TO),
     "artifacts/zoo/residual/card.json": ("stages.predict", "artifacts/zoo/residual", "pictures"),
     "artifacts/lego/network/model.safetensors": ("stages.predict", "artifacts/lego/network", "pictures"),
 }  # fmt: skip

@@ -6,14 +6,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from benchmarks.faults import __main__ as faults
 from benchmarks.faults import bits, checkpoints, grammar, images, judge, kills, networks
 from benchmarks.faults.job import Job
-from lib import artifacts, graph
+from lib import artifacts
+from lib.chain import Chain
+from lib.mda.cutting import Kept, cut
+from lib.part import Part
 
 SEEDS = range(100_000, 100_040)
-MOST_REFUSED = 0.15
+MOST_REFUSED = 0.15  # a share
+PLAIN = (
+    networks.WEIGHTS | {f"piece:{name}": 0.0 for name in grammar.PIECES} | {"piece:plain": 1.0, "piece:residual": 1.0}
+)
+RIGHT = networks.draw(0, PLAIN)
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.slow)])
@@ -78,9 +86,9 @@ def _worse(source: nn.Module, component: nn.Module, *_: object, **__: object) ->
     return component
 
 
-def _another(model: nn.Module, kept: object, shape: tuple[int, ...]) -> nn.Module:
+def _another(model: nn.Module, kept: Kept, shape: tuple[int, ...]) -> nn.Module:
     component = cut(model, kept, shape)
-    next(component.parameters()).mul_(1.0001)
+    [*component.parameters()][-1].add_(1e-4)
     return component
 
 
@@ -90,16 +98,15 @@ def _another(model: nn.Module, kept: object, shape: tuple[int, ...]) -> nn.Modul
         ("Chain", _Unmindful, {"nodes", "training"}),
         ("cut", _another, {"cut_nothing", "cut_half"}),
         ("repair", _worse, {"repairs"}),
-        ("some", lambda coupling, seed: frozenset(range(coupling.count)) - set(coupling.classifier.outputs[:1]), set()),
+        ("silence", lambda model, coupling, chosen: None, {"cut_half"}),
     ],
 )
 def test_the_judge_finds_what_is_wrong(
     name: str, spoilt: object, checks: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn = networks.draw(RIGHT)
-    assert judge.judge(drawn).outcome == "right"
+    assert judge.judge(RIGHT).outcome == "right"
     monkeypatch.setattr(judge, name, spoilt)
-    found = judge.judge(drawn)
+    found = judge.judge(RIGHT)
     assert {check for check, outcome in found.checks.items() if outcome == "wrong"} >= checks
 
 
