@@ -46,8 +46,8 @@ class Verdict:
 
 
 class Subject:
-    """A network on trial. Tracing is what takes long, so that checks share a chain, or a coupling and what was cut; both
-    have a network of their own, built anew, and so has every comparison.
+    """A network on trial. Tracing is what takes long: checks share a chain, or a coupling and what was cut, and each of
+    the two has a network of its own, built anew, as has every comparison.
     """
 
     def __init__(self, drawn: Drawn):
