@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.faults import grammar
-from benchmarks.faults.grammar import CLASSES, PIECES, Scope, Writing
+from benchmarks.faults.grammar import CLASSES, Piece, Scope, Writing, layer
+from benchmarks.faults.pieces import PIECES, pool
 from lib import cost
 
 SHAPE = (3, 16, 16)
@@ -206,7 +206,7 @@ def _stage(s: Scope, own: bool, form: str) -> list[str]:
     return []
 
 
-def _inner(s: Scope, write: grammar.Piece) -> str:
+def _inner(s: Scope, write: Piece) -> str:
     """An expression that makes a new module of a class of its own, which `write` writes."""
     inner = Scope(s.writing, s.channels, s.size, s.depth + 1)
     write(inner)
@@ -245,9 +245,9 @@ def _images(s: Scope, kind: str) -> None:
 
 
 def _stem(s: Scope) -> None:
-    grammar.layer(s, s.width(), 3, s.random.choice((1, 2, 2)))
+    layer(s, s.width(), 3, s.random.choice((1, 2, 2)))
     if s.size > 8:
-        grammar.pool(s)
+        pool(s)
 
 
 def _sequential(s: Scope, blocks: list[str]) -> str:
@@ -297,9 +297,8 @@ def _head(s: Scope, kind: str) -> str:
             )
         )
     else:
-        s.line(
-            s.pick(["x = F.adaptive_avg_pool2d(x, 1)", f"x = {s.module('pool', 'nn.AdaptiveAvgPool2d(1)')}(x)"]), flat
-        )
+        pooled = s.called("pool", ["nn.AdaptiveAvgPool2d(1)"], ["F.adaptive_avg_pool2d(x, 1)"])
+        s.line(f"x = {pooled}", flat)
     if kind == "two":
         s.line(f"x = {s.module('hidden', f'nn.Linear({c}, 10)')}(x)")
         if s.random.random() < 0.3:

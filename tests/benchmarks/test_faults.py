@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks.faults import __main__ as faults
-from benchmarks.faults import bits, checkpoints, grammar, images, judge, kills, networks
+from benchmarks.faults import bits, checkpoints, images, judge, kills, networks, pieces
 from benchmarks.faults.job import Job
 from lib import artifacts
 from lib.chain import Chain
@@ -19,7 +19,7 @@ from lib.part import Part
 SEEDS = range(100_000, 100_040)
 MOST_REFUSED = 0.15  # a share
 PLAIN = (
-    networks.WEIGHTS | {f"piece:{name}": 0.0 for name in grammar.PIECES} | {"piece:plain": 1.0, "piece:residual": 1.0}
+    networks.WEIGHTS | {f"piece:{name}": 0.0 for name in pieces.PIECES} | {"piece:plain": 1.0, "piece:residual": 1.0}
 )
 RIGHT = networks.draw(0, PLAIN)
 
@@ -29,7 +29,7 @@ def test_features_are_as_frequent_as_they_have_to_be(count: int) -> None:
     found = Counter(feature for seed in range(count) for feature in networks.draw(seed).features)
     for feature in ("in-place", "statement", "shared", "gated", "concatenated"):
         assert found[feature] >= count / 10, feature
-    assert set(networks.WEIGHTS) >= {f"piece:{name}" for name in grammar.PIECES}
+    assert set(networks.WEIGHTS) >= {f"piece:{name}" for name in pieces.PIECES}
     assert count < 2000 or set(networks.WEIGHTS) <= set(found), set(networks.WEIGHTS) - set(found)
 
 
@@ -76,8 +76,12 @@ class _Unmindful(Chain):
 
     def __getitem__(self, span: slice) -> Part:
         part = super().__getitem__(span)
-        part.register_forward_hook(lambda module, given, made: made * 1.0001)
+        part.register_forward_hook(_slightly_more)
         return part
+
+
+def _slightly_more(_module: nn.Module, _given: object, made: torch.Tensor) -> torch.Tensor:
+    return made * 1.0001
 
 
 def _worse(source: nn.Module, component: nn.Module, *_: object, **__: object) -> nn.Module:
