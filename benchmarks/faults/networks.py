@@ -24,7 +24,7 @@ WEIGHTS: dict[str, float] = {
     "piece:doubled": 0.7, "piece:squeeze": 4, "piece:glu": 1.2, "piece:two_gates": 1.5, "piece:grouped": 1.2,
     "piece:depthwise": 2, "piece:split": 1.5, "piece:pixels": 0.3, "piece:resize": 0.7, "piece:pool": 2,
     "piece:dropout": 2, "piece:training": 1.2, "piece:scale": 2, "piece:written_into": 1, "piece:before_and_after": 1.2,
-    "piece:sized": 1, "piece:memory": 0.7,
+    "piece:sized": 1, "piece:memory": 0.7, "piece:unusual": 0.8,
     # forms of one thing
     "weights:plain": 60, "weights:weight_norm": 0.25, "weights:spectral_norm": 0.15, "weights:pruned": 0.2,
     "weights:new_weight_norm": 0.15, "weights:new_spectral_norm": 0.1,
@@ -38,6 +38,9 @@ WEIGHTS: dict[str, float] = {
     "shortcut:identity": 4, "shortcut:conv": 3, "shortcut:padded": 1,
     "add:plain": 5, "add:inplace": 2, "add:inplace_statement": 1,
     "multiply:plain": 4, "multiply:inplace": 1.5, "multiply:inplace_statement": 1,
+    "unusual:layer_norm": 1, "unusual:parameter_list": 1, "unusual:checkpoint": 0.5, "unusual:no_grad": 1,
+    "unusual:autocast": 0.5, "unusual:made_in_forward": 1, "unusual:dict": 1, "unusual:sum": 1, "unusual:where": 1,
+    "unusual:arithmetic": 1.5, "unusual:permuted": 0.7, "unusual:flip": 1, "unusual:mean_over_channels": 0.7,
     "images:none": 12, "images:scaled": 1, "images:buffers": 1, "images:in_place": 1, "images:in_place_item": 0.4,
     "head:mean": 5, "head:pool": 5, "head:maps": 1.5, "head:two": 2, "head:max": 0.7, "head:conv": 0.5,
     "form:own": 6, "form:sequential": 2, "form:list": 2,
@@ -47,7 +50,7 @@ WEIGHTS: dict[str, float] = {
     "shared:conv": 0.05, "shared:weight": 0.06, "shared:norm": 0.05, "shared:act": 0.25, "shared:block": 0.12,
     "in-place:act": 0.4, "in-place:act_statement": 0.25, "preactivation": 0.25, "shuffle": 0.5, "block": 0.5,
     "hook:forward": 0.003, "hook:forward_in_place": 0.0015, "hook:before": 0.002,
-    "hook:root_before": 0.02, "frozen": 0.03, "auxiliary": 0.06,
+    "hook:root_before": 0.02, "hook:root": 0.01, "frozen": 0.03, "auxiliary": 0.06,
 }  # fmt: skip
 _ATTEMPTS = 200
 _MOST = 12_000  # parameters
@@ -82,9 +85,13 @@ class Drawn:
         return nn.functional.interpolate(coarse, SHAPE[1:], mode="bicubic") + 0.2 * fine
 
 
-_HEADER = (
-    "import torch\nfrom torch import nn\nfrom torch.nn import functional as F\nfrom torch.nn.utils import prune\n\n"
-)
+_HEADER = """import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import prune
+from torch.utils.checkpoint import checkpoint
+
+"""
 
 
 def draw(seed: int, weights: Mapping[str, float] = WEIGHTS) -> Drawn:
@@ -270,6 +277,10 @@ def _root(s: Scope) -> None:
     """Hooks on the network, BatchNorms that it keeps frozen."""
     if s.writing.chance("hook:root_before"):
         s.init.append("self.register_forward_pre_hook(lambda module, given: ((given[0] - 0.5) / 0.25,))")
+    if s.writing.chance("hook:root"):
+        s.init.append(
+            "self.register_forward_hook(lambda module, given, made: made / 2 if torch.is_tensor(made) else made)"
+        )
     if s.writing.chance("frozen"):
         s.methods += _FROZEN
 

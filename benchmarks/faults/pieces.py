@@ -333,10 +333,45 @@ def memory(s: Scope) -> None:
     )
 
 
+def unusual(s: Scope) -> None:
+    """What people write once in a while."""
+    kind = s.writing.one("unusual")
+    if kind == "layer_norm":
+        s.line(f"x = {s.module('norm', f'nn.LayerNorm({s.channels})')}(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)")
+    elif kind == "parameter_list":
+        name = s.name("scales")
+        s.init.append(
+            f"self.{name} = nn.ParameterList([nn.Parameter(torch.rand({s.channels}, 1, 1)) for _ in range(2)])"
+        )
+        s.line(f"for weight in self.{name}:", "    x = x * weight + x")
+    elif kind == "checkpoint":
+        name = conv(s, s.channels)
+        s.line(
+            "if self.training:", f"    x = checkpoint({name}, x, use_reentrant=False)", "else:", f"    x = {name}(x)"
+        )
+    else:
+        s.line(
+            *{
+                "no_grad": ["with torch.no_grad():", "    x = F.avg_pool2d(x, 3, 1, 1)"],
+                "autocast": ["with torch.autocast('cpu', enabled=False):", "    x = F.max_pool2d(x, 3, 1, 1)"],
+                "made_in_forward": ["x = nn.ReLU()(x)"],
+                "dict": ["maps = {'a': x}", "maps['b'] = maps['a'] * 0.5", "x = maps['b']"],
+                "sum": [s.pick(["x = sum([x, x * 0.5])", "x = torch.stack([x, x.relu()]).sum(0)"])],
+                "where": [s.pick(["x = torch.where(x > 0, x, 0.1 * x)", "x = torch.maximum(x, 0.1 * x)"])],
+                "arithmetic": [
+                    s.pick(["x = x / (1 + x.abs())", "x = 1 - x", "x = (x * x + 1).sqrt()", "x = x.pow(2)"])
+                ],
+                "permuted": ["x = x.permute(0, 2, 3, 1)", "x = F.relu(x)", "x = x.permute(0, 3, 1, 2)"],
+                "flip": [s.pick(["x = x.flip(-1)", "x = x.transpose(2, 3)", "x = torch.roll(x, 1, 3)"])],
+                "mean_over_channels": ["x = x * x.mean(1, keepdim=True).sigmoid()"],
+            }[kind]
+        )
+
+
 PIECES: dict[str, Piece] = {
     "plain": plain, "sequence": sequence, "residual": residual, "dense": dense, "inception": inception,
     "doubled": doubled, "squeeze": squeeze, "glu": glu, "two_gates": two_gates, "grouped": grouped,
     "depthwise": depthwise, "split": split, "pixels": pixels, "resize": resize, "pool": pool, "dropout": dropout,
     "training": training, "scale": scale, "written_into": written_into, "before_and_after": before_and_after,
-    "sized": sized, "memory": memory,
+    "sized": sized, "unusual": unusual, "memory": memory,
 }  # fmt: skip
