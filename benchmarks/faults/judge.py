@@ -27,8 +27,8 @@ _SHARE = 0.5  # of the channels are kept
 _EXACT = 1e-8  # relative, in double precision; _SINGLE: in single
 _SINGLE = 1e-5
 _REPAIRED = 1e-3  # relative, of a repair that has nothing to repair
-_IMAGES = 48  # that a repair sees
-_SPANS = 8  # parts whose costs are counted
+_IMAGES = 32  # that a repair sees
+_SPANS = 5  # parts whose costs are counted
 _NAME = "drawn"
 
 

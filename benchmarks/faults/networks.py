@@ -5,6 +5,7 @@ Drawn are only networks that plain PyTorch runs in eval and in train mode, and w
 """
 
 import random
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,7 +70,7 @@ class Drawn:
         """A new one, the same to the last bit each time; torch's random numbers go on as if nothing had been drawn."""
         space: dict[str, Any] = {"__name__": f"network{self.seed}"}
         exec(compile(_HEADER + self.text, f"<network {self.seed}>", "exec"), space)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(action="ignore"):  # weight_norm is deprecated
             torch.manual_seed(self.seed)
             return _alive(space["Net"]()).eval()
 
