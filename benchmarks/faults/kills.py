@@ -28,6 +28,7 @@ def tried(job: Job, count: int, seed: int = 0) -> tuple[int, list[str]]:
             job.dvc("repro")
         except RuntimeError as error:
             fault = " ".join(str(error).split())[:300]
+        job.settle()
         if fault is None and job.lock() != lock:
             fault = "dvc.lock is another"
         if fault is None and digest(job) != content:
