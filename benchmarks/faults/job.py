@@ -67,14 +67,15 @@ class Job:
         until = time.monotonic() + after
         while time.monotonic() < until and process.poll() is None:
             time.sleep(_LOOK)
-        killed = process.poll() is None
-        if killed:
-            for pid in _group(process.pid):
-                if whom == "both" or (whom == "dvc") == (pid == process.pid):
-                    _kill(pid)
+        victims: list[int] = []
+        while not victims and process.poll() is None:  # a stage may not have begun
+            victims = [pid for pid in _group(process.pid) if whom == "both" or (whom == "dvc") == (pid == process.pid)]
+            time.sleep(_LOOK * (not victims))
+        for pid in victims:
+            _kill(pid)
         process.wait()
         self._groups.append(process.pid)
-        return killed
+        return bool(victims)
 
     def settle(self) -> None:
         """Waits for stages whose DVC was killed."""
