@@ -12,7 +12,7 @@ class Layer:
 
     name: its module path; inputs, outputs: the channel of each of its input and output channels, where the `positions`
     features that a flattened map has of a channel count once; norm: the BatchNorm that directly follows; macs: for one
-    image; uses: how often it runs in a pass.
+    image; alone: whether it runs once in a pass, nobody shares its weight, and no hook changes what it gives.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Layer:
     groups: int = 1
     norm: str | None = None
     macs: int = 0
-    uses: int = 1
+    alone: bool = True
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from lib.plain import kind
+
 _MODULES = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softsign,
     nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Tanhshrink, nn.Hardshrink, nn.Softshrink, nn.Threshold, nn.Hardswish,
@@ -17,8 +19,8 @@ _MODULES = (
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.PReLU)
 _UNARY = (
     "abs", "celu", "clamp", "clamp_max", "clamp_min", "clip", "elu", "erf", "exp", "gelu", "hardshrink", "hardsigmoid",
-    "hardswish", "hardtanh", "leaky_relu", "log1p", "logsigmoid", "mish", "neg", "relu", "relu6", "rsqrt", "selu",
-    "sigmoid", "silu", "softplus", "softsign", "sqrt", "square", "tanh", "threshold",
+    "hardswish", "hardtanh", "leaky_relu", "log1p", "logsigmoid", "mish", "neg", "negative", "relu", "relu6", "rsqrt",
+    "selu", "sigmoid", "silu", "softplus", "softsign", "sqrt", "square", "tanh", "threshold",
 )  # fmt: skip
 _FUNCTIONS = {
     F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.dropout, F.dropout2d, torch.dropout,
@@ -50,7 +52,7 @@ class Operation:
         self.node = node
         self.name = str(node.target) if node.op == "call_module" else ""
         self.module: Any = modules.get(self.name) if node.op == "call_module" else None
-        self.function: Any = node.target if node.op == "call_function" else type(self.module)
+        self.function: Any = node.target if self.module is None else kind(self.module)
         if node.op == "call_method":
             self.function = getattr(torch.Tensor, str(node.target), None)
         if self.function is F.linear and len(node.args) > 1:
@@ -88,7 +90,7 @@ class Operation:
         return isinstance(dims, list | tuple) and all(isinstance(d, int) and d % dimensions >= 2 for d in dims)
 
     def slices_space(self) -> bool:
-        """Whether an index leaves images and channels whole."""
+        """Whether an index leaves images and channels whole: it takes positions, or adds dimensions behind them."""
         index: Any = self.node.args[1]
         whole = isinstance(index, tuple) and list(index[:2]) == [slice(None)] * 2
-        return whole and all(isinstance(part, slice) for part in index)
+        return whole and all(part is None or isinstance(part, slice | int) for part in index)

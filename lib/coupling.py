@@ -22,6 +22,7 @@ from lib.channelwise import DIVIDING, ELEMENTWISE, RESHAPING, Operation
 from lib.effects import after
 from lib.errors import BrickyardError
 from lib.graph import Trace
+from lib.plain import is_hooked
 from lib.tracer import assign
 
 
@@ -44,6 +45,7 @@ class _Following:
         self.fixed = list(self.labels[found.input])
         self.layers: list[tuple[fx.Node, Layer]] = []
         self.given: dict[str, list[int]] = {}
+        self.homes: dict[int, str] = {}
         self.pieces: dict[fx.Node, list[list[int]]] = {}
         self.axes: dict[str, dict[int, list[int]]] = {}
         self.sizes: list[tuple[str, tuple[int | str, ...], list[int]]] = []
@@ -83,9 +85,9 @@ class _Following:
                     numbered(layer.outputs),
                     layer.positions,
                     layer.groups,
-                    self.norm_after(node) if layer.uses == 1 else None,
+                    self.norm_after(node) if layer.alone else None,
                     layer.macs,
-                    layer.uses,
+                    layer.alone,
                 )
                 for node, layer in self.layers
             ),
@@ -129,7 +131,6 @@ class _Following:
             return self.divide(node)
         if not isinstance(self.found.values[node][0], torch.Tensor):
             self.refuse(node, "it gives several tensors")
-        self.check_hooks(node, operation.module)
         if node.target is after:
             labels = self.labels[self.sources(node)[0]]
         elif operation.is_layer:
@@ -158,23 +159,6 @@ class _Following:
     def check_state(self, node: fx.Node) -> None:
         if any(one.op == "get_attr" for one in self.found.changes.get(node, ())):
             self.refuse(node, "it changes a weight or buffer in eval mode")
-
-    def check_hooks(self, node: fx.Node, module: Any) -> None:
-        """Refuses modules that do more than their class says."""
-        if module is None:
-            return
-        for name, own in module.named_modules():
-            made = [key for key in ("weight", "bias") if isinstance(vars(own).get(key), torch.Tensor)]
-            if made or "parametrizations" in own._modules:
-                self.refuse(
-                    node,
-                    f"its {(made or ['weight'])[0]} is made anew in each pass (weight_norm, spectral_norm, pruning); "
-                    "save the network with plain weights (remove_weight_norm, prune.remove, remove_parametrizations)",
-                )
-            if own._forward_hooks or own._forward_pre_hooks:
-                self.refuse(
-                    node, f"it has a hook{f' in {name}' if name else ''}, whose effect on channels is not known"
-                )
 
     def sources(self, node: fx.Node) -> list[fx.Node]:
         return [source for source in node.all_input_nodes if source in self.labels]
@@ -238,7 +222,7 @@ class _Following:
         self.join(self.given[name], given)
         at = next(i for i, (_, layer) in enumerate(self.layers) if layer.name == name)
         first, layer = self.layers[at]
-        self.layers[at] = (first, replace(layer, uses=layer.uses + 1, macs=layer.macs + self.found.macs[node]))
+        self.layers[at] = (first, replace(layer, alone=False, macs=layer.macs + self.found.macs[node]))
         return list(layer.outputs)
 
     def layer(self, node: fx.Node, operation: Operation) -> list[int]:
@@ -268,8 +252,22 @@ class _Following:
             self.axes[f"{name}.bias"] = {0: outputs}
         kind: Literal["conv", "linear"] = "conv" if isinstance(module, nn.Conv2d) else "linear"
         macs = self.found.macs[node]
-        self.layers.append((node, Layer(name, kind, tuple(inputs), tuple(outputs), positions, groups, macs=macs)))
+        alone = not is_hooked(module) and not self.tie(name, module, axes)
+        layer = Layer(name, kind, tuple(inputs), tuple(outputs), positions, groups, macs=macs, alone=alone)
+        self.layers.append((node, layer))
         return outputs
+
+    def tie(self, name: str, module: Any, axes: dict[int, list[int]]) -> bool:
+        """Layers that share their weight keep the same rows of it; whether this one shares its with one before."""
+        home = self.homes.setdefault(id(module.weight), name)
+        if home == name:
+            return False
+        at = next(i for i, (_, layer) in enumerate(self.layers) if layer.name == home)
+        first, layer = self.layers[at]
+        self.layers[at] = (first, replace(layer, alone=False))
+        for axis, rows in self.axes[f"{home}.weight"].items():
+            self.join(rows, axes[axis])
+        return True
 
     def norm(self, node: fx.Node, module: Any) -> list[int]:
         labels = self.labels[self.source(node)]
@@ -354,7 +352,9 @@ class _Following:
         reads = len(users) == 1 and users[0].op == "call_module"
         following = self.modules[str(users[0].target)] if reads else None
         normed = isinstance(following, nn.BatchNorm1d | nn.BatchNorm2d) and following.running_mean is not None
-        once = normed and sum(node.target == users[0].target for node in self.labels) == 1
+        if following is None or not normed or is_hooked(following):
+            return None
+        once = sum(node.target == users[0].target for node in self.labels) == 1
         return str(users[0].target) if once else None
 
     def refuse(self, node: fx.Node, reason: str) -> NoReturn:

@@ -55,6 +55,7 @@ class _Tied(nn.Module):
         self.one, self.two, self.three = (nn.Conv2d(6, 6, 1) for _ in range(3))
         self.three.weight = self.one.weight
         self.fc = nn.Linear(6, 6)
+        assert isinstance(self.one.bias, nn.Parameter)
         self.fc.bias = self.one.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -121,7 +121,6 @@ class WrongAxis(_Net):
         (MeanOverChannels(features=4), r"\(mean\): it is not known"),
         (Sliced(features=18), r"\(getitem\): it takes channels that are not one run"),
         (unusual.build("item"), r"\(assign\): it is not known"),
-        *((unusual.build(name), r"made anew in each pass") for name in unusual.MADE_ANEW),
         (WrongAxis(), r"\(cat\): it does not put channels"),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softmax(1), nn.Flatten(), nn.Linear(784, 2)), r"1 \(Softmax\)"),
         (pico.PicoViT(), r"net: cannot be taken apart at its top level \(transpose\)"),

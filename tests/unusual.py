@@ -90,6 +90,7 @@ class View(Base):
     def between(self, x: torch.Tensor) -> torch.Tensor:
         y = self.extra(x)
         y[:, :, 1:].mul_(0.5)
+        x[:, :, 0, 0] = 0.1
         y[:, :, :1] *= 2
         return y + x
 
@@ -300,7 +301,7 @@ ALL = {**IN_PLACE, **OTHERS, **MADE_ANEW}
 CANNOT_LEARN = ("gate", "augmented", "item")  # what they change in place is needed for their gradients
 COUPLED = (
     "module", "function", "before_and_after", "augmented", "gate", "view", "images", "remembers", "hooked", "keywords",
-    "made_inside", "shared_block", "shared_norm", "unnormed", "gated", "frozen",
+    "made_inside", "shared_block", "shared_norm", "unnormed", "gated", "frozen", *MADE_ANEW,
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ tensor [B, O, I, H, W] of partial convolutions never exists.
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -145,7 +146,7 @@ def rectified(met: torch.Tensor, layer: nn.Module, scale: torch.Tensor | None = 
     """
     count, inputs, weights = met.shape
     groups = getattr(layer, "groups", 1)
-    weight = layer.get_parameter("weight").reshape(-1, inputs // groups, weights)
+    weight = cast(torch.Tensor, layer.weight).reshape(-1, inputs // groups, weights)
     weight = (weight if scale is None else weight * scale.view(-1, 1, 1)).unflatten(0, (groups, -1))  # [G, O / G, j, P]
     if weights == 1:
         above, below = (sign.relu().sum(0).view(groups, 1, -1) for sign in (met, -met))

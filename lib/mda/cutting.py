@@ -16,6 +16,7 @@ from lib.duplicate import duplicate
 from lib.errors import BrickyardError
 from lib.logits import logits
 from lib.part import Part
+from lib.plain import plain
 
 Kept = Mapping[str, Sequence[int]]
 Place = tuple[str, tuple[int | str, ...]]  # of a number in a traced graph: `node` and `at` of a Size
@@ -33,7 +34,7 @@ def cut(model: nn.Module, kept: Kept, shape: tuple[int, ...]) -> nn.Module:
     at what was taken out, on random images. Raises BrickyardError where a layer is not there, would be empty, or
     contradicts one that it is coupled to, and where they differ.
     """
-    source, model = model, duplicate(model).eval()
+    source, model = plain(model), plain(model)
     modes = [graph.trace(model, _WHO, shape, train=train) for train in (False, True)]
     coupling = couple(modes[0], _WHO)
     chosen = channels(coupling, kept)
@@ -43,8 +44,9 @@ def cut(model: nn.Module, kept: Kept, shape: tuple[int, ...]) -> nn.Module:
         there = {layer.name for layer in training.layers}
         same = {name: rows for name, rows in indices(coupling, chosen).items() if name in there}
         written[1] = numbers(training, channels(training, same))
+    taken: dict[int, torch.Tensor] = {}
     for path, rows in coupling.axes.items():
-        _take(model, path, [None if row is None else _positions(row, chosen) for row in rows])
+        _take(model, path, [None if row is None else _positions(row, chosen) for row in rows], taken)
     for layer in coupling.layers:
         _resize(model.get_submodule(layer.name), layer, chosen)
     for path in {path.rpartition(".")[0] for path in coupling.axes}:
@@ -56,7 +58,7 @@ def cut(model: nn.Module, kept: Kept, shape: tuple[int, ...]) -> nn.Module:
 
 def _blinded(model: nn.Module, coupling: Coupling, chosen: Collection[int]) -> nn.Module:
     """A copy of `model`, in eval mode, none of whose layers looks at channels that are not `chosen`."""
-    blind = duplicate(model).eval()
+    blind = duplicate(model)
     for layer in coupling.layers:
         row = coupling.axes[f"{layer.name}.weight"][1]
         if row is not None:
@@ -75,7 +77,7 @@ def _check_equal(component: nn.Module, source: nn.Module, rows: Sequence[int], s
     expected = logits(source(images.clone()))[:, list(rows)].nan_to_num()
     try:
         found = logits(component(images.clone())).nan_to_num()
-    except RuntimeError as error:  # shapes that do not fit
+    except Exception as error:  # whatever a network does with numbers of channels that it was not written for
         reason = " ".join(str(error).split())[:200]
         raise BrickyardError(f"{_WHO}: its channels cannot be told apart: cut, it fails ({reason})") from None
     if found.shape != expected.shape or not torch.allclose(
@@ -136,12 +138,7 @@ class Scales:
 
     def __init__(self, model: nn.Module, coupling: Coupling):
         self._coupling = coupling
-        self._shapes = {  # weights that layers share are their own after a cut; a layer that is used twice has one
-            f"{path}.{key}" if path else key: tuple(tensor.shape)
-            for path, module in model.named_modules()
-            for key, tensor in module._parameters.items()
-            if tensor is not None
-        }
+        self._shapes = {name: tuple(tensor.shape) for name, tensor in plain(model).named_parameters()}
 
     def cost(self, chosen: Collection[int]) -> Cost:
         """Parameters and MACs of the layers with the `chosen` channels alone; memory is not known."""
@@ -163,18 +160,22 @@ def _positions(row: Sequence[int], chosen: Collection[int]) -> list[int]:
     return [i for i, channel in enumerate(row) if channel in chosen]
 
 
-def _take(model: nn.Module, path: str, positions: list[list[int] | None]) -> None:
-    """Keeps only some rows, along each axis, of the weight or buffer at `path`."""
+def _take(model: nn.Module, path: str, positions: list[list[int] | None], taken: dict[int, torch.Tensor]) -> None:
+    """Keeps only some rows, along each axis, of the weight or buffer at `path`; taken: what has been made of a tensor,
+    for weights that several layers share.
+    """
     owner, _, name = path.rpartition(".")
     module = model.get_submodule(owner)
-    tensor = getattr(module, name).detach()
-    for axis, rows in enumerate(positions):
-        if rows is not None:
-            tensor = tensor.index_select(axis, torch.tensor(rows, device=tensor.device))
-    if name in module._parameters:
-        module._parameters[name] = nn.Parameter(tensor.clone())
-    else:
-        module._buffers[name] = tensor.clone()
+    given = getattr(module, name)
+    if id(given) not in taken:
+        tensor = given.detach()
+        for axis, rows in enumerate(positions):
+            if rows is not None:
+                tensor = tensor.index_select(axis, torch.tensor(rows, device=tensor.device))
+        taken[id(given)] = nn.Parameter(tensor.clone()) if isinstance(given, nn.Parameter) else tensor.clone()
+        taken.setdefault(-id(given), given)  # so that its number is not given to another
+    store: dict[str, Any] = module._parameters if name in module._parameters else module._buffers
+    store[name] = taken[id(given)]
 
 
 def _resize(module: Any, layer: Layer, chosen: Collection[int]) -> None:

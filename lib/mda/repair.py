@@ -27,6 +27,7 @@ from lib.mda.cutting import Kept, channels
 from lib.mda.joint import Reader, improve
 from lib.mda.reading import Reading, reading
 from lib.mda.refit import Goal, refit
+from lib.plain import is_hooked
 from lib.replay import Replay
 
 Method = Literal["ridge", "bn", "none"]
@@ -121,6 +122,7 @@ class _Repair:
         fitted = {layer.norm for layer in self.coupling.layers} if method == "ridge" else set()
         ran = Counter(str(node.target) for node, _ in self.pairs if node.op == "call_module")
         often = {name for name, count in ran.items() if count > 1}  # what they see cannot be matched to one place
+        often |= {name for name in ran if is_hooked(self.modules[name])}
         last_use = {source: node for node, _ in self.pairs for source in node.all_input_nodes}
         waiting: list[_Fitted] = []  # for the layers that read them, to be fitted together with these
         for node, twin in self.pairs:
@@ -129,7 +131,7 @@ class _Repair:
             y = self.before.step(node)
             operation = Operation(node, self.modules)
             layer = self.layers.get(operation.name)
-            if layer is not None and layer.uses == 1 and method == "ridge":
+            if layer is not None and layer.alone and method == "ridge":
                 self.fit(node, layer, y)
                 x = self.after.env[self.other[node.all_input_nodes[0]]]
                 waiting += [_Fitted(layer, node, x)] if joint else []
@@ -180,7 +182,7 @@ class _Repair:
     def join(self, first: _Fitted, found: Reading, now: fx.Node, rounds: int) -> None:
         """Fits a layer once more, for the sake of the layers that read it; now: what ran last."""
         own_layers = [self.layers[Operation(one, self.modules).name] for one in found.readers]
-        if not found.readers or any(layer.uses > 1 for layer in own_layers):
+        if not found.readers or not all(layer.alone for layer in own_layers):
             return
         images, twin = slice(_JOINTLY), self.other[first.node]
         way = [self.other[one] for one in found.way]
@@ -231,7 +233,7 @@ class _Repair:
         node = self.found.output
         while isinstance(self.modules.get(str(node.target)), nn.Identity | nn.Dropout):
             node = node.all_input_nodes[0]
-        return Operation(node, self.modules).name == layer.name
+        return layer.alone and Operation(node, self.modules).name == layer.name
 
     def goal(self, node: fx.Node, target: torch.Tensor, rows: list[int], images: slice = slice(None)) -> Goal:
         """What a layer should make for some images, from what it makes in the source: [n, outputs that are kept, ...].
