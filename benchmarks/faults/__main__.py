@@ -81,13 +81,24 @@ def of_params() -> Found:
     """Wrong values of every field of the repository's params.yaml, one at a time."""
     if find_spec("benchmarks.faults.params") is None:
         return Found(0, 0, [], {"params_cases": 0, "params_bad": 0})
+    from lib.params.document import check
     from lib.params.parse import parse
 
-    from benchmarks.faults import params
+    from benchmarks.faults.params import cases, names, put
 
     document = parse((ROOT / "params.yaml").read_bytes()).document
-    wrong = params.cases(document)
-    found = [(f"{key} = {value!r:.60}", params.fault(document, key, value)) for key, value in track(wrong, "params")]
+
+    def fault(key: str, value: Any) -> str | None:
+        try:
+            lines = check(put(document, key, value))[1]
+        except Exception as error:  # this is what is looked for
+            return f"traceback {type(error).__name__}: {error}"
+        if not all(line.isprintable() for line in lines):
+            return f"not lines: {lines}"
+        named = any(names(line, key) for line in lines)
+        return None if named else f"no line names it: {lines[0]}" if lines else "accepted"
+
+    found = [(f"{key} = {value!r:.60}", fault(key, value)) for key, value in track(cases(document), "params")]
     return _of_table("params", found, sum(fault is None for _, fault in found))
 
 
