@@ -50,8 +50,9 @@ def _packed(name: str, files: Mapping[str, bytes], encoding: str = "utf-8", keep
                 for member, content in files.items():
                     archive.writestr(member, content)
         else:
-            compression = "gz" if name.endswith(("gz", ".tgz")) else ""
-            with tarfile.open(path, f"w:{compression}", format=tarfile.GNU_FORMAT, encoding=encoding) as archive:
+            with tarfile.open(
+                path, "w:gz" if name.endswith("gz") else "w", format=tarfile.GNU_FORMAT, encoding=encoding
+            ) as archive:
                 for member, content in files.items():
                     info = tarfile.TarInfo(member)
                     info.size = len(content)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +59,22 @@ def cases() -> Iterator[Case | Chosen]:
 def fault(case: Case | Chosen, folder: Path) -> str | None:
     """What is wrong with how a case is answered, in words; None when it is right."""
     try:
-        return _chosen(case) if isinstance(case, Chosen) else _opened(case, folder)
+        with _little_memory():
+            return _chosen(case) if isinstance(case, Chosen) else _opened(case, folder)
     except Exception as error:  # this is what is looked for
         return f"traceback {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+@contextlib.contextmanager
+def _little_memory() -> Iterator[None]:
+    """Inside, no more than a GiB beside what is taken already: a range that is expanded unchecked ends in an error."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + 2**30, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _chosen(case: Chosen) -> str | None:

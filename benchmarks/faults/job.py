@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 from ruamel.yaml import YAML
 
 from lib.code import ROOT
 
+_LOOK = 0.05  # seconds between two looks at a process
 _COPIED = ("lib", "stages", "commands", "data", "tests")
 
 
@@ -22,6 +22,7 @@ class Job:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._groups: list[int] = []
         for name in _COPIED:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
@@ -65,21 +66,45 @@ class Job:
         )
         until = time.monotonic() + after
         while time.monotonic() < until and process.poll() is None:
-            time.sleep(0.02)
-        killed = process.poll() is None
-        if killed:
-            below = psutil.Process(process.pid).children(recursive=True)
-            victims = [child.pid for child in below] if whom != "dvc" else []
-            victims += [process.pid] if whom != "stage" else []
-            for pid in victims:
-                _kill(pid)
+            time.sleep(_LOOK)
+        victims: list[int] = []
+        while not victims and process.poll() is None:  # a stage may not have begun
+            victims = [pid for pid in _group(process.pid) if whom == "both" or (whom == "dvc") == (pid == process.pid)]
+            time.sleep(_LOOK * (not victims))
+        for pid in victims:
+            _kill(pid)
         process.wait()
-        return killed
+        self._groups.append(process.pid)
+        return bool(victims)
+
+    def settle(self) -> None:
+        """Waits for stages whose DVC was killed."""
+        while any(_group(leader) for leader in self._groups):
+            time.sleep(_LOOK)
+        self._groups.clear()
+
+    @property
+    def cache(self) -> Path:
+        """Where DVC keeps objects, by their MD5."""
+        return self.folder / ".dvc" / "cache" / "files" / "md5"
 
     @property
     def files(self) -> list[Path]:
         """All files below artifacts/, in order."""
         return sorted(path for path in (self.folder / "artifacts").rglob("*") if path.is_file())
+
+
+def _group(leader: int) -> list[int]:
+    """The processes that a process started, directly or not, and itself."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, group = entry.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue  # it has just ended
+        if int(group) == leader and state != "Z":
+            found.append(int(entry.parent.name))
+    return found
 
 
 def _kill(pid: int) -> None:

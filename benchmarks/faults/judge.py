@@ -1,12 +1,12 @@
-"""What becomes of a network that was drawn: taken apart, cut and repaired, against plain PyTorch, on numbers.
-
-Every check runs on a network of its own, built anew, so that what one of them spoils does not reach another.
-"""
+"""What becomes of a network that was drawn: taken apart, cut and repaired, against plain PyTorch, on numbers."""
 
 import copy
+import random
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
 from typing import Any, Literal
 
 import torch
@@ -27,6 +27,8 @@ _SHARE = 0.5  # of the channels are kept
 _EXACT = 1e-8  # relative, in double precision; _SINGLE: in single
 _SINGLE = 1e-5
 _REPAIRED = 1e-3  # relative, of a repair that has nothing to repair
+_IMAGES = 32  # that a repair sees
+_SPANS = 5  # parts whose costs are counted
 _NAME = "drawn"
 
 
@@ -43,23 +45,81 @@ class Verdict:
     checks: dict[str, Outcome]
 
 
+class Subject:
+    """A network on trial. Tracing is what takes long: checks share a chain, or a coupling and what was cut, and each of
+    the two has a network of its own, built anew, as has every comparison.
+    """
+
+    def __init__(self, drawn: Drawn):
+        self.drawn = drawn
+        self.traced, self.source = drawn.build(), drawn.build()
+
+    @cached_property
+    def chain(self) -> Chain:
+        """Of `traced`; verified, as it is before anything is made of one."""
+        chain = Chain(_NAME, self.traced, self.drawn.shape)
+        x = self.drawn.images(2)
+        given = x.clone()
+        chain.verify(given)
+        _equal(given, x, "the images after verify")
+        _same_state(self.traced, self.drawn.build(), "tracing")
+        return chain
+
+    @cached_property
+    def coupling(self) -> Coupling:
+        """Of `source`."""
+        found = _coupling(self.source, self.drawn)
+        _same_state(self.source, self.drawn.build(), "coupling")
+        return found
+
+    @cached_property
+    def half(self) -> frozenset[int]:
+        """The channels that are kept."""
+        return some(self.coupling, self.drawn.seed)
+
+    @cached_property
+    def whole(self) -> frozenset[int]:
+        """All channels."""
+        return frozenset(range(self.coupling.count))
+
+    def component(self, chosen: frozenset[int]) -> nn.Module:
+        """`source` with the chosen channels."""
+        component = self._component(chosen)
+        _same_state(self.source, self.drawn.build(), "cutting")
+        return copy.deepcopy(component)
+
+    def _component(self, chosen: frozenset[int]) -> nn.Module:
+        if chosen not in self._made:
+            self._made[chosen] = cut(self.source, indices(self.coupling, chosen), self.drawn.shape)
+        return self._made[chosen]
+
+    @cached_property
+    def _made(self) -> dict[frozenset[int], nn.Module]:
+        return {}
+
+
+Check = Callable[[Subject], None]
+
+
 def judge(drawn: Drawn) -> Verdict:
-    """All checks of one network. They share nothing but its number."""
+    """All checks of one network."""
     worst: tuple[Outcome, str] = ("right", "")
     found: dict[str, Outcome] = {}
+    subject = Subject(drawn)
     for name, check in CHECKS.items():
-        outcome, text = _tried(check, drawn)
+        outcome, text = tried(check, subject)
         found[name] = outcome
         if ORDER.index(outcome) > ORDER.index(worst[0]):
             worst = outcome, f"{name}: {text}"
     return Verdict(*worst, found)
 
 
-def _tried(check: Callable[[Drawn], None], drawn: Drawn) -> tuple[Outcome, str]:
+def tried(check: Check, subject: Subject) -> tuple[Outcome, str]:
+    """How one check ends, and in which words."""
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         try:
-            check(drawn)
+            check(subject)
         except Wrong as error:
             return "wrong", str(error)
         except BrickyardError as error:
@@ -71,16 +131,10 @@ def _tried(check: Callable[[Drawn], None], drawn: Drawn) -> tuple[Outcome, str]:
 
 
 @torch.no_grad()
-def nodes(drawn: Drawn) -> None:
+def nodes(s: Subject) -> None:
     """In eval mode nodes and head are the network, bit for bit, at every cut, copied or not; nothing is changed."""
-    model, plain, x = drawn.build(), drawn.build(), drawn.images(2)
+    plain, x, chain = s.drawn.build(), s.drawn.images(2), s.chain
     expected = plain(x.clone())
-    chain = Chain(_NAME, model, drawn.shape)
-    _same_state(model, plain, "tracing")
-    given = x.clone()
-    chain.verify(given)
-    _equal(given, x, "the images after verify")
-    _same_state(model, plain, "verify")
     *_, last = chain.walk(x.clone())
     _equal(chain.head(last), expected, "nodes one after another")
     count = len(chain)
@@ -90,30 +144,25 @@ def nodes(drawn: Drawn) -> None:
         _equal(chain.head(rest(middle.clone())), expected, f"cut at {k}")
         own = copy.deepcopy(chain[0:k])
         _equal(copy.deepcopy(rest)(own(x.clone())), rest(middle.clone()), f"copies, cut at {k}")
-    _equal(model(x.clone()), expected, "the network afterwards")
-    _same_state(model, plain, "running the nodes")
+    _equal(s.traced(x.clone()), expected, "the network afterwards")
+    _same_state(s.traced, plain, "running the nodes")
 
 
-def costs(drawn: Drawn) -> None:
+def costs(s: Subject) -> None:
     """Counted anew, every part needs the parameters and MACs that its chain says, also where nodes share some."""
-    model = drawn.build()
-    chain = Chain(_NAME, model, drawn.shape)
-    count = len(chain)
-    for i in range(count):
-        for j in range(i + 1, count + 1):
-            said, counted = chain.cost(i, j), cost.count(chain[i:j], chain.layout(i).shape)
-            if (said.params, said.macs) != (counted.params, counted.macs):
-                raise Wrong(
-                    f"nodes {i}:{j}: said {said.params} parameters, {said.macs} MACs; "
-                    f"counted {counted.params}, {counted.macs}"
-                )
+    spans = list(combinations(range(len(s.chain) + 1), 2))
+    for i, j in random.Random(s.drawn.seed).sample(spans, min(len(spans), _SPANS)):
+        said, counted = s.chain.cost(i, j), cost.count(s.chain[i:j], s.chain.layout(i).shape)
+        if (said.params, said.macs) != (counted.params, counted.macs):
+            raise Wrong(
+                f"nodes {i}:{j}: said {said.params} parameters, {said.macs} MACs; "
+                f"counted {counted.params}, {counted.macs}"
+            )
 
 
-def training(drawn: Drawn) -> None:
+def training(s: Subject) -> None:
     """In train mode, with the same random numbers: answers, statistics and gradients."""
-    plain, model, x = drawn.build().train(), drawn.build(), drawn.images(4)
-    chain = Chain(_NAME, model, drawn.shape)
-    chain.verify(x.clone())
+    plain, x, chain = s.drawn.build().train(), s.drawn.images(4), s.chain
     parts = [*(chain[i : i + 1] for i in range(len(chain))), chain.head]
     for part in parts:
         part.train()
@@ -124,85 +173,72 @@ def training(drawn: Drawn) -> None:
     for part in parts:
         found = part(found)
     _equal(found, expected, "answers in train mode")
-    _same_state(model, plain, "a step in train mode", buffers=True)
+    _same_state(s.traced, plain, "a step in train mode", training=True)
     try:
         expected.square().sum().backward()
     except RuntimeError:  # in-place operations that PyTorch itself cannot differentiate
         return
     found.square().sum().backward()
-    for (name, own), other in zip(model.named_parameters(), plain.parameters(), strict=True):
+    for (name, own), other in zip(s.traced.named_parameters(), plain.parameters(), strict=True):
         if (own.grad is None) != (other.grad is None):
             raise Wrong(f"the gradient of {name} is there on one side alone")
         if own.grad is not None and other.grad is not None:
-            _near(own.grad, other.grad, 1e-5, f"the gradient of {name}")
+            _near(own.grad, other.grad, _SINGLE, f"the gradient of {name}")
 
 
 @torch.no_grad()
-def cut_nothing(drawn: Drawn) -> None:
+def cut_nothing(s: Subject) -> None:
     """With all channels kept a cut network is its source, and has its costs."""
-    model, plain = drawn.build(), drawn.build()
-    coupling = _coupling(model, drawn)
-    _same_state(model, plain, "coupling")
-    everything = frozenset(range(coupling.count))
-    component = cut(model, indices(coupling, everything), drawn.shape)
-    _same_state(model, plain, "cutting")
-    found, expected, tolerance = _answers(component, plain, drawn)
+    component, plain = s.component(s.whole), s.drawn.build()
+    counted, said = cost.params(component), Scales(s.source, s.coupling).cost(s.whole).params
+    if counted != said:
+        raise Wrong(f"with all channels kept: said {said} parameters, counted {counted}")
+    found, expected, tolerance = _answers(component, plain, s.drawn)
     _near(found, expected, tolerance, "with all channels kept")
-    if cost.params(component) != cost.params(plain):
-        raise Wrong(f"with all channels kept {cost.params(component)} parameters of {cost.params(plain)}")
 
 
 @torch.no_grad()
-def cut_half(drawn: Drawn) -> None:
+def cut_half(s: Subject) -> None:
     """With half of the channels it is the source without the others; it costs what was said, trains, is cut again."""
-    model, plain = drawn.build(), drawn.build()
-    coupling = _coupling(model, drawn)
-    chosen = some(coupling, drawn.seed)
-    component = cut(model, indices(coupling, chosen), drawn.shape)
-    silence(plain, coupling, chosen)
-    found, expected, tolerance = _answers(copy.deepcopy(component), plain, drawn)
-    rows = [i for i, channel in enumerate(coupling.classifier.outputs) if channel in chosen]
+    component, plain = s.component(s.half), s.drawn.build()
+    silence(plain, s.coupling, s.half)
+    found, expected, tolerance = _answers(copy.deepcopy(component), plain, s.drawn)
+    rows = _rows(s)
     _near(found, expected[:, rows], tolerance, "with half of the channels kept")
-    counted, said = cost.count(component, drawn.shape), Scales(model, coupling).cost(chosen)
+    counted, said = cost.count(component, s.drawn.shape), Scales(s.source, s.coupling).cost(s.half)
     if (counted.params, counted.macs) != (said.params, said.macs):
         raise Wrong(
             f"said {said.params} parameters, {said.macs} MACs; counted {counted.params}, {counted.macs} when cut"
         )
-    again = {layer.name: len(layer.outputs) for layer in _coupling(component, drawn).layers}
-    if again != {name: len(kept) for name, kept in indices(coupling, chosen).items()}:
+    again = {layer.name: len(layer.outputs) for layer in _coupling(component, s.drawn).layers}
+    if again != {name: len(kept) for name, kept in indices(s.coupling, s.half).items()}:
         raise Wrong("what was cut has other layers when it is followed again")
-    if not _first(component.train()(drawn.images(2))).isfinite().all():
+    if not _first(component.train()(s.drawn.images(2))).isfinite().all():
         raise Wrong("not finite in train mode")
 
 
 @torch.no_grad()
-def repairs(drawn: Drawn) -> None:
+def repairs(s: Subject) -> None:
     """Where nothing is missing repair changes nothing; where half is missing it does not make things worse."""
-    x, new = drawn.images(64, 1), drawn.images(64, 2)
-    expected = drawn.build()(new.clone())
-    size = expected.abs().max()
-    for half in (False, True):
-        model = drawn.build()
-        coupling = _coupling(model, drawn)
-        outputs = coupling.classifier.outputs
-        chosen = some(coupling, drawn.seed) | set(outputs) if half else frozenset(range(coupling.count))
-        kept = indices(coupling, chosen)
-        component = cut(model, kept, drawn.shape)
-        given = x.clone()
-        repaired = repair(model, component, kept, given, "ridge", classifier="logits")
+    x, new = s.drawn.images(_IMAGES, 1), s.drawn.images(_IMAGES, 2)
+    wanted = s.drawn.build()(new.clone())
+    size = wanted.abs().max()
+    for chosen, expected in ((s.whole, wanted), (s.half, wanted[:, _rows(s)])):
+        component, given = s.component(chosen), x.clone()
+        repaired = repair(s.source, component, indices(s.coupling, chosen), given, "ridge", classifier="logits")
         _equal(given, x, "the images after repair")
-        _same_state(model, drawn.build(), "repair")
+        _same_state(s.source, s.drawn.build(), "repair")
         found = repaired(new.clone())
         if not found.isfinite().all():
             raise Wrong("repaired, its answers are not finite")
         before, after = ((network(new.clone()) - expected).square().mean().sqrt() for network in (component, repaired))
-        if half and after > 2 * before and after > _REPAIRED * size:
-            raise Wrong(f"repair of a half makes it worse: {float(before / size):.3g} -> {float(after / size):.3g}")
-        if not half and after > _REPAIRED * size:
+        if chosen == s.whole and after > _REPAIRED * size:
             raise Wrong(f"repair of all channels changes it by {float(after / size):.3g}")
+        if after > 2 * before and after > _REPAIRED * size:
+            raise Wrong(f"repair of a half makes it worse: {float(before / size):.3g} -> {float(after / size):.3g}")
 
 
-CHECKS: dict[str, Callable[[Drawn], None]] = {
+CHECKS: dict[str, Check] = {
     "nodes": nodes,
     "costs": costs,
     "training": training,
@@ -233,6 +269,11 @@ def silence(model: nn.Module, coupling: Coupling, chosen: frozenset[int]) -> Non
         model.get_submodule(layer.name).register_forward_pre_hook(hook)
 
 
+def _rows(s: Subject) -> list[int]:
+    """The logits that a half has."""
+    return [i for i, channel in enumerate(s.coupling.classifier.outputs) if channel in s.half]
+
+
 def _coupling(model: nn.Module, drawn: Drawn) -> Coupling:
     return couple(graph.trace(model, _NAME, drawn.shape), _NAME)
 
@@ -250,18 +291,18 @@ def _answers(found: nn.Module, expected: nn.Module, drawn: Drawn) -> tuple[torch
     return found.double()(x.clone()), wanted, _EXACT
 
 
-def _same_state(model: nn.Module, plain: nn.Module, what: str, buffers: bool = False) -> None:
-    """buffers: those of auxiliary classifiers and of power iterations go on in a forward, and are compared alone."""
+def _same_state(model: nn.Module, plain: nn.Module, what: str, training: bool = False) -> None:
+    """training: whether a step in train mode has been made, after which statistics may differ in the last bit."""
     own, other = model.state_dict(), plain.state_dict()
     if set(own) != set(other):
         raise Wrong(f"{what} changes which weights there are: {sorted(set(own) ^ set(other))[:3]}")
     for name, tensor in own.items():
         same = torch.equal(tensor, other[name]) or (
-            buffers and torch.allclose(tensor.double(), other[name].double(), rtol=1e-5, atol=1e-6)
+            training and torch.allclose(tensor.double(), other[name].double(), rtol=1e-5, atol=1e-6)
         )
         if not same:
             raise Wrong(f"{what} changes {name}")
-    if not buffers:
+    if not training:
         modes = [name for name, module in model.named_modules() if module.training]
         if modes:
             raise Wrong(f"{what} leaves {modes[0] or 'the network'} in train mode")

@@ -5,6 +5,7 @@ Drawn are only networks that plain PyTorch runs in eval and in train mode, and w
 """
 
 import random
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.faults import grammar
-from benchmarks.faults.grammar import CLASSES, PIECES, Scope, Writing
+from benchmarks.faults.grammar import CLASSES, Piece, Scope, Writing, layer
+from benchmarks.faults.pieces import PIECES, pool
 from lib import cost
 
 SHAPE = (3, 16, 16)
@@ -24,10 +25,10 @@ WEIGHTS: dict[str, float] = {
     "piece:doubled": 0.7, "piece:squeeze": 4, "piece:glu": 1.2, "piece:two_gates": 1.5, "piece:grouped": 1.2,
     "piece:depthwise": 2, "piece:split": 1.5, "piece:pixels": 0.3, "piece:resize": 0.7, "piece:pool": 2,
     "piece:dropout": 2, "piece:training": 1.2, "piece:scale": 2, "piece:written_into": 1, "piece:before_and_after": 1.2,
-    "piece:sized": 1, "piece:memory": 0.7,
+    "piece:sized": 1, "piece:memory": 0.7, "piece:unusual": 0.8,
     # forms of one thing
-    "weights:plain": 60, "weights:weight_norm": 0.7, "weights:spectral_norm": 0.4, "weights:pruned": 0.5,
-    "weights:new_weight_norm": 0.4, "weights:new_spectral_norm": 0.3,
+    "weights:plain": 60, "weights:weight_norm": 0.25, "weights:spectral_norm": 0.15, "weights:pruned": 0.2,
+    "weights:new_weight_norm": 0.15, "weights:new_spectral_norm": 0.1,
     "norm:batch": 12, "norm:none": 4, "norm:without_affine": 0.8, "norm:without_statistics": 0.4, "norm:group": 1,
     "norm:instance": 0.7,
     "act:ReLU": 10, "act:ReLU6": 1, "act:LeakyReLU": 1, "act:SiLU": 2, "act:GELU": 1, "act:Hardswish": 1,
@@ -38,6 +39,9 @@ WEIGHTS: dict[str, float] = {
     "shortcut:identity": 4, "shortcut:conv": 3, "shortcut:padded": 1,
     "add:plain": 5, "add:inplace": 2, "add:inplace_statement": 1,
     "multiply:plain": 4, "multiply:inplace": 1.5, "multiply:inplace_statement": 1,
+    "unusual:layer_norm": 1, "unusual:parameter_list": 1, "unusual:checkpoint": 0.5, "unusual:no_grad": 1,
+    "unusual:autocast": 0.5, "unusual:made_in_forward": 1, "unusual:dict": 1, "unusual:sum": 1, "unusual:where": 1,
+    "unusual:arithmetic": 1.5, "unusual:permuted": 0.7, "unusual:flip": 1, "unusual:mean_over_channels": 0.7,
     "images:none": 12, "images:scaled": 1, "images:buffers": 1, "images:in_place": 1, "images:in_place_item": 0.4,
     "head:mean": 5, "head:pool": 5, "head:maps": 1.5, "head:two": 2, "head:max": 0.7, "head:conv": 0.5,
     "form:own": 6, "form:sequential": 2, "form:list": 2,
@@ -46,8 +50,8 @@ WEIGHTS: dict[str, float] = {
     # chances
     "shared:conv": 0.05, "shared:weight": 0.06, "shared:norm": 0.05, "shared:act": 0.25, "shared:block": 0.12,
     "in-place:act": 0.4, "in-place:act_statement": 0.25, "preactivation": 0.25, "shuffle": 0.5, "block": 0.5,
-    "hook:forward": 0.006, "hook:forward_in_place": 0.003, "hook:before": 0.004,
-    "hook:root_before": 0.02, "frozen": 0.03, "auxiliary": 0.06,
+    "hook:forward": 0.003, "hook:forward_in_place": 0.0015, "hook:before": 0.002,
+    "hook:root_before": 0.02, "hook:root": 0.01, "frozen": 0.03, "auxiliary": 0.06,
 }  # fmt: skip
 _ATTEMPTS = 200
 _MOST = 12_000  # parameters
@@ -66,7 +70,7 @@ class Drawn:
         """A new one, the same to the last bit each time; torch's random numbers go on as if nothing had been drawn."""
         space: dict[str, Any] = {"__name__": f"network{self.seed}"}
         exec(compile(_HEADER + self.text, f"<network {self.seed}>", "exec"), space)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(action="ignore"):  # weight_norm is deprecated
             torch.manual_seed(self.seed)
             return _alive(space["Net"]()).eval()
 
@@ -82,9 +86,13 @@ class Drawn:
         return nn.functional.interpolate(coarse, SHAPE[1:], mode="bicubic") + 0.2 * fine
 
 
-_HEADER = (
-    "import torch\nfrom torch import nn\nfrom torch.nn import functional as F\nfrom torch.nn.utils import prune\n\n"
-)
+_HEADER = """import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import prune
+from torch.utils.checkpoint import checkpoint
+
+"""
 
 
 def draw(seed: int, weights: Mapping[str, float] = WEIGHTS) -> Drawn:
@@ -110,7 +118,8 @@ def _runs(drawn: Drawn) -> bool:
             torch.manual_seed(0)
             y = model(x.clone())
             again = model(x.clone())
-            model.train()(x[:2].clone())
+            with torch.enable_grad():  # which forbids some changes of views
+                model.train()(x[:2].clone())
     except Exception:  # whatever a text that makes no sense raises; a fault of the grammar would leave no networks
         return False
     spread = float(y.std(0).mean())
@@ -146,7 +155,7 @@ def _net(writing: Writing) -> str:
         _stem(s)
     names = [stem] if stem else []
     middle = ""
-    for _ in range(writing.random.randint(1, 5)):
+    for _ in range(writing.random.choice((1, 1, 2, 2, 3, 3, 4, 5))):
         own = form != "own" or writing.chance("block")
         names += _stage(s, own, form)
         if not middle and form == "own" and writing.chance("auxiliary"):
@@ -205,7 +214,7 @@ def _stage(s: Scope, own: bool, form: str) -> list[str]:
     return []
 
 
-def _inner(s: Scope, write: grammar.Piece) -> str:
+def _inner(s: Scope, write: Piece) -> str:
     """An expression that makes a new module of a class of its own, which `write` writes."""
     inner = Scope(s.writing, s.channels, s.size, s.depth + 1)
     write(inner)
@@ -244,9 +253,9 @@ def _images(s: Scope, kind: str) -> None:
 
 
 def _stem(s: Scope) -> None:
-    grammar.layer(s, s.width(), 3, s.random.choice((1, 2, 2)))
+    layer(s, s.width(), 3, s.random.choice((1, 2, 2)))
     if s.size > 8:
-        grammar.pool(s)
+        pool(s)
 
 
 def _sequential(s: Scope, blocks: list[str]) -> str:
@@ -269,6 +278,10 @@ def _root(s: Scope) -> None:
     """Hooks on the network, BatchNorms that it keeps frozen."""
     if s.writing.chance("hook:root_before"):
         s.init.append("self.register_forward_pre_hook(lambda module, given: ((given[0] - 0.5) / 0.25,))")
+    if s.writing.chance("hook:root"):
+        s.init.append(
+            "self.register_forward_hook(lambda module, given, made: made / 2 if torch.is_tensor(made) else made)"
+        )
     if s.writing.chance("frozen"):
         s.methods += _FROZEN
 
@@ -296,9 +309,8 @@ def _head(s: Scope, kind: str) -> str:
             )
         )
     else:
-        s.line(
-            s.pick(["x = F.adaptive_avg_pool2d(x, 1)", f"x = {s.module('pool', 'nn.AdaptiveAvgPool2d(1)')}(x)"]), flat
-        )
+        pooled = s.called("pool", ["nn.AdaptiveAvgPool2d(1)"], ["F.adaptive_avg_pool2d(x, 1)"])
+        s.line(f"x = {pooled}", flat)
     if kind == "two":
         s.line(f"x = {s.module('hidden', f'nn.Linear({c}, 10)')}(x)")
         if s.random.random() < 0.3:
