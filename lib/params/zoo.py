@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from keyword import iskeyword
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from lib.params.section import Classes, Name, Section, Text, once, one_line
 from lib.params.some import Some
@@ -78,6 +78,15 @@ class ZooModel(Section):
     nodes: Annotated[list[Text], Field(max_length=10_000), AfterValidator(once)] = Field(default_factory=list)
     licence: Text = "unknown"
     training: Annotated[dict[str, Any], Some(Training)] = Field(default_factory=dict)
+
+    @field_validator("classes")
+    @classmethod
+    def _several(cls, classes: str) -> str:
+        ends = re.fullmatch(r"\s*(\d+)\s*-\s*(\d+)\s*", classes)
+        alone = ends is None and "," not in classes and classes.strip() not in ("all", "own")
+        if alone or (ends is not None and ends[1] == ends[2]):
+            raise ValueError("is one class only; a network tells two or more apart")
+        return classes
 
     @model_validator(mode="after")
     def _check(self) -> "ZooModel":
