@@ -40,6 +40,12 @@ def main() -> bool:
             lines += _network(name, networks[name], found.sections, images)
         except BrickyardError as error:
             lines.append(str(error))
+    assembly = found.sections.assembly
+    if assembly is not None and assembly.budget.latency is not None:
+        try:
+            latency.load(LATENCY)
+        except BrickyardError as error:
+            lines.append(str(error))
     budgets = "" if lines or images is None else _budgets(found.sections, images, lines)
     print("\n".join(dict.fromkeys(lines)), end="\n" if lines else "")
     if not lines and images is not None:
@@ -94,8 +100,6 @@ def _budgets(given: Sections, images: data.DataSet, lines: list[str]) -> str:
     assert run is not None
     names = sorted(zoo_params.models)
     try:
-        if assembly.budget.latency is not None:
-            latency.load(LATENCY)
         if not PARTITION.exists() or not all((ZOO / name / "card.json").exists() for name in names):
             return "whether a candidate meets the budgets is known after stage partition"
         cuts = artifacts.read_json(PARTITION)

@@ -1,7 +1,8 @@
 """What one section of `params.yaml` says of another: names that must be there, numbers that must fit."""
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 
 from lib.params.assembly import Assembly
 from lib.params.sections import Sections
@@ -97,30 +98,25 @@ def _training(given: Sections) -> Iterator[str]:
         )
         yield from dict.fromkeys(lines)  # a default may be wrong for several entries
     if given.lego and given.lego.tuning:
-        yield from _trained(given.lego.tuning, dict.fromkeys(Training.model_fields, "lego.tuning"))
+        yield from _trained(given.lego.tuning, "lego.tuning.{}".format)
 
 
 def _entry(name: str, entry: ZooModel, defaults: Training) -> Iterator[str]:
     """Of a network that is trained here."""
-    key = f"zoo.models.{name}"
-    places = {
-        field: f"{key}.training" if field in entry.training else "zoo.training" for field in Training.model_fields
-    }
     settings = entry.override(defaults)
-    yield from _trained(settings, places)
+    yield from _trained(settings, partial(entry.place, name))
     padding = settings.augmentation.crop_padding
     if entry.input_size is not None and padding > entry.input_size:
-        where = f"{places['augmentation']}.augmentation.crop_padding"
-        yield f"{where} = {padding}: should be at most {key}.input_size = {entry.input_size}"
+        where, most = entry.place(name, "augmentation"), f"zoo.models.{name}.input_size = {entry.input_size}"
+        yield f"{where}.crop_padding = {padding}: should be at most {most}"
 
 
-def _trained(settings: Training, places: Mapping[str, str]) -> Iterator[str]:
-    """places: at which key each of the settings stands."""
+def _trained(settings: Training, place: Callable[[str], str]) -> Iterator[str]:
+    """place: at which key a setting stands."""
     if settings.epochs == 0:
-        yield f"{places['epochs']}.epochs = 0: should be at least 1 to train anything here"
+        yield f"{place('epochs')} = 0: should be at least 1 to train anything here"
     if settings.distillation > 0:
-        where = f"{places['distillation']}.distillation"
-        yield f"{where} = {settings.distillation:g}: there is no teacher here; set it to 0"
+        yield f"{place('distillation')} = {settings.distillation:g}: there is no teacher here; set it to 0"
 
 
 def _unknown(named: Iterable[tuple[str, str]], known: Collection[str], where: str) -> Iterator[str]:

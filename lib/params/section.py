@@ -34,7 +34,7 @@ Batch = Annotated[int, Field(ge=1, le=65_536)]  # images at a time
 Images = Annotated[int, Field(ge=1, le=10_000_000)]
 Tries = Annotated[int, Field(ge=1, le=1_000_000)]  # of a search or a control
 Ridge = Annotated[float, Field(ge=1e-10, le=1e6)]  # with less, float64 does not tell X'X from a singular matrix
-Limit = Annotated[float, Field(gt=0, le=1e15)]  # of a budget
+Limit = Annotated[float, Field(ge=1e-3, le=1e15)]  # of a budget
 Text = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(one_line)]
 Classes = Annotated[str, Field(min_length=1, max_length=100_000), AfterValidator(one_line)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=64)]  # of an item; part of paths, commands

@@ -106,6 +106,10 @@ class ZooModel(Section):
         """`training` with this entry's own values."""
         return Training.model_validate({**training.model_dump(), **self.training})
 
+    def place(self, name: str, field: str) -> str:
+        """The dotted key at which the training value `field` of this entry, called `name`, stands."""
+        return f"zoo.models.{name}.training.{field}" if field in self.training else f"zoo.training.{field}"
+
 
 class Zoo(Section):
     """All entries by name, and the training defaults that an entry's own `training` overrides."""
