@@ -24,7 +24,7 @@ from stages import in_one_line
 
 DECODED = 32  # images that are looked at
 ZOO, PARTITION, LATENCY = Path("artifacts/zoo"), Path("artifacts/partition/partition.json"), Path("data/latency.json")
-UNTRAINED = 10  # classes of a network whose classes cannot be told
+ASSUMED = 10  # classes of a network whose classes cannot be told
 
 
 def main() -> bool:
@@ -76,11 +76,11 @@ def _network(name: str, entry: ZooModel, given: Sections, images: data.DataSet |
     """
     count = None
     if entry.classes != "own":
-        names = images.images.classes if images else [str(i) for i in range(UNTRAINED)]
+        names = images.images.classes if images else [str(i) for i in range(ASSUMED)]
         try:
             count = len(data.parse_classes(entry.classes, names, f"zoo.models.{name}.classes"))
         except BrickyardError:
-            count = UNTRAINED  # told before, where the images are there
+            count = ASSUMED  # told before, where the images are there
     local = entry.model_copy(update={"weights": "train"}) if entry.weights == "pretrained" else entry
     model, _, expected = zoo.create(name, local, count)
     chain = Chain(name, model, expected.shape, declared=entry.nodes)

@@ -140,6 +140,8 @@ TEXTS = [
     (b"run: \0\n", "is not valid YAML"),
     (b"run: {seed: " + b"9" * 5000 + b"}\n", "is not valid YAML: ValueError"),
     (b"run: {seed: 0x" + b"f" * 5000 + b"}\n", "run.seed = a int: should be less than 2147483648"),
+    (b"run: {<<: {1: 2}, seed: 0}\n", "run.1: YAML reads this key as a number"),
+    (b"run: {<<: 5, seed: 0}\n", "is not valid YAML: line 1: expected a mapping"),
     (b"runs: {}\n", "runs: unknown section; allowed: run, dataset, zoo"),
     (b"1: {}\n", "params.yaml: 1: YAML reads this key as a number"),
 ]

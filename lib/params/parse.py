@@ -95,6 +95,8 @@ def _clean(node: Node, where: str, mistakes: list[str]) -> None:
         kind, line = str(key.tag).rpartition(":")[2], key.start_mark.line + 1
         if kind == "merge":
             kept.append((key, value))
+            for child in value.value if isinstance(value, SequenceNode) else [value]:
+                _clean(child, where, mistakes)
         elif not isinstance(key, ScalarNode):
             mistakes.append(f"{path(where, f'line {line}')}: a list or mapping cannot be a key; {NAMES}")
         elif kind != "str":
