@@ -111,7 +111,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     document["zoo"]["training"]["augmentation"] = {"crop_padding": 0, "flip": False}
     shared = {"weights": "train", "input_size": 8}
     document["zoo"]["models"] = {name: {**PLAIN, **shared} for name in NAMES[:2]} | {"resnet20": {**RESNET, **shared}}
-    document["contributions"]["images_per_class"] = 10
+    document["contributions"] |= {"models": [*NAMES[:2], "resnet20"], "images_per_class": 10}
     document["components"]["repair"]["images"] = 100
     with (folder / "params.yaml").open("w") as file:
         YAML(typ="safe").dump(document, file)
