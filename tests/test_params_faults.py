@@ -241,6 +241,14 @@ def test_minibatches_are_no_larger_than_the_probe_set() -> None:
     assert lines(changed) == ["similarity.batch_images = 513: should be at most dataset.probe_images = 512, or null"]
 
 
+def test_padded_components_are_of_one_architecture() -> None:
+    changed = put(DOCUMENT, "lego.form", "padded")
+    assert lines(changed) == []
+    assert lines(put(changed, "zoo.models.plain_low.kwargs", {"widths": [[8]]})) == [
+        "lego.form = 'padded': low (from plain_low) and high (from plain_high) differ in architecture; write parallel"
+    ]
+
+
 def test_enough_networks_lend_blocks() -> None:
     others = [name for name in DOCUMENT["zoo"]["models"] if name != "vit"]
     assert lines(put(DOCUMENT, "assembly.exclude", others)) == [

@@ -1,8 +1,9 @@
 """What one section of `params.yaml` says of another: names that must be there, numbers that must fit."""
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import pairwise
 
 from lib.params.assembly import Assembly
 from lib.params.sections import Sections
@@ -39,9 +40,21 @@ def _mda(given: Sections) -> Iterator[str]:
     if lego and components:
         named = ((f"lego.components.{i}", name) for i, name in enumerate(lego.components or ()))
         yield from _unknown(named, components.tasks, "components.tasks")
+        if zoo and lego.form == "padded":
+            models = {name: components.tasks[name].model for name in lego.components or () if name in components.tasks}
+            yield from _alike({name: model for name, model in models.items() if model in zoo.models}, zoo)
     if lego and lego.choose and contributions:
         named = ((f"lego.choose.models.{i}", name) for i, name in enumerate(lego.choose.models))
         yield from _unknown(named, contributions.models, "contributions.models")
+
+
+def _alike(models: Mapping[str, str], zoo: Zoo) -> Iterator[str]:
+    """Components are padded layer by layer: their networks differ in classes and weights only. models: by component."""
+    for (one, first), (other, second) in pairwise(models.items()):
+        a, b = zoo.models[first], zoo.models[second]
+        if any(getattr(a, field) != getattr(b, field) for field in ("timm", "torchvision", "factory", "kwargs")):
+            both = f"{one} (from {first}) and {other} (from {second})"
+            yield f"lego.form = 'padded': {both} differ in architecture; write parallel"
 
 
 def _dery(given: Sections) -> Iterator[str]:
