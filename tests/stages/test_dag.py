@@ -140,6 +140,7 @@ def test_a_wrong_value_is_one_line_and_nothing_is_lost(repo: Path) -> None:
 def test_more_ranks_than_candidates_is_an_error_that_names_ranks(repo: Path) -> None:
     before = (repo / "params.yaml").read_text()
     _edit(repo, "ranks: [1]", "ranks: [1, 9]")
+    _edit(repo, "  pool: 3\n", "  pool: 30\n")
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "repro", "-s", "assembly"], cwd=repo, capture_output=True, text=True, check=False
     )
