@@ -9,7 +9,6 @@ from lib.dery.assembly import propose, sample
 from lib.dery.bricks import open_bricks
 from lib.params.assembly import Assembly
 from lib.params.base import read
-from lib.params.finetune import Finetune
 from lib.params.run import Run
 from lib.params.zoo import Zoo
 from stages import prepare, run
@@ -20,7 +19,7 @@ def main(
 ) -> None:
     """Writes assembly.json, tables, candidates/r1, …; what they score untrained, beside its controls, to `metrics`."""
     params, run_params, names = read("assembly", Assembly), read("run", Run), sorted(read("zoo", Zoo).models)
-    wanted = max(read("finetune.ranks", list[int], within=Finetune))
+    wanted = max(read("finetune.ranks", list[int]))
     prepare(run_params)
     artifacts.keep_only(zoo, names)
     images, cuts = data.load(dataset), artifacts.read_json(partition)

@@ -5,7 +5,6 @@ from pathlib import Path
 from lib import artifacts, data, resume
 from lib.dery import network, tuning
 from lib.params.base import read
-from lib.params.finetune import Finetune
 from lib.params.run import Run
 from lib.params.training import Training
 from stages import SCRATCH, prepare, run
@@ -14,7 +13,7 @@ from stages import SCRATCH, prepare, run
 def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) -> None:
     """Writes the tuned network to `out`, its accuracy after each protocol to `metrics`, learning curves to `curve`."""
     run_params = read("run", Run)
-    protocols = {name: read(f"finetune.{name}", Training, within=Finetune) for name in ("frozen", "full")}
+    protocols = {name: read(f"finetune.{name}", Training) for name in ("frozen", "full")}
     device = prepare(run_params)
     images = data.load(dataset)
     model = network.load(candidate).to(device)

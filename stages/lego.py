@@ -17,7 +17,6 @@ from lib.mda.choice.evaluation import Evaluation
 from lib.mda.components import Recipe
 from lib.params.base import read
 from lib.params.components import Components
-from lib.params.contributions import Contributions
 from lib.params.lego import Lego
 from lib.params.run import Run
 from lib.params.zoo import Zoo
@@ -30,7 +29,7 @@ Recipes = dict[str, Recipe]
 def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: Path, metrics: Path) -> None:
     """Writes the assembled network to `out`/network, its accuracy beside its controls' to `metrics`."""
     params, settings, run_params = read("lego", Lego), read("components", Components), read("run", Run)
-    models = read("contributions.models", list[str], within=Contributions)
+    models = read("contributions.models", list[str])
     classes.check_tasks(settings.tasks, models)
     artifacts.keep_only(zoo, shelf := read("zoo", Zoo).models)
     artifacts.keep_only(contributions, models)

@@ -4,9 +4,7 @@ from pathlib import Path
 
 from lib import artifacts
 from lib.params.base import read
-from lib.params.components import Components, Task
-from lib.params.contributions import Contributions
-from lib.params.finetune import Finetune
+from lib.params.components import Task
 from lib.params.report import Report
 from lib.params.zoo import Zoo, ZooModel
 from lib.report import findings, page
@@ -18,9 +16,9 @@ def main(
 ) -> None:
     """Writes report.html to `out`."""
     models = read("zoo", Zoo).models
-    ranks = read("finetune.ranks", list[int], within=Finetune)
-    taken_apart = read("contributions.models", list[str], within=Contributions)
-    tasks = read("components.tasks", dict[str, Task], within=Components)
+    ranks = read("finetune.ranks", list[int])
+    taken_apart = read("contributions.models", list[str])
+    tasks = read("components.tasks", dict[str, Task])
     artifacts.keep_only(metrics / "zoo", models)
     artifacts.keep_only(metrics / "activations", models)
     artifacts.keep_only(metrics / "finetune", (f"r{rank}" for rank in ranks))

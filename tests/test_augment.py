@@ -108,3 +108,33 @@ def test_seeded_leaves_the_generators_as_they_were() -> None:
     assert (random.random(), np.random.rand()) == expected
     with seeded(3, 4):
         assert (random.random(), np.random.rand()) == inside
+
+
+@pytest.mark.parametrize(
+    "notation", ["rand", "rand-m9-mstd0.5-inc1", "rand-n8-p0.3-mmax30-m30-tweights", "rand-mstd101-t3aw"]
+)
+def test_what_params_take_is_what_timm_takes(notation: str) -> None:
+    change = _augment(randaugment=notation).image_change(0)
+    assert change is not None
+    assert change(Image.new("RGB", (12, 12)), 0).size == (12, 12)
+
+
+@pytest.mark.parametrize(
+    "notation",
+    [
+        "",
+        "rand-",
+        "auto-m9",
+        "rand-m9.5",
+        "rand-m",
+        "rand-x9",
+        "rand-tnone",
+        "rand-m9-m8",
+        "rand-n0",
+        "rand-m9 ",
+        "rand-m\u0663",
+    ],
+)
+def test_what_timm_refuses_or_passes_over_is_refused(notation: str) -> None:
+    with pytest.raises(ValueError, match="randaugment"):
+        Augmentation(randaugment=notation)

@@ -1,5 +1,7 @@
 """params.yaml: the committed file is valid, and each kind of mistake is one line that names its key."""
 
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from lib.errors import BrickyardError
 from lib.params.base import SECTIONS, read
 from lib.params.components import Components
-from lib.params.finetune import Finetune
+from lib.params.mistakes import validated
 from lib.params.partition import Partition
 from lib.params.training import Training
 from lib.params.zoo import Zoo, ZooModel
@@ -85,7 +87,7 @@ def test_a_mistake_in_a_tuning_protocol_is_one_line(tmp_path: Path, right: str, 
     text = f"finetune:\n  ranks: [1]\n  frozen: {TRAINING}}}\n  full: {TRAINING.replace(right, wrong)}}}\n"
     file.write_text(text)
     with pytest.raises(BrickyardError, match=message) as caught:
-        read("finetune.full", Training, within=Finetune, path=file)
+        read("finetune.full", Training, path=file)
     assert "\n" not in str(caught.value)
 
 
@@ -118,24 +120,32 @@ def test_a_zoo_entry_names_one_architecture() -> None:
         ({"factory": "b", "weights": "train"}, "must read path/to/file.py:function"),
         ({"factory": "b:c", "weights": "pretrained"}, "pretrained is for timm and torchvision"),
         ({"timm": "a", "weights": "train", "classes": "own"}, "needs classes of the data set"),
-        ({"timm": "a", "weights": "train", "training": {"epoch": 3}}, r"training\.epoch: unknown key"),
+        ({"timm": "a", "weights": "train", "training": {"epoch": 3}}, r"m\.training\.epoch: unknown key; allowed: aug"),
         (
             {"timm": "a", "weights": "train", "training": {"learning_rate": -1.0}},
-            r"training\.learning_rate: should be greater than 0",
+            r"m\.training\.learning_rate = -1\.0: should be greater than 0",
         ),
         (
             {"timm": "a", "weights": "train", "training": {"augmentation": {"flop": True}}},
-            r"training\.augmentation\.flop: Extra inputs are not permitted",
+            r"m\.training\.augmentation\.flop: unknown key; allowed: crop_padding",
         ),
+        ({"timm": "a", "weights": "train", "kwargs": {"num_classes": 3}}, r"num_classes follows from classes"),
+        ({"timm": "a", "weights": "train", "kwargs": {"a": [1.0, {"b": math.inf}]}}, r"kwargs = .*: a\.1\.b = inf"),
+        ({"timm": "a", "weights": "train", "kwargs": {"a b": 1}}, r"'a b' cannot be the name of an argument"),
+        ({"timm": "a", "weights": "train", "kwargs": {"a": {1: 2}}}, r"a: the key 1 should be text"),
     ]:
-        with pytest.raises(ValueError, match=message):
-            ZooModel.model_validate(entry)
+        found, (line,) = validated(entry, "m", ZooModel)
+        assert found is None
+        assert re.search(message, line), line
 
 
 def test_a_name_that_dvc_would_not_take_is_refused(tmp_path: Path) -> None:
     text = Path("params.yaml").read_text().replace("    resnet:\n", "    resnet.v2:\n")
     (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(BrickyardError, match=r"zoo\.models\.resnet\.v2: a name has letters, digits, _ and - only"):
+    with pytest.raises(
+        BrickyardError,
+        match=r"zoo\.models\.resnet\.v2: a name begins with a letter and has letters, digits, _ and - only",
+    ):
         read("zoo", Zoo, path=tmp_path / "params.yaml")
 
 

@@ -2,12 +2,14 @@
 
 from typing import Literal
 
-from lib.params.base import Count, Section
+from pydantic import Field
+
+from lib.params.section import Batch, Count, Section
 
 
 class Activations(Section):
     """Images a forward pass; activations are averaged over the cells of a grid x grid; how a value is stored."""
 
-    batch_size: Count
-    grid: Count
+    batch_size: Batch
+    grid: Count = Field(le=32)
     dtype: Literal["float32", "bfloat16"]

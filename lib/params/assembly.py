@@ -1,19 +1,19 @@
 """`assembly`: which blocks are put together, within which budgets."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from lib.params.base import Count, Section
+from lib.params.section import Batch, Count, Images, Limit, Names, Ridge, Section, Text, Tries
 
 
 class Budget(Section):
     """Upper limits on the finished network, stitches and head counted in; null = none."""
 
-    params: float | None = Field(gt=0)
-    macs: float | None = Field(gt=0)
-    memory: float | None = Field(default=None, gt=0)
-    latency: float | None = Field(default=None, gt=0)
+    params: Limit | None
+    macs: Limit | None
+    memory: Limit | None = None
+    latency: Limit | None = None
 
     def limits(self) -> dict[Literal["params", "macs", "memory", "latency"], float | None]:
         """The limits by kind."""
@@ -31,33 +31,33 @@ class Stitching(Section):
     init: Literal["least_squares", "random", "identity"] = "least_squares"
     down: Literal["auto", "pool", "patch"] = "auto"
     recalibrate: Literal["none", "statistics", "head", "layers"] = "layers"
-    pull: float = Field(default=0.1, gt=0)
+    pull: Ridge = 0.1
 
 
 class Assembly(Section):
     """Budgets and sources, how candidates are scored, and how the pool of the best of them is fitted and ranked."""
 
     budget: Budget
-    min_sources: Count
-    max_sources: Count | None = None
-    include: list[str] = Field(default_factory=list)
-    exclude: list[str] = Field(default_factory=list)
-    licences: list[str] | None = Field(default=None, min_length=1)
+    min_sources: Count = Field(le=64)
+    max_sources: Annotated[int, Field(ge=1, le=64)] | None = None
+    include: Names = Field(default_factory=list)
+    exclude: Names = Field(default_factory=list)
+    licences: Annotated[list[Text], Field(min_length=1)] | None = None
     score: Literal["stitch_r2", "cka"] = "stitch_r2"
     block_score: Literal["none", "similarity_to_anchor"] = "none"
-    block_weight: float = Field(default=0.1, ge=0)
-    pool: Count
+    block_weight: float = Field(default=0.1, ge=0, le=1000)
+    pool: Count = Field(le=10_000)
     rank: Literal["accuracy", "likelihood", "naswot", "synflow", "params", "macs", "score"] = "accuracy"
     rank_on: Literal["validation", "train"] = "validation"
-    head_images: Count
-    rank_images: Count
-    ridge: float = Field(ge=1e-10)  # with less, float64 does not tell X'X from a singular matrix
+    head_images: Images
+    rank_images: Images
+    ridge: Ridge
     stitch: Stitching = Stitching()
     head: Literal["ridge", "lda"] = "lda"
-    head_shrinkage: float = Field(default=1e-3, gt=0, le=1)
-    random_assemblies: Count
-    random_search: Count = 16
-    batch_size: Count
+    head_shrinkage: float = Field(default=1e-3, ge=1e-10, le=1)
+    random_assemblies: Tries
+    random_search: Tries = 16
+    batch_size: Batch
 
     @field_validator("max_sources")
     @classmethod

@@ -4,14 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lib.params.base import Fraction, Name, Section
+from lib.params.section import Classes, Fraction, Images, Name, Ridge, Section
 
 
 class Task(Section):
     """Some classes of one network, written as in a zoo entry."""
 
-    model: str
-    classes: str
+    model: Name
+    classes: Classes
 
 
 class Size(Section):
@@ -40,19 +40,19 @@ class Repair(Section):
     """
 
     method: Literal["ridge", "bn", "none"] = "ridge"
-    ridge: Annotated[float, Field(gt=0)] = 1e-2
-    steps: Annotated[int, Field(ge=0)] = 4
-    joint: Annotated[int, Field(ge=0)] = 2
+    ridge: Ridge = 1e-2
+    steps: Annotated[int, Field(ge=0, le=100)] = 4
+    joint: Annotated[int, Field(ge=0, le=100)] = 2
     classifier: Literal["logits", "answers"] = "answers"
     images: Annotated[int, Field(ge=1, le=500)] = 500
-    classifier_ridge: Annotated[float, Field(gt=0)] = 1e-3
-    classifier_images: Annotated[int, Field(ge=1)] = 5000
+    classifier_ridge: Ridge = 1e-3
+    classifier_images: Images = 5000
     mirror: bool = False
 
 
 class Components(Section):
     """Tasks by name; size: of every component, by one factor on all thresholds, or None: thresholds as they are."""
 
-    tasks: dict[Name, Task] = Field(min_length=1)
+    tasks: dict[Name, Task] = Field(min_length=1, max_length=1000)
     size: Size | None = None
     repair: Repair = Repair()

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from lib.params.base import Count, Fraction, Section
+from lib.params.section import Batch, Fraction, Images, Names, Section
 
 
 class Threshold(Section):
@@ -17,22 +17,14 @@ class Threshold(Section):
 class Contributions(Section):
     """Which networks are taken apart, from how many images a class, by what score and where the thresholds lie."""
 
-    models: list[str] = Field(min_length=1)
-    images_per_class: Count
+    models: Names = Field(min_length=1)
+    images_per_class: Images
     score: Literal["contribution", "taylor", "magnitude", "random"] = "contribution"
     batchnorm: Literal["apart", "folded"] = "apart"
     hard: Literal["binary", "soft"] = "binary"
     conv: Threshold
     linear: Threshold
-    batch_size: Count
-
-    @field_validator("models")
-    @classmethod
-    def _once(cls, models: list[str]) -> list[str]:
-        for name in models:
-            if models.count(name) > 1:
-                raise ValueError(f"{name!r} is named twice")
-        return models
+    batch_size: Batch
 
     @property
     def thresholds(self) -> dict[Literal["conv", "linear"], Threshold]:

@@ -1,27 +1,35 @@
 """`dataset`: which images, and how they are divided."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from lib.params.base import Count, Fraction, Section
+from lib.params.section import Count, Section, Text
+
+Share = Annotated[float, Field(ge=1e-4, lt=1)]
 
 
 class Dataset(Section):
     """The images. `validation` and `test` are fractions; a source that brings its own test images keeps them."""
 
     source: Literal["digits", "torchvision", "folder"]
-    path: str
-    name: str | None = None
-    image_size: Count
-    validation: Fraction
-    test: Fraction
-    probe_images: Count
+    path: Text
+    name: Text | None = Field(default=None, validate_default=True)
+    image_size: Count = Field(le=4096)
+    validation: Share
+    test: Share
+    probe_images: int = Field(ge=4, le=1_000_000)
 
-    @model_validator(mode="after")
-    def _check(self) -> "Dataset":
-        if self.source == "torchvision" and not self.name:
-            raise ValueError("source torchvision needs dataset.name, a class of torchvision.datasets such as CIFAR10")
-        if self.validation + self.test >= 1:
-            raise ValueError("validation + test must stay below 1, the rest is for training")
-        return self
+    @field_validator("name")
+    @classmethod
+    def _named(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("source") == "torchvision":
+            raise ValueError("source torchvision needs a class of torchvision.datasets such as CIFAR10")
+        return value
+
+    @field_validator("test")
+    @classmethod
+    def _some_left(cls, value: float, info: ValidationInfo) -> float:
+        if value + info.data.get("validation", 0) >= 1:
+            raise ValueError("dataset.validation + dataset.test must stay below 1, the rest is for training")
+        return value

@@ -2,17 +2,17 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from lib.params.base import Section
+from lib.params.section import Section, once
 from lib.params.training import Training
 
-Rank = Annotated[int, Field(ge=1)]
+Rank = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class Finetune(Section):
     """Which candidates are tuned, and the two protocols: frozen (stitches and head), then full; 0 epochs = skipped."""
 
-    ranks: list[Rank] = Field(min_length=1)
+    ranks: Annotated[list[Rank], Field(min_length=1), AfterValidator(once)]
     frozen: Training
     full: Training

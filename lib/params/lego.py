@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lib.params.base import Count, Section
+from lib.params.section import Classes, Count, Images, Limit, Names, Ridge, Section
 from lib.params.training import Training
 
 Method = Literal["none", "winning_score", "temperature", "affine"]
@@ -13,8 +13,8 @@ Method = Literal["none", "winning_score", "temperature", "affine"]
 class Budget(Section):
     """Limits on an assembly in parallel form; None is no limit."""
 
-    params: Annotated[float, Field(gt=0)] | None = None
-    macs: Annotated[float, Field(gt=0)] | None = None
+    params: Limit | None = None
+    macs: Limit | None = None
 
 
 class Choose(Section):
@@ -24,10 +24,10 @@ class Choose(Section):
     what has the highest predicted accuracy; these are cut out and repaired, and validation images decide.
     """
 
-    classes: str
-    models: list[str] = Field(min_length=1)
+    classes: Classes
+    models: Names = Field(min_length=1)
     budget: Budget = Budget()
-    least: Count = 2
+    least: Count = Field(default=2, le=100_000)
 
 
 class Lego(Section):
@@ -37,12 +37,12 @@ class Lego(Section):
     training of the assembled network on all train images of its classes, or None.
     """
 
-    components: Annotated[list[str], Field(min_length=2)] | None = None
+    components: Annotated[Names, Field(min_length=2)] | None = None
     choose: Choose | None = None
     form: Literal["parallel", "padded"] = "parallel"
     scaling: Method
-    scaling_images_per_class: Count
-    scaling_ridge: Annotated[float, Field(gt=0)] = 1e-3
+    scaling_images_per_class: Images
+    scaling_ridge: Ridge = 1e-3
     tuning: Training | None = None
 
     @model_validator(mode="after")

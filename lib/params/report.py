@@ -1,9 +1,9 @@
 """`report`: the page."""
 
-from lib.params.base import Section
+from lib.params.section import Section, Text
 
 
 class Report(Section):
     """Its title."""
 
-    title: str
+    title: Text

@@ -2,11 +2,11 @@
 
 from pydantic import Field
 
-from lib.params.base import Count, Section
+from lib.params.section import Count, Section
 
 
 class Run(Section):
     """Seed and threads; both change bits, so both are parameters."""
 
     seed: int = Field(ge=0, lt=2**31)
-    threads: Count
+    threads: Count = Field(le=1024)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lib.params.base import Section
+from lib.params.section import Section
 
 
 class Similarity(Section):
@@ -15,9 +15,9 @@ class Similarity(Section):
     """
 
     index: Literal["cka", "cka_debiased", "cka_rbf", "lr", "cca", "svcca"]
-    bandwidth: Annotated[float, Field(gt=0, le=10)]
-    variance: Annotated[float, Field(gt=0, le=1)]
-    batch_images: Annotated[int, Field(ge=8)] | None
+    bandwidth: Annotated[float, Field(ge=0.01, le=10)]
+    variance: Annotated[float, Field(ge=1e-6, le=1)]
+    batch_images: Annotated[int, Field(ge=8, le=1_000_000)] | None
 
     @model_validator(mode="after")
     def _minibatches_are_unbiased(self) -> "Similarity":

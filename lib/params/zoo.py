@@ -1,13 +1,61 @@
 """`zoo`: one entry a trained network."""
 
-from typing import Any
+import math
+import re
+from collections.abc import Iterator
+from keyword import iskeyword
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from lib.params.base import Count, Name, Section
+from lib.params.section import Classes, Name, Section, Text, once, one_line
+from lib.params.some import Some
 from lib.params.training import Training
 
-_ANY = Training(epochs=1, batch_size=2, learning_rate=1, weight_decay=0, warmup=0, label_smoothing=0)
+_DEEP, _MANY = 8, 10_000  # levels and values of kwargs
+
+
+def _plain(kwargs: dict[str, Any]) -> dict[str, Any]:
+    for name in kwargs:
+        if not name.isidentifier() or iskeyword(name):
+            raise ValueError(f"{name!r} cannot be the name of an argument")
+    for i, fault in enumerate(_faults(kwargs, "", 0)):
+        if fault:
+            raise ValueError(fault)
+        if i > _MANY:
+            raise ValueError(f"should have at most {_MANY} values")
+    return kwargs
+
+
+def _faults(value: Any, where: str, depth: int) -> Iterator[str]:
+    """Of every value below `value` what is wrong with it, or nothing."""
+    if depth > _DEEP:
+        yield f"{where}: is nested deeper than {_DEEP} levels"
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                yield f"{where}: the key {key!r} should be text"
+            yield from _faults(item, f"{where}.{key}".lstrip("."), depth + 1)
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _faults(item, f"{where}.{i}", depth + 1)
+    else:
+        yield _fault(value, where)
+
+
+def _fault(value: Any, where: str) -> str:
+    if isinstance(value, str):
+        try:
+            one_line(value)
+        except ValueError as error:
+            return f"{where}: {error}"
+        return "" if len(value) <= 1000 else f"{where}: should have at most 1000 characters"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{where} = {value}: should be a finite number"
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return f"{where}: is too large an integer"
+    plain = value is None or isinstance(value, bool | int | float)
+    return "" if plain else f"{where}: should be text, a number, true, false, null, a list or a mapping"
 
 
 class ZooModel(Section):
@@ -20,45 +68,51 @@ class ZooModel(Section):
     cannot be cut without.
     """
 
-    timm: str | None = None
-    torchvision: str | None = None
-    factory: str | None = None
-    kwargs: dict[str, Any] = Field(default_factory=dict)
-    weights: str
-    classes: str = "all"
-    input_size: Count | None = None
-    nodes: list[str] = Field(default_factory=list)
-    licence: str = "unknown"
-    training: dict[str, Any] = Field(default_factory=dict)
+    timm: Text | None = None
+    torchvision: Text | None = None
+    factory: Text | None = None
+    kwargs: Annotated[dict[str, Any], AfterValidator(_plain)] = Field(default_factory=dict)
+    weights: Text
+    classes: Classes = "all"
+    input_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    nodes: Annotated[list[Text], Field(max_length=10_000), AfterValidator(once)] = Field(default_factory=list)
+    licence: Text = "unknown"
+    training: Annotated[dict[str, Any], Some(Training)] = Field(default_factory=dict)
+
+    @field_validator("classes")
+    @classmethod
+    def _several(cls, classes: str) -> str:
+        ends = re.fullmatch(r"\s*(\d+)\s*-\s*(\d+)\s*", classes)
+        alone = ends is None and "," not in classes and classes.strip() not in ("all", "own")
+        if alone or (ends is not None and ends[1] == ends[2]):
+            raise ValueError("is one class only; a network tells two or more apart")
+        return classes
 
     @model_validator(mode="after")
     def _check(self) -> "ZooModel":
         if sum(source is not None for source in (self.timm, self.torchvision, self.factory)) != 1:
             raise ValueError("name the architecture by exactly one of timm, torchvision and factory")
-        if self.factory is not None and ":" not in self.factory:
+        if self.factory is not None and not re.fullmatch(r".+:[A-Za-z_]\w*", self.factory):
             raise ValueError("factory must read path/to/file.py:function or package.module:function")
         if self.weights == "pretrained" and self.factory is not None:
             raise ValueError("weights pretrained is for timm and torchvision; name a checkpoint instead")
-        unknown = set(self.training) - set(Training.model_fields)
-        if unknown:
-            raise ValueError(f"training.{min(unknown)}: unknown key; allowed: {', '.join(Training.model_fields)}")
-        try:
-            self.override(_ANY)
-        except ValidationError as error:
-            wrong = error.errors()[0]
-            where = ".".join(str(part) for part in wrong["loc"])
-            raise ValueError(f"training.{where}: {wrong['msg'].replace('Input should', 'should')}") from None
         if self.classes == "own" and self.weights == "train":
             raise ValueError("classes own is for weights from elsewhere; training here needs classes of the data set")
+        if self.classes != "own" and "num_classes" in self.kwargs:
+            raise ValueError("kwargs.num_classes follows from classes; leave it out")
         return self
 
     def override(self, training: Training) -> Training:
         """`training` with this entry's own values."""
         return Training.model_validate({**training.model_dump(), **self.training})
 
+    def place(self, name: str, field: str) -> str:
+        """The dotted key at which the training value `field` of this entry, called `name`, stands."""
+        return f"zoo.models.{name}.training.{field}" if field in self.training else f"zoo.training.{field}"
+
 
 class Zoo(Section):
     """All entries by name, and the training defaults that an entry's own `training` overrides."""
 
     training: Training
-    models: dict[Name, ZooModel] = Field(min_length=2)
+    models: dict[Name, ZooModel] = Field(min_length=2, max_length=1000)

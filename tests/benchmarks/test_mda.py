@@ -106,12 +106,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A work folder with digits of 8 pixels and tiny networks under the names of the real ones."""
     folder = tmp_path_factory.mktemp("mda")
     document = YAML(typ="safe").load(work.PARAMS)
-    document["dataset"] |= {"source": "digits", "path": "", "image_size": 8, "test": 0.2, "probe_images": 8}
+    document["dataset"] |= {"source": "digits", "path": "data", "image_size": 8, "test": 0.2, "probe_images": 8}
     document["zoo"]["training"] |= {"epochs": 8, "learning_rate": 1e-2}
     document["zoo"]["training"]["augmentation"] = {"crop_padding": 0, "flip": False}
     shared = {"weights": "train", "input_size": 8}
     document["zoo"]["models"] = {name: {**PLAIN, **shared} for name in NAMES[:2]} | {"resnet20": {**RESNET, **shared}}
-    document["contributions"]["images_per_class"] = 10
+    document["contributions"] |= {"models": [*NAMES[:2], "resnet20"], "images_per_class": 10}
     document["components"]["repair"]["images"] = 100
     with (folder / "params.yaml").open("w") as file:
         YAML(typ="safe").dump(document, file)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
+from commands import check
 from lib import artifacts, cost
 from lib.code import ROOT
 from lib.dery import network
@@ -58,6 +59,18 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_second_repro_runs_nothing(repo: Path) -> None:
     assert _ran(_dvc(repo, "repro")) == []
+
+
+def test_check_knows_whether_a_candidate_meets_the_budgets(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(repo)
+    assert check.main()
+    assert capsys.readouterr().out.endswith("10 classes; some candidate meets the budgets\n")
+    _edit(repo, "params: 20e+3", "params: 100")
+    assert not check.main()
+    _edit(repo, "params: 100", "params: 20e+3")
+    assert "no candidate meets the budgets: assembly.budget.params = 100: at least " in capsys.readouterr().out
 
 
 def test_artifacts_hold_what_was_promised(repo: Path) -> None:
@@ -127,6 +140,7 @@ def test_a_wrong_value_is_one_line_and_nothing_is_lost(repo: Path) -> None:
 def test_more_ranks_than_candidates_is_an_error_that_names_ranks(repo: Path) -> None:
     before = (repo / "params.yaml").read_text()
     _edit(repo, "ranks: [1]", "ranks: [1, 9]")
+    _edit(repo, "  pool: 3\n", "  pool: 30\n")
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "repro", "-s", "assembly"], cwd=repo, capture_output=True, text=True, check=False
     )

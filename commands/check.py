@@ -1,0 +1,120 @@
+"""Looks at everything that `dvc repro` would use, in seconds and without training: python -m commands.check.
+
+Reads params.yaml, the images, the networks' code and checkpoints, and the budgets; prints all mistakes, one a line.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from lib import agreement, artifacts, data, graph, latency, sources, zoo
+from lib.chain import Chain
+from lib.coupling import couple
+from lib.dery import pricing
+from lib.dery.assembly import feasibility, search
+from lib.dery.bricks import open_bricks
+from lib.errors import BrickyardError
+from lib.params.base import PARAMS, load
+from lib.params.sections import SECTIONS, Sections
+from lib.params.zoo import ZooModel
+from lib.progress import track
+from stages import in_one_line
+
+DECODED = 32  # images that are looked at
+ZOO, PARTITION, LATENCY = Path("artifacts/zoo"), Path("artifacts/partition/partition.json"), Path("data/latency.json")
+ASSUMED = 10  # classes of a network whose classes cannot be told
+
+
+def main() -> bool:
+    """Prints mistakes, or what is there; returns whether all is right."""
+    lines: list[str] = []
+    found = load()
+    lines += [f"{PARAMS}: {line}" for line in found.mistakes]
+    lines += [f"{PARAMS}: {name} is missing" for name in SECTIONS if name not in found.values]
+    images = _images(found.sections, lines)
+    networks = found.sections.zoo.models if found.sections.zoo else {}
+    for name in track(list(networks), "check"):
+        try:
+            lines += _network(name, networks[name], found.sections, images)
+        except BrickyardError as error:
+            lines.append(str(error))
+    assembly = found.sections.assembly
+    if assembly is not None and assembly.budget.latency is not None:
+        try:
+            latency.load(LATENCY)
+        except BrickyardError as error:
+            lines.append(str(error))
+    budgets = "" if lines or images is None else _budgets(found.sections, images, lines)
+    print("\n".join(dict.fromkeys(lines)), end="\n" if lines else "")
+    if not lines and images is not None:
+        count, classes = len(images.images), len(images.images.classes)
+        print(f"ok: {len(networks)} networks, {count} images, {classes} classes; {budgets}")
+    return not lines
+
+
+def _images(given: Sections, lines: list[str]) -> data.DataSet | None:
+    """The images, some of them decoded, divided as stage `dataset` will; None where they cannot be."""
+    if given.dataset is None or given.run is None:
+        return None
+    try:
+        images = sources.open_images(given.dataset)
+        for i in range(0, len(images), max(1, len(images) // DECODED)):
+            images.image(i)
+        split = data.split(images, given.dataset, given.run.seed)
+    except BrickyardError as error:
+        lines.append(str(error))
+        return None
+    lines += [f"{PARAMS}: {line}" for line in agreement.mistakes(given, split)]
+    return split
+
+
+def _network(name: str, entry: ZooModel, given: Sections, images: data.DataSet | None) -> Iterator[str]:
+    """What is wrong with a network, built and filled from its checkpoint as stage `zoo` will; others' weights are not
+    downloaded. Raises BrickyardError.
+    """
+    count = None
+    if entry.classes != "own":
+        names = images.images.classes if images else [str(i) for i in range(ASSUMED)]
+        try:
+            count = len(data.parse_classes(entry.classes, names, f"zoo.models.{name}.classes"))
+        except BrickyardError:
+            count = ASSUMED  # told before, where the images are there
+    local = entry.model_copy(update={"weights": "train"}) if entry.weights == "pretrained" else entry
+    model, _, expected = zoo.create(name, local, count)
+    chain = Chain(name, model, expected.shape, declared=entry.nodes)
+    chain.verify(torch.rand(2, *expected.shape, generator=torch.Generator().manual_seed(0)))
+    if given.partition and len(chain) < given.partition.num_blocks:
+        yield f"{PARAMS}: partition.num_blocks = {given.partition.num_blocks}: {name} has {len(chain)} nodes"
+    if given.contributions and name in given.contributions.models:
+        couple(graph.trace(model, name, expected.shape), name)
+
+
+def _budgets(given: Sections, images: data.DataSet, lines: list[str]) -> str:
+    """Whether any candidate meets the budgets, where the networks and their cuts are there; what can be said of it."""
+    assembly, partition, zoo_params, run = given.assembly, given.partition, given.zoo, given.run
+    assert assembly is not None
+    assert partition is not None
+    assert zoo_params is not None
+    assert run is not None
+    names = sorted(zoo_params.models)
+    try:
+        if not PARTITION.exists() or not all((ZOO / name / "card.json").exists() for name in names):
+            return "whether a candidate meets the budgets is known after stage partition"
+        cuts = artifacts.read_json(PARTITION)
+        if sorted(cuts["models"]) != names or cuts["num_blocks"] != partition.num_blocks:
+            return "whether a candidate meets the budgets is known after stage partition has run again"
+        problem = pricing.problem(open_bricks(ZOO, names, cuts, images, assembly, run.seed), assembly, LATENCY)
+        if not search.solve(problem, 1).candidates:
+            raise feasibility.explain(problem)
+        return "some candidate meets the budgets"
+    except BrickyardError as error:
+        lines.append(str(error))
+        return ""
+
+
+if __name__ == "__main__":
+    with in_one_line("check"):
+        right = main()
+    sys.exit(not right)

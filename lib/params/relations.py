@@ -1,0 +1,141 @@
+"""What one section of `params.yaml` says of another: names that must be there, numbers that must fit."""
+
+import difflib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import pairwise
+
+from lib.params.assembly import Assembly
+from lib.params.sections import Sections
+from lib.params.training import Training
+from lib.params.zoo import Zoo, ZooModel
+
+
+def mistakes(given: Sections) -> list[str]:
+    """A line for each mistake; what concerns a section that is not there is not looked at."""
+    return [*_names(given), *_mda(given), *_dery(given), *_training(given)]
+
+
+def _names(given: Sections) -> Iterator[str]:
+    """Names that are folders, too: some file systems take those that differ in case only for one."""
+    named = {
+        "zoo.models": given.zoo.models if given.zoo else (),
+        "components.tasks": given.components.tasks if given.components else (),
+    }
+    for where, names in named.items():
+        known: dict[str, str] = {}
+        for name in names:
+            if (other := known.setdefault(name.lower(), name)) != name:
+                yield f"{where}.{name}: differs from {other} in case only, which some file systems take for one name"
+
+
+def _mda(given: Sections) -> Iterator[str]:
+    zoo, contributions, components, lego = given.zoo, given.contributions, given.components, given.lego
+    if contributions and zoo:
+        named = ((f"contributions.models.{i}", name) for i, name in enumerate(contributions.models))
+        yield from _unknown(named, zoo.models, "zoo.models")
+    if contributions and components:
+        named = ((f"components.tasks.{name}.model", task.model) for name, task in components.tasks.items())
+        yield from _unknown(named, contributions.models, "contributions.models")
+    if lego and components:
+        named = ((f"lego.components.{i}", name) for i, name in enumerate(lego.components or ()))
+        yield from _unknown(named, components.tasks, "components.tasks")
+        if zoo and lego.form == "padded":
+            models = {name: components.tasks[name].model for name in lego.components or () if name in components.tasks}
+            yield from _alike({name: model for name, model in models.items() if model in zoo.models}, zoo)
+    if lego and lego.choose and contributions:
+        named = ((f"lego.choose.models.{i}", name) for i, name in enumerate(lego.choose.models))
+        yield from _unknown(named, contributions.models, "contributions.models")
+
+
+def _alike(models: Mapping[str, str], zoo: Zoo) -> Iterator[str]:
+    """Components are padded layer by layer: their networks differ in classes and weights only. models: by component."""
+    for (one, first), (other, second) in pairwise(models.items()):
+        a, b = zoo.models[first], zoo.models[second]
+        if any(getattr(a, field) != getattr(b, field) for field in ("timm", "torchvision", "factory", "kwargs")):
+            both = f"{one} (from {first}) and {other} (from {second})"
+            yield f"lego.form = 'padded': {both} differ in architecture; write parallel"
+
+
+def _dery(given: Sections) -> Iterator[str]:
+    zoo, partition, assembly, finetune = given.zoo, given.partition, given.assembly, given.finetune
+    similarity, dataset = given.similarity, given.dataset
+    if similarity and dataset and similarity.batch_images and similarity.batch_images > dataset.probe_images:
+        yield (
+            f"similarity.batch_images = {similarity.batch_images}: should be at most dataset.probe_images = "
+            f"{dataset.probe_images}, or null"
+        )
+    if assembly and zoo:
+        for key, names in (("include", assembly.include), ("exclude", assembly.exclude)):
+            yield from _unknown(
+                ((f"assembly.{key}.{i}", name) for i, name in enumerate(names)), zoo.models, "zoo.models"
+            )
+        yield from _lenders(assembly, zoo)
+    if assembly and partition:
+        blocks = partition.num_blocks
+        if assembly.min_sources > blocks:
+            yield f"assembly.min_sources = {assembly.min_sources}: should be at most partition.num_blocks = {blocks}"
+        if len(assembly.include) > blocks:
+            yield f"assembly.include = {assembly.include}: should have at most partition.num_blocks = {blocks} names"
+    if finetune and assembly:
+        for i, rank in enumerate(finetune.ranks):
+            if rank > assembly.pool:
+                yield f"finetune.ranks.{i} = {rank}: should be at most assembly.pool = {assembly.pool}"
+
+
+def _lenders(assembly: Assembly, zoo: Zoo) -> Iterator[str]:
+    """Whether enough networks may lend blocks."""
+    licences = {name: entry.licence for name, entry in zoo.models.items()}
+    allowed = set(licences.values()) if assembly.licences is None else set(assembly.licences)
+    if not allowed & set(licences.values()):
+        known = ", ".join(sorted(set(licences.values())))
+        yield f"assembly.licences = {assembly.licences}: the zoo's networks are under {known}"
+        return
+    for i, name in enumerate(assembly.include):
+        if name in licences and licences[name] not in allowed:
+            yield f"assembly.include.{i} = {name!r}: its licence {licences[name]!r} is not one of assembly.licences"
+    left = [name for name, licence in licences.items() if name not in assembly.exclude and licence in allowed]
+    if len(left) < assembly.min_sources:
+        which = f": {', '.join(left)}" if left else ""
+        yield f"assembly.min_sources = {assembly.min_sources}: {len(left)} networks may lend blocks{which}"
+
+
+def _training(given: Sections) -> Iterator[str]:
+    """Settings that a training here cannot follow."""
+    if given.zoo:
+        lines = (
+            line
+            for name, entry in given.zoo.models.items()
+            if entry.weights == "train"
+            for line in _entry(name, entry, given.zoo.training)
+        )
+        yield from dict.fromkeys(lines)  # a default may be wrong for several entries
+    if given.lego and given.lego.tuning:
+        yield from _trained(given.lego.tuning, "lego.tuning.{}".format)
+
+
+def _entry(name: str, entry: ZooModel, defaults: Training) -> Iterator[str]:
+    """Of a network that is trained here."""
+    settings = entry.override(defaults)
+    yield from _trained(settings, partial(entry.place, name))
+    padding = settings.augmentation.crop_padding
+    if entry.input_size is not None and padding > entry.input_size:
+        where, most = entry.place(name, "augmentation"), f"zoo.models.{name}.input_size = {entry.input_size}"
+        yield f"{where}.crop_padding = {padding}: should be at most {most}"
+
+
+def _trained(settings: Training, place: Callable[[str], str]) -> Iterator[str]:
+    """place: at which key a setting stands."""
+    if settings.epochs == 0:
+        yield f"{place('epochs')} = 0: should be at least 1 to train anything here"
+    if settings.distillation > 0:
+        yield f"{place('distillation')} = {settings.distillation:g}: there is no teacher here; set it to 0"
+
+
+def _unknown(named: Iterable[tuple[str, str]], known: Collection[str], where: str) -> Iterator[str]:
+    """A line for each (key, name) whose name is not one of `known`, which stand at the key `where`."""
+    for key, name in named:
+        if name not in known:
+            close = difflib.get_close_matches(name, list(known), n=1)
+            hint = f"did you mean {close[0]}?" if close else ", ".join(list(known)[:20])
+            yield f"{key} = {name!r}: is not one of {where}; {hint}"
