@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,8 +27,11 @@ from rich.console import Console
 
 from benchmarks.faults import bits, checkpoints, images, judge, kills, networks
 from benchmarks.faults.job import Job
+from benchmarks.faults.params import cases, names, put
 from benchmarks.sheet import Sheet
 from lib.code import ROOT
+from lib.params.document import check
+from lib.params.parse import parse
 from lib.progress import track
 from stages import in_one_line
 
@@ -79,13 +81,6 @@ def main(quick: bool, seed: int, count: int | None, only: list[str]) -> None:
 
 def of_params() -> Found:
     """Wrong values of every field of the repository's params.yaml, one at a time."""
-    if find_spec("benchmarks.faults.params") is None:
-        return Found(0, 0, [], {"params_cases": 0, "params_bad": 0})
-    from lib.params.document import check
-    from lib.params.parse import parse
-
-    from benchmarks.faults.params import cases, names, put
-
     document = parse((ROOT / "params.yaml").read_bytes()).document
 
     def fault(key: str, value: Any) -> str | None:

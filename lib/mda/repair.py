@@ -103,8 +103,9 @@ class _Repair:
         images = images.contiguous(memory_format=torch.channels_last)  # pools quicker
         shape = tuple(images.shape[1:])
         before, after = (graph.trace(model, "the source", shape) for model in (source, component))
-        self.pairs = list(zip(before.graph.nodes, after.graph.nodes, strict=False))
-        same = len(before.graph.nodes) == len(after.graph.nodes)
+        needed = [graph.needed(found) for found in (before, after)]
+        self.pairs = list(zip(*needed, strict=False))
+        same = len(needed[0]) == len(needed[1])
         if not same or any(a.op != b.op for a, b in self.pairs):
             raise BrickyardError("the component and its source are not of one architecture; dvc repro components")
         self.device, self.ridge, self.steps = images.device, ridge, steps
@@ -126,8 +127,6 @@ class _Repair:
         last_use = {source: node for node, _ in self.pairs for source in node.all_input_nodes}
         waiting: list[_Fitted] = []  # for the layers that read them, to be fitted together with these
         for node, twin in self.pairs:
-            if node.op == "output":
-                break
             y = self.before.step(node)
             operation = Operation(node, self.modules)
             layer = self.layers.get(operation.name)
