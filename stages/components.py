@@ -15,6 +15,7 @@ from lib.params.base import read
 from lib.params.components import Components, Task
 from lib.params.contributions import Contributions
 from lib.params.run import Run
+from lib.params.zoo import entry
 from stages import prepare, run
 
 
@@ -26,7 +27,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, task: str, out: Path, me
     device = prepare(run_params)
     images = data.load(dataset)
     names = images.images.classes
-    network, card = networks.load(zoo)
+    network, card = networks.load(zoo, entry(wanted.model))
     network.to(device)
     outputs = classes.outputs(task, wanted.classes, names, card.classes, wanted.model)
     numbers = classes.numbers(card.classes, names, wanted.model)

@@ -14,7 +14,7 @@ from lib import latency, timing
 from lib.errors import BrickyardError
 from lib.params.base import read
 from lib.params.run import Run
-from lib.params.zoo import Zoo
+from lib.params.zoo import Zoo, entry
 from lib.progress import track
 from stages import prepare
 
@@ -23,7 +23,9 @@ def main(zoo: Path, out: Path, batch_size: int, repeats: int) -> None:
     """Measures, writes `out` and prints a table: the sum of the nodes beside the whole network."""
     params, names, watch = read("run", Run), sorted(read("zoo", Zoo).models), timing.Stopwatch(repeats)
     device = prepare(params)
-    found = {name: timing.of_network(zoo / name, batch_size, device, watch) for name in track(names, "latency")}
+    found = {
+        name: timing.of_network(zoo / name, batch_size, device, watch, entry(name)) for name in track(names, "latency")
+    }
     measured = {name: (of.nodes, of.head) for name, of in found.items()}
     stitch = timing.measure_stitch(batch_size, device, watch)
     made = {"device": timing.name(device), "threads": params.threads, "batch_size": batch_size}

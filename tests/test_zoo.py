@@ -113,7 +113,7 @@ def test_an_edited_factory_is_noticed(tmp_path: Path) -> None:
     _, architecture, _ = zoo.create("mine", _entry(factory=f"{file}:make", kwargs={}), 3)
     file.write_text(file.read_text() + "# edited\n")
     with pytest.raises(BrickyardError, match="has changed since the network was made"):
-        architecture.build()
+        architecture.build(trust=True)
 
 
 def test_where_weights_came_from_is_told_without_the_machines_folders(tmp_path: Path) -> None:

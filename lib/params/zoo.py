@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from lib.params.base import Count, Name, Section
+from lib.params.base import Count, Name, Section, read
 from lib.params.training import Training
 
 _ANY = Training(epochs=1, batch_size=2, learning_rate=1, weight_decay=0, warmup=0, label_smoothing=0)
@@ -62,3 +62,15 @@ class Zoo(Section):
 
     training: Training
     models: dict[Name, ZooModel] = Field(min_length=2)
+
+
+def entry(name: str) -> dict[str, ZooModel]:
+    """The entry of one network in params.yaml, by its name: what may run when that network is opened, which changes no
+    bits, so that stages that open it do not depend on this.
+    """
+    return {name: read(f"zoo.models.{name}", ZooModel)}
+
+
+def entries() -> dict[str, ZooModel]:
+    """Those of all networks, likewise."""
+    return read("zoo", Zoo).models
