@@ -41,7 +41,7 @@ def bricks(images: DataSet) -> Bricks:
     cards, chains = [], []
     for name, factory in FACTORIES.items():
         architecture = Architecture(None, None, factory, Factory.find(factory, trust=True).sha256, {}, 4)
-        model = pico.alive(architecture.build())
+        model = pico.alive(architecture.build(trust=True))
         classes = CLASSES if name != "plain" else ("w", "x", "y", "z")
         cards.append(Card(name, architecture, expected, classes, (), "train", LICENCES[name], cost.Cost(), None))
         chains.append(Chain(name, model, pico.IMAGE))
