@@ -93,6 +93,9 @@ def create(name: str, entry: ZooModel, num_classes: int | None) -> tuple[nn.Modu
     try:
         sha256 = None if entry.factory is None else Factory.find(entry.factory, trust=True).sha256
         architecture = Architecture(entry.timm, entry.torchvision, entry.factory, sha256, entry.kwargs, num_classes)
+        own = entry.kwargs.get("num_classes")
+        if None not in (own, num_classes) and own != num_classes:
+            raise BrickyardError(f"kwargs.num_classes = {own!r}, but `classes` names {num_classes}; leave it out")
         if entry.weights == "pretrained" and entry.timm is not None:
             model = build_timm(entry.timm, num_classes, entry.kwargs, pretrained=True)
         elif entry.weights == "pretrained":
