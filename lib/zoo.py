@@ -183,7 +183,7 @@ def _check_logits(model: nn.Module, card: Card) -> None:
         raise BrickyardError(f"{len(card.classes)} classes, but the network gives {outputs} logits")
 
 
-def _check_output(model: nn.Module, expected: Input, num_classes: int | None, train: bool) -> None:
+def _check_output(model: nn.Module, expected: Input, num_classes: int | None, train: bool = False) -> None:
     """Raises BrickyardError unless an image of the expected size gives one row of logits; train: in train mode, too,
     where the logits may be the first of several outputs.
     """
