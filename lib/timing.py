@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lib import zoo
+from lib.architecture import Trust
 from lib.chain import Chain
 from lib.cost import count
 from lib.latency import Latency, Measured, StitchLatency, fingerprint
@@ -65,9 +66,9 @@ class Timed:
     whole: float
 
 
-def of_network(folder: Path, batch_size: int, device: torch.device, watch: Stopwatch) -> Timed:
-    """Of the zoo network in `folder`, for random images."""
-    model, card = zoo.load(folder)
+def of_network(folder: Path, batch_size: int, device: torch.device, watch: Stopwatch, trust: Trust = False) -> Timed:
+    """Of the zoo network in `folder`, for random images; trust: as for `zoo.load`."""
+    model, card = zoo.load(folder, trust)
     chain = Chain(card.name, model.to(device), card.input.shape, declared=card.nodes)
     images = torch.rand(batch_size, *card.input.shape, generator=torch.Generator().manual_seed(0)).to(device)
     found = measure(chain, images, watch)

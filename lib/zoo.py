@@ -1,73 +1,40 @@
 """Trained networks: how one is built from its entry, filled with weights, saved with a card and opened again."""
 
-import difflib
-import hashlib
-import importlib
-import importlib.util
+import copy
 import inspect
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from lib import artifacts, checkpoint
-from lib.cost import Cost
+from lib.architecture import Architecture, Bounded, Factory, Trust, build_timm, build_torchvision, trusted
 from lib.errors import BrickyardError
 from lib.params.zoo import ZooModel
+from lib.stored import CHECKED, MANY, ClassNames, Counted, Name, Pixels, Seal, Share, Text, parse
+from lib.weights import check_params, fill, logits_of, named, read_weights
 
 if TYPE_CHECKING:
     from lib.data import Transform
 
-ROOT = Path(__file__).parents[1]  # of the repository
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Everything that is needed to build a network without its weights.
-
-    timm, torchvision: an architecture of theirs; factory: `file.py:function` or `package.module:function`, `sha256`
-    that of the file; kwargs: what it is called with; num_classes: length of its logits, None for what it has by itself.
-    """
-
-    timm: str | None
-    torchvision: str | None
-    factory: str | None
-    sha256: str | None
-    kwargs: dict[str, Any]
-    num_classes: int | None
-
-    def build(self) -> nn.Module:
-        """A network with random weights (from torch's global generator), in eval mode.
-
-        Raises BrickyardError when the architecture is unknown, refuses its arguments, or its file has changed.
-        """
-        if self.timm is not None:
-            return _build_timm(self.timm, self.num_classes, self.kwargs, pretrained=False).eval()
-        if self.torchvision is not None:
-            return _build_torchvision(self.torchvision, self.num_classes, self.kwargs, pretrained=False).eval()
-        function, sha256 = _factory(str(self.factory))
-        if self.sha256 not in (None, sha256):
-            raise BrickyardError(f"{self.factory} has changed since the network was made; dvc repro the zoo first")
-        try:
-            model = function(**_with_classes(self.num_classes, self.kwargs))
-        except Exception as error:  # whatever the user's own code raises
-            raise BrickyardError(f"{self.factory}: {type(error).__name__}: {error}") from error
-        if not isinstance(model, nn.Module):
-            raise BrickyardError(f"{self.factory} returned a {type(model).__name__}, not an nn.Module")
-        return model.eval()
+Channels = Annotated[tuple[Annotated[float, Field(ge=-1000, le=1000)], ...], Field(min_length=3, max_length=3)]
 
 
 @dataclass(frozen=True)
 class Input:
     """What a network expects: `size` x `size` pixels after resizing to size / crop_pct, normalised by mean and std."""
 
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str
-    crop_pct: float
+    __pydantic_config__ = CHECKED
+
+    size: Pixels
+    mean: Channels
+    std: Annotated[tuple[Annotated[float, Field(gt=0, le=1000)], ...], Field(min_length=3, max_length=3)]
+    interpolation: Annotated[str, Field(pattern="^(nearest|bilinear|bicubic|lanczos|box|hamming)$")]
+    crop_pct: Annotated[float, Field(ge=0.1, le=10)]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -95,32 +62,27 @@ class Card:
     classes'), over its own classes, in percent, or None; checksum: of the weights.
     """
 
-    name: str
+    __pydantic_config__ = CHECKED
+
+    name: Name
     architecture: Architecture
     input: Input
-    classes: tuple[str, ...]
-    nodes: tuple[str, ...]
-    weights: str
-    licence: str
-    cost: Cost
-    accuracy: dict[str, float] | None
-    checksum: str = ""
+    classes: ClassNames
+    nodes: Annotated[tuple[Text, ...], Field(max_length=MANY)]
+    weights: Text
+    licence: Text
+    cost: Counted
+    accuracy: dict[Name, Share] | None
+    checksum: Seal = ""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, card: dict[str, Any]) -> "Card":
-        """The inverse of `to_dict`."""
-        parts = {"architecture": Architecture(**card["architecture"]), "input": input_from_dict(card["input"])}
-        lists = {key: tuple(card[key]) for key in ("classes", "nodes")}
-        return cls(**{**card, **parts, **lists, "cost": Cost(**card["cost"])})
-
-
-def input_from_dict(stored: dict[str, Any]) -> Input:
-    """An `Input` from its JSON form."""
-    return Input(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
+    def from_dict(cls, card: Any) -> "Card":
+        """The inverse of `to_dict`. Raises BrickyardError naming the key that is not right."""
+        return parse(cls, card)
 
 
 def create(name: str, entry: ZooModel, num_classes: int | None) -> tuple[nn.Module, Architecture, Input]:
@@ -129,23 +91,26 @@ def create(name: str, entry: ZooModel, num_classes: int | None) -> tuple[nn.Modu
     Raises BrickyardError naming the entry.
     """
     try:
-        sha256 = _factory(entry.factory)[1] if entry.factory is not None else None
+        sha256 = None if entry.factory is None else Factory.find(entry.factory, trust=True).sha256
         architecture = Architecture(entry.timm, entry.torchvision, entry.factory, sha256, entry.kwargs, num_classes)
+        own = entry.kwargs.get("num_classes")
+        if None not in (own, num_classes) and own != num_classes:
+            raise BrickyardError(f"kwargs.num_classes = {own!r}, but `classes` names {num_classes}; leave it out")
         if entry.weights == "pretrained" and entry.timm is not None:
-            model = _build_timm(entry.timm, num_classes, entry.kwargs, pretrained=True)
+            model = build_timm(entry.timm, num_classes, entry.kwargs, pretrained=True)
         elif entry.weights == "pretrained":
-            model = _build_torchvision(str(entry.torchvision), num_classes, entry.kwargs, pretrained=True)
+            model = build_torchvision(str(entry.torchvision), num_classes, entry.kwargs, pretrained=True)
         else:
-            model = architecture.build()
+            model = architecture.build(trust=True)
         if entry.weights not in ("train", "pretrained"):
             path = Path(entry.weights)
             tensors = checkpoint.read(path)
             if num_classes is None and (count := checkpoint.classes(model, tensors)) is not None:
                 architecture = replace(architecture, num_classes=count)
-                model = architecture.build()
+                model = architecture.build(trust=True)
             checkpoint.fill(model, tensors, path)
         expected = _input(model, entry)
-        _check_output(model, expected, num_classes)
+        _check_output(model, expected, num_classes, train=entry.weights == "train")
     except BrickyardError as error:
         raise BrickyardError(f"zoo.models.{name}: {error}") from error
     return model.eval(), architecture, expected
@@ -183,110 +148,106 @@ def save(folder: Path, model: nn.Module, card: Card) -> None:
     artifacts.write_json(folder / "card.json", replace(card, checksum=checksum).to_dict())
 
 
-def load(folder: Path) -> tuple[nn.Module, Card]:
-    """The network that `save` left, in eval mode, and its card."""
-    card = Card.from_dict(artifacts.read_json(folder / "card.json"))
-    model = card.architecture.build()
-    checkpoint.assign(model, artifacts.read_tensors(folder / "model.safetensors"))
+def load(folder: Path, trust: Trust = False) -> tuple[nn.Module, Card]:
+    """The network that `save` left, in eval mode, and its card.
+
+    Runs no code but timm's, torchvision's, and of a file below data/models that is what it was when the network was
+    made; trust: True for any that the card names, or entries of params.yaml, of which the network must be one. Raises
+    BrickyardError naming the file that is missing or damaged, or does not belong to the other, before anything is run.
+    """
+    file = Path(folder) / "card.json"
+    try:
+        card = _card(file)
+        if not isinstance(trust, bool) and card.name not in trust:
+            raise BrickyardError(f"the network of {card.name}, not of {', '.join(trust)}; dvc repro the zoo first")
+        tensors = read_weights(file.with_name("model.safetensors"), card.checksum)
+        model = card.architecture.build(trusted(trust, card.name, card.architecture), Bounded.by(tensors))
+        check_params(model, card.cost)
+        fill(model, tensors, file.with_name("model.safetensors"))
+        _check_logits(model, card)
+    except BrickyardError as error:
+        raise named(file, error) from None
     return model.eval(), card
 
 
 def read_cards(folder: Path, names: list[str]) -> dict[str, Card]:
     """The cards of some zoo networks, by name."""
-    return {name: Card.from_dict(artifacts.read_json(folder / name / "card.json")) for name in names}
+    return {name: _card(folder / name / "card.json") for name in names}
 
 
-def _build_timm(name: str, num_classes: int | None, kwargs: dict[str, Any], pretrained: bool) -> nn.Module:
-    import timm
-
-    if not timm.is_model(name):
-        raise BrickyardError(f"timm has no architecture {name!r}{_similar(name, timm.list_models())}")
+def _card(file: Path) -> Card:
     try:
-        return timm.create_model(name, pretrained=pretrained, **_with_classes(num_classes, kwargs))
-    except Exception as error:  # whatever an architecture raises on arguments it does not take
-        raise BrickyardError(f"timm {name} with {kwargs}: {type(error).__name__}: {error}") from error
+        return Card.from_dict(artifacts.read_json(file))
+    except BrickyardError as error:
+        raise named(file, error) from None
 
 
-def _build_torchvision(name: str, num_classes: int | None, kwargs: dict[str, Any], pretrained: bool) -> nn.Module:
-    from torchvision import models
-
-    known = models.list_models(module=models)
-    if name not in known:
-        raise BrickyardError(f"torchvision has no classifier {name!r}{_similar(name, known)}")
-    try:
-        if not pretrained:
-            return models.get_model(name, weights=None, **_with_classes(num_classes, kwargs))
-        model = models.get_model(name, weights="DEFAULT", **_with_classes(None, kwargs))
-    except Exception as error:  # whatever an architecture raises on arguments it does not take
-        raise BrickyardError(f"torchvision {name} with {kwargs}: {type(error).__name__}: {error}") from error
-    if num_classes is not None:
-        raise BrickyardError(f"torchvision {name}: pretrained weights have labels of their own; write `classes: own`")
-    return model
+def _check_logits(model: nn.Module, card: Card) -> None:
+    """Raises BrickyardError unless the network gives one logit a class; nothing is computed."""
+    outputs = logits_of(model, card.input.shape)
+    if outputs not in (None, len(card.classes)):
+        raise BrickyardError(f"{len(card.classes)} classes, but the network gives {outputs} logits")
 
 
-def _similar(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3)
-    return f"; did you mean {', '.join(close)}?" if close else ""
-
-
-def _check_output(model: nn.Module, expected: Input, num_classes: int | None) -> None:
-    """Raises BrickyardError unless an image of the expected size gives one row of logits."""
+def _check_output(model: nn.Module, expected: Input, num_classes: int | None, train: bool = False) -> None:
+    """Raises BrickyardError unless an image of the expected size gives one row of logits; train: in train mode, too,
+    where the logits may be the first of several outputs.
+    """
     parameters = inspect.signature(model.forward).parameters.values()
     needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if len(needed) > 1:
         raise BrickyardError(f"takes {len(needed)} inputs ({', '.join(needed)}); a network must take one, the images")
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is not None and first.in_channels in (1, 2, 4) and _fails(model, expected):
+        raise BrickyardError(f"takes images of {_channels(first.in_channels)}, here they have 3")
+    _check_logits_of(_run(model.eval(), expected, 1), 1, num_classes, "")
+    if train:
+        with torch.random.fork_rng(devices=[]):
+            logits = _first(_run(copy.deepcopy(model).train(), expected, 2))
+        _check_logits_of(logits, 2, num_classes, " in train mode")
+
+
+def _channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"
+
+
+def _fails(model: nn.Module, expected: Input) -> bool:
+    try:
+        _run(model.eval(), expected, 1)
+    except BrickyardError:
+        return True
+    return False
+
+
+def _run(model: nn.Module, expected: Input, count: int) -> Any:
+    """What the network makes of grey images."""
     try:
         with torch.no_grad():
-            logits = model.eval()(torch.zeros(1, *expected.shape))
+            return model(torch.zeros(count, *expected.shape))
     except Exception as error:  # whatever a network does with an image it does not take
         reason = " ".join(str(error).split())[:200]
-        size = f"{expected.size} x {expected.size}"
-        raise BrickyardError(
-            f"fails on an image of {size} pixels ({reason}); set input_size to what it takes"
-        ) from error
+        size = f"{expected.size} x {expected.size} pixels{' in train mode' if model.training else ''}"
+        raise BrickyardError(f"fails on an image of {size} ({reason}); set input_size to what it takes") from error
+
+
+def _first(output: Any) -> Any:
+    """The first tensor of what a network gives in train mode."""
+    while not isinstance(output, torch.Tensor):
+        items = [*output.values()] if isinstance(output, Mapping) else output
+        if not isinstance(items, list | tuple) or not items:
+            return output
+        output = items[0]
+    return output
+
+
+def _check_logits_of(logits: Any, count: int, num_classes: int | None, where: str) -> None:
     if not isinstance(logits, torch.Tensor):
-        raise BrickyardError(f"returns a {type(logits).__name__}; a network must return logits, one tensor")
-    if logits.ndim != 2 or num_classes not in (None, logits.shape[1]):
+        raise BrickyardError(f"returns a {type(logits).__name__}{where}; a network must return logits, one tensor")
+    if logits.ndim != 2 or len(logits) != count or num_classes not in (None, logits.shape[1]):
+        images = "one image" if count == 1 else f"{count} images"
         raise BrickyardError(
-            f"returns {list(logits.shape)} for one image; expected logits [1, {num_classes or 'classes'}]"
+            f"returns {list(logits.shape)} for {images}{where}; expected logits [{count}, {num_classes or 'classes'}]"
         )
-
-
-def _with_classes(num_classes: int | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of a builder: lists as tuples, num_classes unless it keeps its own."""
-    arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in kwargs.items()}
-    return arguments if num_classes is None else {**arguments, "num_classes": num_classes}
-
-
-def _factory(reference: str) -> tuple[Any, str | None]:
-    """The function that `path/to/file.py:function` or `package.module:function` names, and its file's SHA-256."""
-    where, _, function = reference.rpartition(":")
-    try:
-        if where.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(where).stem, _found(where))
-            if spec is None or spec.loader is None:
-                raise BrickyardError(f"{where} is not a Python file")
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(where)
-    except FileNotFoundError:
-        looked = " or ".join(dict.fromkeys((str(Path.cwd()), str(ROOT))))
-        raise BrickyardError(
-            f"factory {reference}: {where} not found in {looked}; it holds the network's code"
-        ) from None
-    except Exception as error:  # whatever the user's own file raises
-        raise BrickyardError(f"factory {reference}: {where}: {type(error).__name__}: {error}") from error
-    if not callable(getattr(module, function, None)):
-        raise BrickyardError(f"factory {reference}: {where} has no function {function!r}")
-    file = getattr(module, "__file__", None)
-    sha256 = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
-    return getattr(module, function), sha256
-
-
-def _found(where: str) -> Path:
-    """`where` in the current folder, else in the repository."""
-    return Path(where) if Path(where).exists() else ROOT / where
 
 
 def _input(model: nn.Module, entry: ZooModel) -> Input:

@@ -10,6 +10,7 @@ from lib.chain import Chain
 from lib.dery import activations
 from lib.params.activations import Activations
 from lib.params.base import read
+from lib.params.entries import entry
 from lib.params.run import Run
 from stages import prepare, run
 
@@ -19,7 +20,7 @@ def main(dataset: Path, zoo: Path, out: Path, metrics: Path) -> None:
     params = read("activations", Activations)
     prepare(read("run", Run))
     images = data.load(dataset)
-    model, card = lib_zoo.load(zoo)
+    model, card = lib_zoo.load(zoo, entry(zoo.name))
     probe = data.Loader(images.images, images.probe, card.input.transform(), params.batch_size)
     chain = Chain(card.name, model, card.input.shape, declared=card.nodes)
     chain.verify(next(iter(probe))[0])

@@ -9,6 +9,7 @@ from lib.dery.assembly import propose, sample
 from lib.dery.bricks import open_bricks
 from lib.params.assembly import Assembly
 from lib.params.base import read
+from lib.params.entries import entries
 from lib.params.run import Run
 from lib.params.zoo import Zoo
 from stages import prepare, run
@@ -23,7 +24,7 @@ def main(
     prepare(run_params)
     artifacts.keep_only(zoo, names)
     images, cuts = data.load(dataset), artifacts.read_json(partition)
-    bricks = open_bricks(zoo, names, cuts, images, params, run_params.seed)
+    bricks = open_bricks(zoo, names, cuts, images, params, run_params.seed, entries())
     problem, lenders = pricing.problem(bricks, params, latency), pricing.lenders(bricks, params)
     problem = replace(problem, scores=edges.scores(bricks, params, cuts, similarity, lenders))
     found = propose.propose(problem, params.pool, wanted)

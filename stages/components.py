@@ -14,6 +14,7 @@ from lib.mda import classes, components, measure, recount, saved, sizing
 from lib.params.base import read
 from lib.params.components import Components, Task
 from lib.params.contributions import Contributions
+from lib.params.entries import entry
 from lib.params.run import Run
 from stages import prepare, run
 
@@ -29,7 +30,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, task: str, out: Path, me
     device, masks = prepare(run_params), contributions / wanted.model
     images = data.load(dataset)
     names = images.images.classes
-    network, card = networks.load(zoo / wanted.model)
+    network, card = networks.load(zoo / wanted.model, entry(wanted.model))
     network.to(device)
     outputs = classes.outputs(task, wanted.classes, names, card.classes, wanted.model)
     numbers = classes.numbers(card.classes, names, wanted.model)

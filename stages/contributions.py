@@ -12,6 +12,7 @@ from lib.mda import classes, contribution, scores
 from lib.mda.masks import masks, overall, shares, table
 from lib.params.base import read
 from lib.params.contributions import Contributions
+from lib.params.entries import entry
 from lib.params.run import Run
 from stages import prepare, run
 
@@ -23,7 +24,7 @@ def main(dataset: Path, zoo: Path, model: str, out: Path, metrics: Path) -> None
     params, run_params = read("contributions", Contributions), read("run", Run)
     device = prepare(run_params)
     images = data.load(dataset)
-    network, card = networks.load(zoo)
+    network, card = networks.load(zoo, entry(model))
     coupling = couple(graph.trace(network, model, card.input.shape), model)
     network.to(device)
     numbers = classes.numbers(card.classes, images.images.classes, model)

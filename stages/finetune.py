@@ -5,6 +5,7 @@ from pathlib import Path
 from lib import artifacts, data, resume
 from lib.dery import network, tuning
 from lib.params.base import read
+from lib.params.entries import entries
 from lib.params.run import Run
 from lib.params.training import Training
 from stages import SCRATCH, prepare, run
@@ -16,9 +17,9 @@ def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) 
     protocols = {name: read(f"finetune.{name}", Training) for name in ("frozen", "full")}
     device = prepare(run_params)
     images = data.load(dataset)
-    model = network.load(candidate).to(device)
+    model = network.load(candidate, entries()).to(device)
     has_rival = (candidate / "zoo").is_dir()  # the best zoo network within the budget
-    rival = network.load(candidate / "zoo") if has_rival else None
+    rival = network.load(candidate / "zoo", entries()) if has_rival else None
     with resume.scratch(SCRATCH / "finetune" / candidate.name) as scratch:
         found = tuning.beside_controls(model, rival, images, protocols, run_params.seed, scratch)
         recipe = network.save(out, model.cpu(), model.recipe)

@@ -13,6 +13,7 @@ from rich.table import Table
 from lib import latency, timing
 from lib.errors import BrickyardError
 from lib.params.base import read
+from lib.params.entries import entry
 from lib.params.run import Run
 from lib.params.zoo import Zoo
 from lib.progress import track
@@ -25,7 +26,9 @@ def main(zoo: Path, out: Path, batch_size: int, repeats: int) -> None:
         raise BrickyardError(f"--batch-size {batch_size}, --repeats {repeats}: should be 1 or more")
     params, names, watch = read("run", Run), sorted(read("zoo", Zoo).models), timing.Stopwatch(repeats)
     device = prepare(params)
-    found = {name: timing.of_network(zoo / name, batch_size, device, watch) for name in track(names, "latency")}
+    found = {
+        name: timing.of_network(zoo / name, batch_size, device, watch, entry(name)) for name in track(names, "latency")
+    }
     measured = {name: of.parts for name, of in found.items()}
     stitch = timing.measure_stitch(batch_size, device, watch)
     made = {"device": timing.name(device), "threads": params.threads, "batch_size": batch_size}

@@ -17,6 +17,7 @@ from lib.mda.choice.evaluation import Evaluation
 from lib.mda.components import Recipe
 from lib.params.base import read
 from lib.params.components import Components
+from lib.params.entries import entries, entry
 from lib.params.lego import Lego
 from lib.params.run import Run
 from lib.params.zoo import Zoo
@@ -45,10 +46,10 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
             opened = {name: _opened(name, zoo, contributions) for name in params.choose.models}
             tried = architect.choose(opened, evaluation, params.choose, settings.repair, seed, scratch)
             parts, recipes = tried[0].parts, tried[0].recipes
-            whole = best_whole({name: networks.load(zoo / name) for name in shelf}, evaluation, params.choose.budget)
+            whole = best_whole({name: _loaded(zoo, name) for name in shelf}, evaluation, params.choose.budget)
             how = {**tried[0].to_dict(), "tried": [one.to_dict() for one in tried], "whole": whole and asdict(whole)}
         network, recipe = lego.build(parts, recipes, params.form)
-        sources = {part.source.name: networks.load(zoo / part.source.name) for part in recipe.parts.values()}
+        sources = {part.source.name: _loaded(zoo, part.source.name) for part in recipe.parts.values()}
         measured = trial.run(network, recipe, sources, images, params, seed, device)
         limits = params.choose.budget.model_dump() if params.choose else None
         network, recipe = lego.scaled(network.cpu(), recipe, measured.scaling, limits)
@@ -67,14 +68,19 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
 def _listed(folder: Path, names: Sequence[str]) -> tuple[Modules, Recipes]:
     """The components that are named, as stage `components` made them."""
     classes.check_chosen(names, sorted(child.name for child in folder.glob("*/")))
-    loaded = {name: saved.load(folder / name, Recipe) for name in names}
+    loaded = {name: saved.load(folder / name, Recipe, entries()) for name in names}
     return {name: module for name, (module, _) in loaded.items()}, {name: found for name, (_, found) in loaded.items()}
+
+
+def _loaded(zoo: Path, name: str) -> tuple[nn.Module, networks.Card]:
+    """A network of the zoo, by the factory that params.yaml names for it."""
+    return networks.load(zoo / name, entry(name))
 
 
 def _opened(name: str, zoo: Path, contributions: Path) -> architect.Network:
     """A network that can supply classes."""
     masks = artifacts.read_tensors(contributions / name / "masks.safetensors")
-    return architect.Network(*networks.load(zoo / name), masks)
+    return architect.Network(*_loaded(zoo, name), masks)
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def test_an_edited_factory_is_noticed(tmp_path: Path) -> None:
     _, architecture, _ = zoo.create("mine", _entry(factory=f"{file}:make", kwargs={}), 3)
     file.write_text(file.read_text() + "# edited\n")
     with pytest.raises(BrickyardError, match="has changed since the network was made"):
-        architecture.build()
+        architecture.build(trust=True)
 
 
 def test_where_weights_came_from_is_told_without_the_machines_folders(tmp_path: Path) -> None:
@@ -126,3 +126,54 @@ def test_where_weights_came_from_is_told_without_the_machines_folders(tmp_path: 
     assert zoo.origin(_entry(weights=str(tmp_path / "mine.pth")), pico.plain(2)) == "mine.pth"
     assert zoo.origin(_entry(weights="data/models/mine.pth"), pico.plain(2)) == "data/models/mine.pth"
     assert zoo.origin(_entry(), pico.plain(2)) == "train"
+
+
+FORWARDS = {
+    "keywords": ("forward(self, x, **kwargs)", "return self.fc(x.mean((2, 3)))", None),
+    "none": ("forward(self, x=None)", "return self.fc(x.mean((2, 3)))", None),
+    "auxiliary": ("forward(self, x)", "y = self.fc(x.mean((2, 3))); return (y, y) if self.training else y", None),
+    "named": ("forward(self, x)", "y = self.fc(x.mean((2, 3))); return {'logits': y} if self.training else y", None),
+    "train": (
+        "forward(self, x)",
+        "assert not self.training, 'too small'; return self.fc(x.mean((2, 3)))",
+        "in train mode .too small.",
+    ),
+    "features": (
+        "forward(self, x)",
+        "return x.mean((2, 3)) if self.training else self.fc(x.mean((2, 3)))",
+        r"returns \[2, 3\] for 2 images in train mode; expected logits \[2, 4\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FORWARDS)
+def test_what_a_network_must_do_in_train_mode(tmp_path: Path, kind: str) -> None:
+    signature, body, line = FORWARDS[kind]
+    code = "from torch import nn\nclass Net(nn.Module):\n def __init__(self, num_classes):\n  super().__init__()\n"
+    code += "  self.norm = nn.BatchNorm2d(3)\n  self.fc = nn.Linear(3, num_classes)\n"
+    (tmp_path / "net.py").write_text(f"{code} def {signature}:\n  x = self.norm(x); {body}\n")
+    entry = _entry(factory=f"{tmp_path}/net.py:Net", kwargs={})
+    if line is None:
+        model, _, _ = zoo.create("mine", entry, 4)
+        assert int(model.get_buffer("norm.num_batches_tracked")) == 0
+        return
+    with pytest.raises(BrickyardError, match=line):
+        zoo.create("mine", entry, 4)
+
+
+def test_images_of_one_channel_are_named() -> None:
+    entry = _entry(factory=None, timm="resnet18", kwargs={"in_chans": 1, "layers": [1] * 4, "channels": [4] * 4})
+    with pytest.raises(BrickyardError, match="takes images of 1 channel, here they have 3"):
+        zoo.create("mine", entry, 3)
+
+
+def test_a_card_belongs_to_its_weights(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        model, made, expected = zoo.create(name, _entry(), 3)
+        counted = cost.count(model, expected.shape)
+        zoo.save(
+            tmp_path / name, model, zoo.Card(name, made, expected, ("a", "b", "c"), (), "train", "MIT", counted, None)
+        )
+    (tmp_path / "one/card.json").write_bytes((tmp_path / "other/card.json").read_bytes())
+    with pytest.raises(BrickyardError, match=r"model\.safetensors does not belong to the JSON beside it"):
+        zoo.load(tmp_path / "one")

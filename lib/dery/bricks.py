@@ -1,6 +1,6 @@
 """What candidates are made of: the zoo's networks, cut into K blocks each, and images to fit them together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -15,6 +15,7 @@ from lib.dery.heads import Method
 from lib.dery.stitching import takes_patches
 from lib.layout import Layout
 from lib.params.assembly import Assembly, Stitching
+from lib.params.zoo import ZooModel
 from lib.zoo import Card
 
 OPEN = 8  # networks in memory at once
@@ -23,8 +24,9 @@ OPEN = 8  # networks in memory at once
 class Shelf(Sequence[Chain]):
     """The chains of networks on disk, each opened when it is asked for; the last few stay open."""
 
-    def __init__(self, folders: Sequence[FilePath]) -> None:
-        self._folders = tuple(folders)
+    def __init__(self, folders: Sequence[FilePath], entries: Mapping[str, ZooModel] | None = None) -> None:
+        """entries: of params.yaml by name; without them, no factory outside data/models is run."""
+        self._folders, self._entries = tuple(folders), entries
         self._opened = lru_cache(maxsize=OPEN)(self._open)
 
     def __len__(self) -> int:
@@ -35,10 +37,16 @@ class Shelf(Sequence[Chain]):
     @overload
     def __getitem__(self, index: slice) -> "Shelf": ...
     def __getitem__(self, index: int | slice) -> "Chain | Shelf":
-        return Shelf(self._folders[index]) if isinstance(index, slice) else self._opened(range(len(self))[index])
+        return (
+            Shelf(self._folders[index], self._entries)
+            if isinstance(index, slice)
+            else self._opened(range(len(self))[index])
+        )
 
     def _open(self, index: int) -> Chain:
-        model, card = zoo.load(self._folders[index])
+        folder = self._folders[index]
+        trust = False if self._entries is None else {folder.name: self._entries[folder.name]}
+        model, card = zoo.load(folder, trust)
         return Chain(card.name, model, card.input.shape, declared=card.nodes)
 
 
@@ -94,10 +102,16 @@ class Bricks:
 
 
 def open_bricks(
-    folder: FilePath, names: Sequence[str], partition: dict[str, Any], data: DataSet, params: Assembly, seed: int
+    folder: FilePath,
+    names: Sequence[str],
+    partition: dict[str, Any],
+    data: DataSet,
+    params: Assembly,
+    seed: int,
+    entries: Mapping[str, ZooModel] | None = None,
 ) -> Bricks:
     """The networks `names` below `folder`, cut as `partition` (its JSON form) says; networks that expect the same
-    input share their images.
+    input share their images; entries: of params.yaml, see `Shelf`.
     """
     cards = zoo.read_cards(folder, list(names))
     chosen = stratified_sample(data.images, data.train, params.head_images, seed)
@@ -106,7 +120,7 @@ def open_bricks(
     labelled = {key: Loader(data.images, chosen, t, params.batch_size) for key, t in transforms.items()}
     return Bricks(
         cards=tuple(cards.values()),
-        chains=Shelf([folder / name for name in names]),
+        chains=Shelf([folder / name for name in names], entries),
         cuts=tuple(tuple(partition["models"][name]["cuts"]) for name in names),
         fit=tuple(fit[card.input] for card in cards.values()),
         labelled=tuple(labelled[card.input] for card in cards.values()),

@@ -8,15 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from lib import artifacts, checkpoint
+from lib import artifacts
+from lib.architecture import MEMORY, Bounded, Trust, trusted
 from lib.chain import Chain
-from lib.cost import count, without_data
+from lib.cost import count
 from lib.dery.heads import LinearHead
 from lib.dery.recipe import Recipe, versions
 from lib.dery.stitching import Stitch
 from lib.duplicate import duplicate
 from lib.errors import BrickyardError
 from lib.layout import Layout
+from lib.weights import check_params, fill, logits_of, named, read_weights
 
 
 class ReassembledNetwork(nn.Module):
@@ -54,12 +56,15 @@ class ReassembledNetwork(nn.Module):
         return [parameter for module in (*new, self.head) for parameter in module.parameters()]
 
 
-def build(recipe: Recipe) -> ReassembledNetwork:
+def build(recipe: Recipe, trust: Trust = False) -> ReassembledNetwork:
     """The recipe's network with random weights, in eval mode; needs the architectures, not the zoo's weights.
 
-    Raises BrickyardError where a source cannot be built, or has other nodes here than it had when it lent them.
+    trust: as for `load`. Raises BrickyardError where a source cannot be built, or has other nodes here than it had when
+    it lent them.
     """
-    chains = {name: source.chain(name) for name, source in recipe.sources.items()}
+    room = Bounded(MEMORY)
+    allowed = {name: trusted(trust, name, source.architecture) for name, source in recipe.sources.items()}
+    chains = {name: source.chain(name, allowed[name], room) for name, source in recipe.sources.items()}
     parts: list[nn.Module] = []
     for part in recipe.parts:
         if part["kind"] == "block":
@@ -89,9 +94,8 @@ def _block(chain: Chain, part: dict[str, Any], recipe: Recipe) -> nn.Module:
 
 def _checked(network: ReassembledNetwork) -> ReassembledNetwork:
     """Raises BrickyardError unless the network gives one logit a class; nothing is computed."""
-    with without_data(network):
-        outputs = network(torch.zeros(1, *network.recipe.input.shape, device="meta")).shape[1]
-    if outputs != len(network.recipe.classes):
+    outputs = logits_of(network, network.recipe.input.shape)
+    if outputs not in (None, len(network.recipe.classes)):
         raise BrickyardError(f"the head has {outputs} outputs for {len(network.recipe.classes)} classes; dvc repro")
     return network
 
@@ -105,11 +109,14 @@ def save(folder: Path, network: ReassembledNetwork, recipe: Recipe) -> Recipe:
     return recipe
 
 
-def load(folder: str | Path) -> ReassembledNetwork:
+def load(folder: str | Path, trust: Trust = False) -> ReassembledNetwork:
     """The network that `save` left in `folder`, wherever that has been moved, in eval mode, ready to be trained.
 
-    Needs no zoo and runs no code from the folder; its `recipe` says what it is, what it expects and what it answers.
-    Raises BrickyardError naming the file that is missing or damaged, or does not belong to the other.
+    Needs no zoo and runs no code from the folder: its sources are built by timm, by torchvision, or by a file below
+    data/models that is what it was when they were made; trust: True for whatever the recipe names, or entries of
+    params.yaml, whose factories may run for the sources of these names. Its `recipe` says what it is, what it expects
+    and what it answers. Raises BrickyardError naming the file that is missing or damaged, or does not belong to the
+    other, before anything is run.
     """
     folder = Path(folder)
     if (folder / "card.json").is_file() and not (folder / "recipe.json").is_file():
@@ -117,15 +124,12 @@ def load(folder: str | Path) -> ReassembledNetwork:
     stored = artifacts.read_json(folder / "recipe.json")
     try:
         recipe = Recipe.from_dict(stored)
-        tensors = artifacts.read_tensors(folder / "model.safetensors")
-        network = _checked(build(recipe))
+        tensors = read_weights(folder / "model.safetensors", recipe.checksum)
+        network = build(recipe, trust)
+        fill(network, tensors, folder / "model.safetensors")
+        check_params(network, recipe.cost)
+        return _checked(network)
     except BrickyardError as error:
-        named = str(error).startswith(str(folder))
-        raise error if named else BrickyardError(f"{folder / 'recipe.json'}: {error}") from None
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:  # parts that are none, or do not fit together
+        raise named(folder / "recipe.json", error) from None
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:  # parts that do not fit
         raise BrickyardError(f"{folder / 'recipe.json'}: damaged: {error}; dvc repro") from None
-    if artifacts.tensor_checksum(tensors) != recipe.checksum:
-        raise BrickyardError(f"{folder}: model.safetensors is not the file that recipe.json describes; dvc repro")
-    checkpoint.check_finite(tensors, folder / "model.safetensors")
-    checkpoint.fill(network, tensors, folder / "model.safetensors")
-    return network

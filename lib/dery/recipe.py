@@ -3,14 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, Field
+
+from lib.architecture import Bounded
 from lib.chain import Chain
 from lib.cost import Cost
 from lib.dery.heads import Method
 from lib.errors import BrickyardError
 from lib.layout import Layout
-from lib.zoo import Architecture, Card, Input, input_from_dict
+from lib.stored import CHECKED, ClassNames, Count, Counted, Name, Seal, Size, Text, parse
+from lib.zoo import Architecture, Card, Input
 
 FORMAT = 2  # of recipe.json
 Json = dict[str, Any]
@@ -22,27 +26,23 @@ class Source:
     trained here), the checksum of all of them, their licence. nodes: module paths that its user declared, if any.
     """
 
+    __pydantic_config__ = CHECKED
+
     architecture: Architecture
     input: Input
-    nodes: tuple[str, ...]
-    weights: str
-    licence: str
-    checksum: str
+    nodes: tuple[Text, ...]
+    weights: Text
+    licence: Text
+    checksum: Seal
 
     @classmethod
     def of(cls, card: Card) -> "Source":
         """What a recipe needs of a zoo card."""
         return cls(card.architecture, card.input, card.nodes, card.weights, card.licence, card.checksum)
 
-    @classmethod
-    def from_dict(cls, stored: Json) -> "Source":
-        """A source from its JSON form."""
-        parts = {"architecture": Architecture(**stored["architecture"]), "input": input_from_dict(stored["input"])}
-        return cls(**{**stored, **parts, "nodes": tuple(stored["nodes"])})
-
-    def chain(self, name: str) -> Chain:
-        """The source's chain with random weights."""
-        return Chain(name, self.architecture.build(), self.input.shape, declared=self.nodes)
+    def chain(self, name: str, trust: bool = False, room: Bounded | None = None) -> Chain:
+        """The source's chain with random weights, see `Architecture.build`."""
+        return Chain(name, self.architecture.build(trust, room), self.input.shape, declared=self.nodes)
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,71 @@ class NewHead:
     images of the data with the checksum `data` it has seen.
     """
 
+    __pydantic_config__ = CHECKED
+
     layout: Layout
     method: Method
-    shrinkage: float
-    images: int
-    data: str
+    shrinkage: Annotated[float, Field(ge=0)]
+    images: Count
+    data: Text
 
-    @classmethod
-    def from_dict(cls, stored: Json) -> "NewHead":
-        """A head from its JSON form."""
-        return cls(**{**stored, "layout": Layout(**stored["layout"])})
+
+class Grid(BaseModel):
+    """A layout as a stitch has it."""
+
+    model_config = CHECKED
+    kind: Literal["nchw", "nhwc", "tokens", "windows", "pooled"]
+    channels: Size
+    height: Size = 1
+    width: Size = 1
+    prefix: Annotated[int, Field(ge=0, le=1000)] = 0
+    window: Size = 1
+
+
+class Block(BaseModel):
+    """Nodes start + 1 to stop of a source; its name is made anew."""
+
+    model_config = CHECKED
+    name: Text = ""
+    kind: Literal["block"]
+    source: Name
+    start: Count
+    stop: Count
+    nodes: tuple[Text, ...]
+    recalibrated: Literal["none", "statistics", "head", "layers"] = "none"
+
+
+class Join(BaseModel):
+    """What a `Stitch` is made with, and how well it fits."""
+
+    model_config = CHECKED
+    name: Text = ""
+    kind: Literal["stitch"]
+    source: Grid
+    target: Grid
+    patch: Annotated[int, Field(ge=1, le=64)] = 1
+    r2: float = 0.0
+
+
+Part = Annotated[Block | Join, Field(discriminator="kind")]
+
+
+class Stored(BaseModel):
+    """recipe.json."""
+
+    model_config = CHECKED
+    kind: Literal["reassembled"]
+    format: Literal[2]
+    sources: Annotated[dict[Name, Source], Field(min_length=1, max_length=64)]
+    licences: tuple[Text, ...] = ()
+    parts: Annotated[tuple[Part, ...], Field(min_length=1, max_length=256)]
+    head: Name | NewHead
+    input: Input
+    classes: Annotated[ClassNames, Field(min_length=2)]
+    tuning: Annotated[tuple[dict[Text, Any], ...], Field(max_length=1000)]
+    cost: Counted
+    versions: Annotated[dict[Text, Text], Field(max_length=100)]
+    checksum: Seal
 
 
 def versions() -> dict[str, str]:
@@ -132,33 +187,26 @@ class Recipe:
         if stored.get("format") != FORMAT:
             made = stored.get("format", 1)
             raise BrickyardError(f"format = {made!r}: this code reads format {FORMAT} alone; dvc repro")
-        try:
-            head = stored["head"]
-            return cls(
-                sources={name: Source.from_dict(source) for name, source in stored["sources"].items()},
-                parts=tuple({k: v for k, v in part.items() if k != "name"} for part in stored["parts"]),
-                head=head if isinstance(head, str) else NewHead.from_dict(head),
-                input=input_from_dict(stored["input"]),
-                classes=tuple(stored["classes"]),
-                tuning=tuple(stored["tuning"]),
-                cost=Cost(**stored["cost"]),
-                versions=dict(stored["versions"]),
-                checksum=stored["checksum"],
-            )._checked()
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise BrickyardError(f"damaged: {what}; dvc repro") from None
+        found = parse(Stored, stored)
+        return cls(
+            sources=found.sources,
+            parts=tuple({k: v for k, v in part.items() if k != "name"} for part in stored["parts"]),
+            head=found.head,
+            input=found.input,
+            classes=found.classes,
+            tuning=found.tuning,
+            cost=found.cost,
+            versions=found.versions,
+            checksum=found.checksum,
+        )._checked()
 
     def _checked(self) -> "Recipe":
         """Raises BrickyardError where parts or head do not belong to the sources and classes."""
-        for part in self.parts:
-            if part["kind"] not in ("block", "stitch"):
-                raise BrickyardError(f"damaged: a part of kind {part['kind']!r}, neither block nor stitch; dvc repro")
         blocks = [part["source"] for part in self.parts if part["kind"] == "block"]
         for name in [*blocks, *([self.head] if isinstance(self.head, str) else [])]:
             if name not in self.sources:
                 raise BrickyardError(f"{name!r} is none of its sources: {', '.join(self.sources)}")
-        if not blocks or len(self.classes) < 2:
-            raise BrickyardError("damaged: it has no blocks, or fewer than two classes; dvc repro")
+        if not blocks:
+            raise BrickyardError("damaged: it has no blocks; dvc repro")
         assert len(self.names) == len(self.parts)
         return self

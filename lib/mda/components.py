@@ -2,28 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from lib import artifacts, cost, data, zoo
-from lib.cost import Cost
+from lib.architecture import Bounded, Trust, trusted
 from lib.mda import measure
 from lib.mda.cutting import Kept, cut
 from lib.mda.repair import repair
 from lib.params.components import Repair
+from lib.stored import CHECKED, ClassNames, Count, Counted, Indices, Name, Seal, Text, parse_kind
 
 
 @dataclass(frozen=True)
 class Source:
     """The network that a component was cut from; sha256: the checksum of its weights; params: how many they are."""
 
-    name: str
-    weights: str
-    licence: str
-    sha256: str
-    params: int
+    __pydantic_config__ = CHECKED
+
+    name: Name
+    weights: Text
+    licence: Text
+    sha256: Seal
+    params: Count
 
 
 @dataclass(frozen=True)
@@ -34,38 +38,31 @@ class Recipe:
     own weights.
     """
 
-    task: str
-    classes: tuple[str, ...]
+    __pydantic_config__ = CHECKED
+
+    task: Name
+    classes: Annotated[ClassNames, Field(min_length=1)]
     source: Source
     architecture: zoo.Architecture
     input: zoo.Input
-    kept: dict[str, tuple[int, ...]]
-    cost: Cost
-    repair: str = "none"
-    sha256: str = ""
+    kept: dict[Text, Indices]
+    cost: Counted
+    repair: Name = "none"
+    sha256: Seal = ""
 
-    def build(self) -> nn.Module:
-        """The component with random weights."""
-        return cut(self.architecture.build(), self.kept, self.input.shape)
+    def build(self, trust: Trust = False, room: Bounded | None = None) -> nn.Module:
+        """The component with random weights; trust: as for `saved.load`; room: what its source may take."""
+        allowed = trusted(trust, self.source.name, self.architecture)
+        return cut(self.architecture.build(allowed, room), self.kept, self.input.shape)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {"kind": "component", **asdict(self)}
 
     @classmethod
-    def from_dict(cls, recipe: dict[str, Any]) -> "Recipe":
-        """The inverse of `to_dict`."""
-        return cls(
-            task=recipe["task"],
-            classes=tuple(recipe["classes"]),
-            source=Source(**recipe["source"]),
-            architecture=zoo.Architecture(**recipe["architecture"]),
-            input=zoo.input_from_dict(recipe["input"]),
-            kept={layer: tuple(indices) for layer, indices in recipe["kept"].items()},
-            cost=Cost(**recipe["cost"]),
-            repair=recipe.get("repair", "none"),
-            sha256=recipe["sha256"],
-        )
+    def from_dict(cls, recipe: Any) -> "Recipe":
+        """The inverse of `to_dict`. Raises BrickyardError naming the key that is not right."""
+        return parse_kind(cls, "component", recipe)
 
 
 def union(masks: Mapping[str, torch.Tensor], outputs: Sequence[int]) -> dict[str, tuple[int, ...]]:

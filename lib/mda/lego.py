@@ -3,12 +3,14 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, Field
 from torch import nn
 
 from lib import cost, graph, zoo
+from lib.architecture import MEMORY, Bounded, Trust
 from lib.cost import Cost
 from lib.coupling import couple
 from lib.duplicate import duplicate
@@ -16,6 +18,7 @@ from lib.errors import BrickyardError
 from lib.mda import components, padded, recount, scaling
 from lib.mda.parallel import Parallel, widest
 from lib.mda.scaling import Scaling
+from lib.stored import CHECKED, ClassNames, Counted, Name, Seal, parse
 
 Form = Literal["parallel", "padded"]
 
@@ -28,11 +31,11 @@ class Recipe:
     outputs; sha256: the checksum of the assembled weights.
     """
 
-    parts: dict[str, components.Recipe]
+    parts: dict[Name, components.Recipe]
     form: Form
     scaling: Scaling
-    cost: Cost
-    sha256: str = ""
+    cost: Counted
+    sha256: Seal = ""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -50,9 +53,11 @@ class Recipe:
         """What it expects: what the part that sees most does."""
         return widest([part.input for part in self.parts.values()])
 
-    def build(self) -> nn.Module:
-        """The assembled network with random weights."""
-        network = _assemble({name: part.build() for name, part in self.parts.items()}, self.parts, self.form)
+    def build(self, trust: Trust = False) -> nn.Module:
+        """The assembled network with random weights; trust: as for `saved.load`."""
+        room = Bounded(MEMORY)
+        parts = {name: part.build(trust, room) for name, part in self.parts.items()}
+        network = _assemble(parts, self.parts, self.form)
         return _scale(network, self, self.scaling)
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,11 +74,35 @@ class Recipe:
         }
 
     @classmethod
-    def from_dict(cls, recipe: dict[str, Any]) -> "Recipe":
-        """The inverse of `to_dict`."""
-        parts = {name: components.Recipe.from_dict(part) for name, part in recipe["parts"].items()}
-        applied = Scaling(**{key: tuple(values) for key, values in recipe["scaling"].items()})
-        return cls(parts, recipe["form"], applied, Cost(**recipe["cost"]), recipe["sha256"])
+    def from_dict(cls, recipe: Any) -> "Recipe":
+        """The inverse of `to_dict`. Raises BrickyardError naming the key that is not right."""
+        found = parse(Stored, recipe)
+        parts = {}
+        for name, part in found.parts.items():
+            try:
+                parts[name] = components.Recipe.from_dict(part)
+            except BrickyardError as error:
+                raise BrickyardError(f"parts.{name}: {error}") from None
+        made = cls(parts, found.form, found.scaling, found.cost, found.sha256)
+        if (found.classes, found.input) != (made.classes, made.input):
+            raise BrickyardError("damaged: classes or input are not those of its parts; dvc repro")
+        if not len(made.classes) == len(made.scaling.factors) == len(made.scaling.offsets):
+            raise BrickyardError("damaged: scaling has not one factor and one offset a class; dvc repro")
+        return made
+
+
+class Stored(BaseModel):
+    """recipe.json; the parts are checked one by one."""
+
+    model_config = CHECKED
+    kind: Literal["lego"]
+    classes: ClassNames
+    input: zoo.Input
+    parts: Annotated[dict[Name, dict[str, Any]], Field(min_length=1, max_length=256)]
+    form: Form
+    scaling: Scaling
+    cost: Counted
+    sha256: Seal
 
 
 def check(parts: Mapping[str, components.Recipe], form: Form) -> None:

@@ -42,7 +42,7 @@ def study(bricks: Bricks, images: DataSet, tmp_path: Path, monkeypatch: pytest.M
     }
     found = Study(names, images, Assembly.model_validate(PARAMS), 0, {"models": models}, Path("s"), Path("r"), 1)
     for card in bricks.cards:
-        zoo.save(tmp_path / work.ZOO / card.name, pico.alive(card.architecture.build()), card)
+        zoo.save(tmp_path / work.ZOO / card.name, pico.alive(card.architecture.build(trust=True)), card)
     monkeypatch.setattr(tuning, "IMAGES", {"frozen": 8, "full": 8})
     monkeypatch.setattr(hybrids, "CHANCE_IMAGES", 4)
     monkeypatch.setattr(families, "CHANCE_IMAGES", 4)

@@ -7,31 +7,35 @@ from typing import Any
 
 import pytest
 
-from lib import zoo
+from lib import cost, zoo
+from lib.architecture import Trust
 from lib.data import DataSet
 from lib.dery import bricks as lib_bricks
 from lib.dery.bricks import Bricks, open_bricks
 from lib.layout import Layout
 from lib.params.assembly import Assembly, Stitching
+from lib.params.zoo import ZooModel
 
 
 def test_a_few_networks_are_open_at_once(
     bricks: Bricks, images: DataSet, params: Callable[..., Assembly], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [f"copy{i}" for i in range(5)]
+    model, card = bricks.chains[0]._model, bricks.cards[0]
     for name in names:
-        zoo.save(tmp_path / name, bricks.chains[0]._model, bricks.cards[0])
+        zoo.save(tmp_path / name, model, replace(card, name=name, cost=cost.count(model, card.input.shape)))
+    entry = ZooModel(factory=card.architecture.factory, weights="train")
     partition = {"models": {name: {"cuts": [0, 1, 3, 4]} for name in names}}
     opened: list[str] = []
     load = zoo.load
 
-    def counted(folder: Path) -> object:
+    def counted(folder: Path, trust: Trust) -> object:
         opened.append(folder.name)
-        return load(folder)
+        return load(folder, trust)
 
     monkeypatch.setattr(lib_bricks, "OPEN", 2)
     monkeypatch.setattr(lib_bricks.zoo, "load", counted)
-    found = open_bricks(tmp_path, names, partition, images, params(), 0)
+    found = open_bricks(tmp_path, names, partition, images, params(), 0, dict.fromkeys(names, entry))
     assert opened == []
     assert len(found.chains[3]) == 4
     assert found.chains[3] is found.chains[3]

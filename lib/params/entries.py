@@ -1,0 +1,17 @@
+"""The entries of `zoo.models` in params.yaml: what may run when their networks are opened.
+
+That changes no bits, so that stages which open a network do not depend on it.
+"""
+
+from lib.params.base import read
+from lib.params.zoo import Zoo, ZooModel
+
+
+def entry(name: str) -> dict[str, ZooModel]:
+    """The entry of one network, by its name."""
+    return {name: read(f"zoo.models.{name}", ZooModel)}
+
+
+def entries() -> dict[str, ZooModel]:
+    """Those of all networks, likewise."""
+    return read("zoo", Zoo).models
