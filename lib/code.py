@@ -1,8 +1,11 @@
-"""What code a result depends on: the files of the repository that a module runs, found by following its imports."""
+"""What code a result depends on: the files of the repository that a module runs, found by following its imports, and
+the versions of installed packages.
+"""
 
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]  # of the repository
@@ -31,6 +34,17 @@ def digest(scripts: Iterable[Path]) -> str:
     for name in sorted(set().union(*(imported_files(script) for script in scripts))):
         found.update(f"{name} {hashlib.sha256((ROOT / name).read_bytes()).hexdigest()}\n".encode())
     return found.hexdigest()
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of some packages, without what a build adds after a plus; empty for those that are missing."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package).partition("+")[0]
+        except PackageNotFoundError:
+            found[package] = ""
+    return found
 
 
 def _belongs(data: Path, module: Path) -> bool:
