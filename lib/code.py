@@ -28,6 +28,12 @@ def imported_files(script: Path) -> set[str]:
     return {str(file.relative_to(ROOT)) for file in found | others if file.stat().st_size}
 
 
+def imported_modules(script: Path) -> set[str]:
+    """The names of all modules that `script` and the files of the repository that it runs import."""
+    files = (ROOT / name for name in imported_files(script) if name.endswith(".py"))
+    return {name for file in files for name in _imports(ast.parse(file.read_text()))}
+
+
 def digest(scripts: Iterable[Path]) -> str:
     """SHA-256 over the names and contents of all files that `scripts` run."""
     found = hashlib.sha256()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from lib import versions
 from lib.errors import BrickyardError
 
 SCRATCH = Path(".scratch")  # what a killed run leaves for the next one; in no artifact, ignored by git
@@ -34,6 +35,7 @@ def run(main: Callable[..., None]) -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", required=True, metavar="PATH")
     given = vars(parser.parse_args())
     with in_one_line(stage):
+        versions.check()
         main(
             **{
                 name: kinds[name](text.replace("{item}", _item()) if "{item}" in text else text)
