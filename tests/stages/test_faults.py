@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -50,17 +51,15 @@ def _stage_of(running: "subprocess.Popen[str]") -> psutil.Process:
 def _killed(repo: Path, who: str, wait: float, *arguments: str) -> None:
     """Runs DVC and kills the stage, DVC or both, `wait` seconds after the first stage has begun."""
     running = _begun(repo, *arguments)
-    try:
-        stage = _stage_of(running)
-        time.sleep(wait)
-        if who in ("dvc", "both"):
-            running.kill()
+    stage = _stage_of(running)
+    time.sleep(wait)
+    if who in ("dvc", "both"):
+        running.kill()
+    with suppress(psutil.NoSuchProcess):  # it has ended by itself
         if who in ("stage", "both"):
             stage.kill()
-    except psutil.NoSuchProcess:
-        pass  # it has ended by itself
+        stage.wait(300)
     running.communicate(timeout=300)
-    stage.wait(300)
 
 
 @pytest.mark.parametrize("who", ["stage", pytest.param("dvc", marks=pytest.mark.slow), "both"])
