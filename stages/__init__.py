@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 from lib import versions
@@ -90,6 +91,17 @@ def in_one_line(name: str) -> Iterator[None]:
         _end(f"{name}: not enough memory; free some, or lower batch sizes and BRICKYARD_MEMORY, and run it again", 1)
     except KeyboardInterrupt:
         _end(f"{name}: interrupted; run it again", 130)
+
+
+def _unhandled(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Ctrl-C while modules are being imported is no traceback either."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted; run it again", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _unhandled
 
 
 def _told(error: OSError) -> str:
