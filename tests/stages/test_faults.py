@@ -137,7 +137,10 @@ def test_a_symlinked_checkout_is_the_same(repo: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_worktree_with_the_others_cache_makes_nothing(repo: Path, tmp_path: Path) -> None:
+def test_a_worktree_with_the_others_cache_makes_nothing(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUTF8", "1")  # else DVC does not write é into its config in a locale without it
     who = ["-c", "user.name=a", "-c", "user.email=a@b"]
     for arguments in (["add", "-A"], [*who, "commit", "-qm", "made"], ["worktree", "add", "-q", tmp_path / "tree"]):
         subprocess.run(["git", *arguments], cwd=repo, check=True)
