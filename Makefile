@@ -1,4 +1,4 @@
-# Renews requirements.lock from pyproject.toml: versions and hashes, no addresses.
+# Renews requirements.lock from pyproject.toml, versions and hashes, no addresses, and versions.yaml from it.
 # uv reads no dependency group of a project marked `managed = false`, hence the copy.
 .PHONY: lock
 lock:
@@ -8,6 +8,8 @@ lock:
 	cd .scratch/lock && uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
 	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --quiet \
 	    --custom-compile-command "make lock" -o ../../requirements.lock
+	./run python -m commands.versions
+	./run python -m commands.deps
 
 # Makes docs/partition.png from artifacts/report: the partition and the first reassembled network. Needs Chromium.
 CHROMIUM ?= chromium

@@ -1,9 +1,10 @@
-"""Writes into dvc.yaml which files of the code each stage runs, found by following imports: python -m commands.deps."""
+"""Writes into dvc.yaml which files of the code and which packages each stage runs: python -m commands.deps."""
 
 from pathlib import Path
 
 from lib.artifacts import write_text
-from lib.code import ROOT, imported_files
+from lib.code import ROOT, imported_files, imported_modules
+from lib.versions import FILE, of_imports
 from stages import in_one_line
 
 DVC = ROOT / "dvc.yaml"
@@ -11,7 +12,7 @@ _CODE = ("- lib/", "- stages/")
 
 
 def main() -> None:
-    """Rewrites the lists of `deps`: what is no code stays in front, in its order."""
+    """Rewrites the lists of `deps`, where what is no code stays in front, in its order, and those of packages."""
     text = DVC.read_text()
     made = rewritten(text)
     if made != text:
@@ -19,7 +20,7 @@ def main() -> None:
 
 
 def rewritten(text: str) -> str:
-    """dvc.yaml with the deps of every stage as the code has them."""
+    """dvc.yaml with the deps and packages of every stage as the code has them."""
     lines: list[str] = []
     stage, indent = "", None
     for line in text.splitlines():
@@ -28,6 +29,9 @@ def rewritten(text: str) -> str:
         if indent is not None and not line.lstrip().startswith("- "):
             lines += [f"{indent}- {file}" for file in _files(stage)]
             indent = None
+        if line.lstrip().startswith(f"- {FILE}: "):
+            packages = of_imports(imported_modules(Path(ROOT, "stages", f"{stage}.py")))
+            line = f"{line[: line.index('-')]}- {FILE}: [{', '.join(packages)}]"
         if indent is None or not line.lstrip().startswith(_CODE):
             lines.append(line)
         if line.strip() == "deps:":

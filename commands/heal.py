@@ -2,8 +2,8 @@
 
 DVC trusts the read-only objects in its cache: it neither notices a flipped bit there nor replaces the object when a
 stage runs again. This reads the content of every object that dvc.lock names and of the files below artifacts/, removes
-what is damaged, and then copies, checks out, pulls or makes it anew. What is sound stays, and so does all that is not
-below artifacts/.
+what is damaged, and then copies, checks out, pulls or makes it anew. What is sound stays, and so does all that lies
+elsewhere.
 """
 
 import argparse

@@ -21,6 +21,7 @@ LIMIT = 2**28  # bytes of a text that is read
 if TYPE_CHECKING:
     import pandas
     import torch
+    from pydantic import BaseModel
 
 
 def damaged(path: Path, why: str) -> BrickyardError:
@@ -43,11 +44,11 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, _json({**plain, "seal": seal}))
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, form: "type[BaseModel] | None" = None) -> dict[str, Any]:
     """The object that `write_json` wrote, without its checksum.
 
-    Raises BrickyardError naming a file that is missing, is no JSON, carries no checksum or is not, byte for byte, what
-    was written.
+    form: what it must hold, among other things. Raises BrickyardError naming a file that is missing, is no JSON,
+    carries no checksum, is not, byte for byte, what was written, or has another form.
     """
     content = _content(path)
     value = _parsed(path, content)
@@ -64,7 +65,22 @@ def read_json(path: Path) -> dict[str, Any]:
         same = False
     if not same:
         raise damaged(path, "its content does not match its checksum")
+    if form is not None:
+        _check(path, value, form)
     return value
+
+
+def _check(path: Path, value: Any, form: "type[BaseModel]") -> None:
+    from pydantic import ValidationError
+
+    try:
+        form.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])[:100]
+        raise BrickyardError(
+            f"{path} is not what this code writes ({where}: {first['msg']}); dvc repro makes it anew"
+        ) from None
 
 
 def write_metrics(path: Path, value: Any) -> None:

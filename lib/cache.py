@@ -50,7 +50,10 @@ class Damage:
 
 
 def outs(lock: Path) -> list[Out]:
-    """The outputs below artifacts/ that a dvc.lock lists. Raises BrickyardError where it cannot be read."""
+    """The outputs that a dvc.lock lists. Raises BrickyardError where it cannot be read.
+
+    Metrics are among them: DVC keeps copies, from which it restores them.
+    """
     try:
         stages = YAML(typ="safe", pure=True).load(lock)["stages"]
         listed = [(name, out) for name, stage in stages.items() for out in stage.get("outs", [])]
@@ -62,7 +65,7 @@ def outs(lock: Path) -> list[Out]:
             f"{lock} cannot be read, as after a merge with conflicts: remove it and dvc repro; what has been made "
             "before is taken from the cache"
         ) from None
-    return [out for out in found if out.path.parts[0] == "artifacts" and ".." not in out.path.parts]
+    return [out for out in found if not out.path.is_absolute() and ".." not in out.path.parts]
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ class Cache:
         known = {self.root / path: md5 for path, md5 in hashes.items() if not md5.endswith(".dir")}
         if not known:  # the list is lost
             known = dict.fromkeys(files_below(self.root / out.path), "")
+        if out.path.parts[0] != "artifacts":  # what people may edit
+            known = {}
         wrong = [file for file, md5 in known.items() if file.is_file() and md5_of(file) != md5]
         whole = [file for file in wrong if self._whole(file, unknown=not known[file])]
         return Damage(

@@ -1,8 +1,11 @@
-"""What code a result depends on: the files of the repository that a module runs, found by following its imports."""
+"""What code a result depends on: the files of the repository that a module runs, found by following its imports, and
+the versions of installed packages.
+"""
 
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]  # of the repository
@@ -25,12 +28,29 @@ def imported_files(script: Path) -> set[str]:
     return {str(file.relative_to(ROOT)) for file in found | others if file.stat().st_size}
 
 
+def imported_modules(script: Path) -> set[str]:
+    """The names of all modules that `script` and the files of the repository that it runs import."""
+    files = (ROOT / name for name in imported_files(script) if name.endswith(".py"))
+    return {name for file in files for name in _imports(ast.parse(file.read_text()))}
+
+
 def digest(scripts: Iterable[Path]) -> str:
     """SHA-256 over the names and contents of all files that `scripts` run."""
     found = hashlib.sha256()
     for name in sorted(set().union(*(imported_files(script) for script in scripts))):
         found.update(f"{name} {hashlib.sha256((ROOT / name).read_bytes()).hexdigest()}\n".encode())
     return found.hexdigest()
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of some packages, without what a build adds after a plus; empty for those that are missing."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package).partition("+")[0]
+        except PackageNotFoundError:
+            found[package] = ""
+    return found
 
 
 def _belongs(data: Path, module: Path) -> bool:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from lib import files
+from lib.code import installed as versions
 
 DIGEST = hashlib.sha256().digest_size  # bytes
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")  # what training and repairs are computed with
 
 
 @contextmanager
@@ -23,9 +27,34 @@ def scratch(folder: Path) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def made_of(model: nn.Module) -> str:
+    """SHA-256 over what a network computes with, but for its weights: its modules' classes and plain attributes, and
+    the files that define them with those beside them, unless they are of installed packages.
+    """
+    installed = Path(torch.__file__).parents[1]
+    described, sources = hashlib.sha256(), set[Path]()
+    for path, module in model.named_modules():
+        plain = {name: value for name, value in vars(module).items() if name[0] != "_" and name != "training"}
+        kind = f"{type(module).__module__}.{type(module).__qualname__}"
+        described.update(f"{path} {kind} {without_addresses(sorted(plain.items()))}\n".encode())
+        for base in type(module).__mro__:
+            code = getattr(vars(base).get("forward"), "__code__", None)
+            if code is not None and installed not in Path(code.co_filename).parents:
+                sources.add(Path(code.co_filename))
+    for file in sorted({file for source in sources for file in source.parent.glob("*.py")}):
+        described.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return described.hexdigest()
+
+
+def without_addresses(value: object) -> str:
+    """A text that stands for `value` in every process alike."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
 def key_of(parts: Mapping[str, Any]) -> str:
-    """SHA-256 of what a run depends on, as JSON."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of what a run depends on, as JSON, and of the packages that make its bits."""
+    whole = {"parts": parts, "packages": versions(PACKAGES)}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 def save(folder: Path, key: str, state: dict[str, Any]) -> None:

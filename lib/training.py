@@ -1,6 +1,5 @@
 """Gradient training: one loop for zoo networks, stitches and reassembled networks."""
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lib import augment, resume
+from lib import code, resume
 from lib.artifacts import tensor_checksum
 from lib.augment import Augment
 from lib.data import Batch, Loader
@@ -21,7 +20,7 @@ from lib.logits import logits
 from lib.params.training import Training
 from lib.progress import track
 
-CODE = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (__file__, augment.__file__))).hexdigest()
+CODE = code.digest([Path(__file__)])
 
 
 def fit(
@@ -193,8 +192,9 @@ def _key(run: _Run) -> str:
     return resume.key_of(
         {
             "weights": [tensor_checksum(tensors) for tensors in (*parts, images)],
+            "networks": [resume.made_of(network) for network in (run.model, run.teacher) if network is not None],
             "learning": [i for i, p in enumerate(run.model.parameters()) if id(p) in run.ids],
-            "images": run.train.images.checksum,
+            "images": [run.train.images.checksum, resume.without_addresses(run.train.transform)],
             "settings": run.settings.model_dump(),
             "seed": run.seed,
             "batch": run.train.batch_size,

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
+from lib import versions
 from lib.errors import BrickyardError
 
 SCRATCH = Path(".scratch")  # what a killed run leaves for the next one; in no artifact, ignored by git
@@ -34,6 +36,7 @@ def run(main: Callable[..., None]) -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", required=True, metavar="PATH")
     given = vars(parser.parse_args())
     with in_one_line(stage):
+        versions.check()
         main(
             **{
                 name: kinds[name](text.replace("{item}", _item()) if "{item}" in text else text)
@@ -88,6 +91,17 @@ def in_one_line(name: str) -> Iterator[None]:
         _end(f"{name}: not enough memory; free some, or lower batch sizes and BRICKYARD_MEMORY, and run it again", 1)
     except KeyboardInterrupt:
         _end(f"{name}: interrupted; run it again", 130)
+
+
+def _unhandled(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Ctrl-C while modules are being imported is no traceback either."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted; run it again", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _unhandled
 
 
 def _told(error: OSError) -> str:

@@ -7,6 +7,7 @@ from lib import artifacts, data
 from lib.dery import controls, edges, pricing, ranking, recount, tables
 from lib.dery.assembly import propose, sample
 from lib.dery.bricks import open_bricks
+from lib.dery.forms import Partitioned
 from lib.params.assembly import Assembly
 from lib.params.base import read
 from lib.params.entries import entries
@@ -23,7 +24,7 @@ def main(
     wanted = max(read("finetune.ranks", list[int]))
     prepare(run_params)
     artifacts.keep_only(zoo, names)
-    images, cuts = data.load(dataset), artifacts.read_json(partition)
+    images, cuts = data.load(dataset), artifacts.read_json(partition, Partitioned)
     bricks = open_bricks(zoo, names, cuts, images, params, run_params.seed, entries())
     problem, lenders = pricing.problem(bricks, params, latency), pricing.lenders(bricks, params)
     problem = replace(problem, scores=edges.scores(bricks, params, cuts, similarity, lenders))

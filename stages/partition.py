@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from lib import artifacts
+from lib.dery.forms import Nodes
 from lib.dery.partition.problem import PartitionProblem
 from lib.dery.partition.solve import solve
 from lib.params.base import read
@@ -15,7 +16,7 @@ def main(similarity: Path, out: Path, metrics: Path) -> None:
     """Writes partition.json: cuts, blocks, anchors, equivalence sets, objective, bound."""
     params = read("partition", Partition)
     matrix = artifacts.read_tensors(similarity / "similarity.safetensors")["similarity"].numpy()
-    nodes = artifacts.read_json(similarity / "nodes.json")["nodes"]
+    nodes = artifacts.read_json(similarity / "nodes.json", Nodes)["nodes"]
     problem = PartitionProblem.of(nodes, matrix, params)
     result = solve(
         problem,

@@ -26,20 +26,22 @@ def main(
     artifacts.keep_only(metrics / "components", tasks)
     artifacts.keep_only(contributions, taken_apart)
     artifacts.keep_only(components, tasks)
-    found = findings.gather(
-        title=read("report", Report).title,
-        zoo={name: entry(model) for name, model in models.items()},
-        ranks=ranks,
-        taken_apart=taken_apart,
-        tasks=list(tasks),
-        metrics=metrics,
-        similarity=similarity,
-        partition=partition,
-        assembly=assembly,
-        contributions=contributions,
-        components=components,
-    )
-    artifacts.write_text(out / "report.html", page.render(found))
+    with findings.belonging_together():
+        found = findings.gather(
+            title=read("report", Report).title,
+            zoo={name: entry(model) for name, model in models.items()},
+            ranks=ranks,
+            taken_apart=taken_apart,
+            tasks=list(tasks),
+            metrics=metrics,
+            similarity=similarity,
+            partition=partition,
+            assembly=assembly,
+            contributions=contributions,
+            components=components,
+        )
+        html = page.render(found)
+    artifacts.write_text(out / "report.html", html)
 
 
 def entry(model: ZooModel) -> findings.Entry:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lib import artifacts, rowwise
+from lib.dery import forms
 from lib.errors import BrickyardError
 
 TENSORS = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor([True, False]), "n": torch.tensor(7)}
@@ -106,6 +107,24 @@ def test_json_that_is_not_byte_for_byte_as_it_was_written_is_one_line(
     with pytest.raises(BrickyardError, match=r"x\.json (is damaged|is not valid JSON|carries no checksum)") as said:
         artifacts.read_json(file)
     assert len(str(said.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "said"),
+    [
+        (forms.Nodes, {}, "nodes: Field required"),
+        (forms.Nodes, {"nodes": [{"model": 1, "node": "a"}]}, "nodes.0.model: Input should be a valid string"),
+        (forms.Chained, {"nodes": []}, "nodes: List should have at least 1 item"),
+        (forms.Chained, {"nodes": [{"name": "a", "params": -1, "macs": 0}]}, "nodes.0.params: Input should be greater"),
+        (forms.Partitioned, {"num_blocks": 1, "models": {"<b>": 5}}, "models.<b>: Input should be a valid dictionary"),
+    ],
+)
+def test_a_whole_file_of_another_form_is_one_line(form: Any, value: Any, said: str, tmp_path: Path) -> None:
+    artifacts.write_json(tmp_path / "x.json", value)
+    with pytest.raises(
+        BrickyardError, match=rf"x\.json is not what this code writes \({said}.*; dvc repro makes it anew"
+    ):
+        artifacts.read_json(tmp_path / "x.json", form)
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from lib import artifacts, rowwise
 from lib.chain import Chain
 from lib.data import Batch
+from lib.dery.forms import Chained
 from lib.errors import BrickyardError
 from lib.layout import Layout
 
@@ -101,7 +102,7 @@ def load(folder: Path, names: Iterable[str]) -> list[Activations]:
     found: list[Activations] = []
     for name in names:
         file = folder / name / "activations.safetensors"
-        nodes = artifacts.read_json(folder / name / "chain.json")["nodes"]
+        nodes = artifacts.read_json(folder / name / "chain.json", Chained)["nodes"]
         tensors = artifacts.read_tensors(file)
         checksum = artifacts.stored_checksum(file)
         images = tensors.pop("images")

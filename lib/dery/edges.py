@@ -12,6 +12,7 @@ import torch
 from lib import artifacts
 from lib.dery.assembly.problem import Table
 from lib.dery.bricks import Bricks
+from lib.dery.forms import Nodes
 from lib.dery.stitching import resized, rows
 from lib.layout import Layout
 from lib.params.assembly import Assembly
@@ -48,7 +49,7 @@ def boundary_cka(similarity: FilePath, names: Sequence[str], cuts: Sequence[Sequ
     similarity: the folder that the stage of that name leaves.
     """
     matrix = artifacts.read_tensors(similarity / "similarity.safetensors")["similarity"].double().numpy()
-    labels = [row["model"] for row in artifacts.read_json(similarity / "nodes.json")["nodes"]]
+    labels = [row["model"] for row in artifacts.read_json(similarity / "nodes.json", Nodes)["nodes"]]
     found = np.ones((len(cuts[0]) - 2, len(names), len(names)))
     for k in range(len(found)):
         at = [labels.index(name) + own[k + 1] - 1 for name, own in zip(names, cuts, strict=True)]

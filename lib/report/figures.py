@@ -1,18 +1,23 @@
 """Pictures as SVG text: the same values give the same bytes. What all of them share, and the heat map."""
 
+import base64
 import io
 import re
 from collections.abc import Callable, Sequence
+from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from lib.errors import BrickyardError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, LINE = "#1d2733", "#66717e", "#d9dee4"
 PALETTE = ("#2f6db3", "#c2571a", "#2e8560", "#8457a6", "#937012", "#b03f67", "#1f8494", "#6f665c")
+LINES = "* { stroke-linejoin: round; stroke-linecap: butt; }"
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "brickyard",
     "svg.fonttype": "none",
@@ -78,12 +83,33 @@ def inline(svg: str, name: str, description: str) -> str:
 
     Its ids start with `name`, so that pictures do not refer into one another; colours and font become the page's CSS
     variables, so that it follows the colour scheme; it is as wide as its container. `description`: for readers who
-    do not see it, plain text without quotes.
+    do not see it.
+    """
+    opening = f'<svg class="plot" {{box}} role="img" aria-label="{escape(description)}">'
+    return _restyled(svg, name, opening)
+
+
+def image(svg: str, variables: str, description: str) -> str:
+    """A picture that somebody else may have written, as an `img` element of an HTML page: no script in it runs and
+    nothing that it refers to is loaded.
+
+    variables: CSS that defines the page's colours and font, for both schemes; they do not reach into an image.
+    """
+    if "<svg" not in svg:
+        raise BrickyardError(f"{description}: the picture is no SVG; dvc repro draws it anew")
+    opening = '<svg xmlns="http://www.w3.org/2000/svg" {box}>' + f"<style>{variables}{LINES}</style>"
+    content = base64.b64encode(_restyled(svg, "image", opening).encode()).decode()
+    return f'<img class="plot" alt="{escape(description)}" src="data:image/svg+xml;base64,{content}">'
+
+
+def _restyled(svg: str, name: str, opening: str) -> str:
+    """Without what precedes it, under a new opening tag, in which `{box}` is its view box; ids, colours and font as
+    `inline` says.
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"\s*<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     box = re.search(r'viewBox="[^"]*"', svg)
-    opening = f'<svg class="plot" {box.group() if box else ""} role="img" aria-label="{description}">'
+    opening = opening.replace("{box}", box.group() if box else "")
     svg = re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1)
     svg = svg.replace("xlink:href=", "href=").replace('id="', f'id="{name}-')
     svg = svg.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")

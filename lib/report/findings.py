@@ -1,11 +1,15 @@
 """What the page shows: the metrics and artifacts of all stages, as they were written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import UndefinedError
+
 from lib import artifacts
+from lib.errors import BrickyardError
 
 Json = dict[str, Any]
 
@@ -41,6 +45,18 @@ class Findings:
     def single(self, stage: str) -> Json:
         """The metrics of a stage that has one item."""
         return self.metrics[stage][stage]
+
+
+@contextmanager
+def belonging_together() -> Iterator[None]:
+    """Metrics and artifacts that are whole, but not what the stages write now, are one line."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, UndefinedError) as error:
+        raise BrickyardError(
+            f"metrics and artifacts are not those of this code ({type(error).__name__}: {error}); dvc repro makes "
+            "them anew"
+        ) from error
 
 
 def gather(

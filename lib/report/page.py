@@ -10,7 +10,7 @@ from markupsafe import Markup
 from lib.report import charts, tables
 from lib.report.charts import Dot, Profile
 from lib.report.diagram import pipeline
-from lib.report.figures import PALETTE, inline
+from lib.report.figures import PALETTE, image, inline
 from lib.report.findings import Findings
 from lib.report.frontier import frontier
 from lib.report.routes import alike, routes
@@ -29,21 +29,20 @@ def render(findings: Findings) -> str:
         lstrip_blocks=True,
     )
     formats = (tables.percent, tables.count, tables.amount, tables.signed, tables.shortened)
+    css = environment.get_template("page.css").render()
     environment.filters |= {form.__name__: form for form in formats}
     shown, folded = tables.pool(findings)
     head = tables.headline(findings)
     images = findings.single("dataset")["images"]["test"]
     return environment.get_template("page.html.jinja").render(
         findings=findings,
-        css=Markup(environment.get_template("page.css").render()),
+        css=Markup(css),
         head=head,
         images=images,
         error=tables.standard_error(head["best"]["test"], images),
         pipelines=[Markup(pipeline(notes(findings), tall)) for tall in (False, True)],
         zoo=tables.zoo(findings),
-        heat_map=_picture(
-            findings.similarity, "cka", f"{findings.single('similarity')['index']} between all pairs of nodes"
-        ),
+        heat_map=_heat_map(findings, css),
         bars=tables.bars(findings),
         drawn={rank: tables.drawn(findings, rank) for rank in findings.ranks},
         ending={rank: tables.head(findings, rank) for rank in findings.ranks},
@@ -107,6 +106,13 @@ def kept_channels(findings: Findings, network: str) -> Profile:
     mean = tuple(sum(values) / len(values) for values in shares.values())
     least, most = tuple(map(min, shares.values())), tuple(map(max, shares.values()))
     return Profile(tuple(shares), mean, least, most, cut)
+
+
+def _heat_map(findings: Findings, css: str) -> Markup:
+    """The picture that stage `similarity` left: it comes from a file, so it stays apart from the page."""
+    variables = css[: css.index("* {")].replace("color-scheme: light dark;", "")
+    index = findings.single("similarity")["index"]
+    return Markup(image(findings.similarity, variables, f"{index} between all pairs of nodes"))
 
 
 def _scatter(findings: Findings) -> list[Markup]:

@@ -178,5 +178,5 @@ def test_nothing_is_removed_while_dvc_is_at_work(repo: Path) -> None:
     lock.write_text('{"write": {"artifacts/first": {"pid": 1, "cmd": "dvc repro"}}, "read": {}}')
     done = _heal(repo)
     assert (done.returncode, done.stderr) == (1, "heal: DVC is at work (process 1): wait until it has ended\n")
-    lock.write_text('{"write": {"artifacts/first": {"pid": 99999999, "cmd": "dvc repro"}}, "read": {}}')
+    lock.write_text('{"write": {"artifacts/first": {"pid": 999999999, "cmd": "dvc repro"}}, "read": {}}')
     assert _heal(repo).returncode == 0

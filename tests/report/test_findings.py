@@ -1,6 +1,7 @@
 """Reading what the stages wrote; only what params.yaml lists is looked at."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
@@ -83,6 +84,23 @@ def test_gather_names_what_is_missing(here: Path) -> None:
     Path("similarity/similarity.svg").unlink()
     with pytest.raises(BrickyardError, match=r"similarity\.svg not found"):
         findings.gather(title="", zoo={}, ranks=[1], taken_apart=[], tasks=[], **PLACES)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("metrics/dataset/dataset.json", {}),
+        ("metrics/lego/lego.json", []),
+        ("metrics/zoo/net_00.json", {"params": "<b>", "macs": 1, "accuracy": None}),
+        ("partition.json", {"models": {}}),
+        ("components/task_one/recipe.json", {"source": 1}),
+    ],
+)
+def test_findings_of_other_code_are_one_line(file: str, content: Any, here: Path) -> None:
+    (artifacts.write_metrics if file.startswith("metrics") else artifacts.write_json)(Path(file), content)
+    with pytest.raises(BrickyardError, match=r"metrics and artifacts are not those of this code .*; dvc repro makes"):
+        report.main(**PLACES, out=Path("first"))
+    assert not Path("first").exists()
 
 
 def test_stage_writes_the_page_and_ignores_what_is_not_listed(here: Path) -> None:

@@ -13,20 +13,16 @@ from ruamel.yaml import YAML
 
 from commands import check
 from lib import artifacts, cost
-from lib.code import ROOT
 from lib.dery import network
 from stages import predict
+from tests.stages.conftest import dvc
 
 pytestmark = pytest.mark.timeout(600)
 AFTER_PARTITION = {"partition", "assembly", "finetune", "report"}
 
 
 def _dvc(repo: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=repo, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+    return dvc(repo, *arguments).stdout
 
 
 def _ran(output: str) -> list[str]:
@@ -41,20 +37,11 @@ def _edit(repo: Path, old: str, new: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repo(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with pico params and everything made."""
-    repo = tmp_path_factory.mktemp("repo")
-    for name in ("lib", "stages", "data", "tests"):
-        shutil.copytree(ROOT / name, repo / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
-        shutil.copy(ROOT / name, repo / name)
-    shutil.copy(ROOT / "tests" / "stages" / "pico.yaml", repo / "params.yaml")
-    subprocess.run(["git", "init", "-q"], cwd=repo, check=True)
-    _dvc(repo, "init", "-q")
-    _dvc(repo, "config", "core.analytics", "false")
-    stages = {name.split("@")[0] for name in _ran(_dvc(repo, "repro"))}
+    stages = {name.split("@")[0] for name in _ran((made / "made.txt").read_text())}
     assert {"dataset", "zoo", "contributions", "lego", "report"} <= stages
-    return repo
+    return Path(shutil.copytree(made, tmp_path_factory.mktemp("dag") / "repo", symlinks=True))
 
 
 def test_a_second_repro_runs_nothing(repo: Path) -> None:

@@ -136,6 +136,13 @@ def test_a_folder_and_a_file_in_the_way_are_named(tmp_path: Path, capsys: pytest
     assert sorted(child.name for child in tmp_path.iterdir()) == ["file", "x.json"]
 
 
+def test_ctrl_c_before_a_stage_has_begun_is_one_line() -> None:
+    command = [sys.executable, "-c", "import stages; raise KeyboardInterrupt"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr == "interrupted; run it again\n"
+
+
 @pytest.mark.parametrize("command", ["latency", "predict"])
 def test_commands_end_in_one_line(command: str, tmp_path: Path) -> None:
     arguments = {"latency": ["--repeats", "0"], "predict": ["nowhere", "nowhere"]}[command]

@@ -10,10 +10,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from commands.deps import rewritten
-from lib.code import ROOT, imported_files
+from lib.code import ROOT, imported_files, imported_modules
 from lib.params.base import SECTIONS
 from lib.params.components import Components
 from lib.params.contributions import Contributions
+from lib.versions import of_imports
 
 DVC: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 STAGES = {name: stage.get("do", stage) for name, stage in DVC.items()}
@@ -75,16 +76,29 @@ def test_params_are_those_that_the_stage_reads(name: str) -> None:
     for call in ast.walk(tree):
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "read":
             read |= _keys(call.args[0])
-    listed = {re.sub(r"\$\{\w+\}", "*", key) for key in STAGES[name]["params"]}
+    listed = {re.sub(r"\$\{\w+\}", "*", key) for key in _keys_of_params(name)}
     listed = {re.sub(r"\.(frozen|full)$", ".*", key) for key in listed}
     assert {key if key in read else key.split(".")[0] for key in listed} == read
 
 
 def test_a_section_that_is_listed_key_by_key_lacks_other_items_alone() -> None:
     keys = {f"contributions.{name}" for name in Contributions.model_fields} - {"contributions.models"}
-    assert {"run", *keys} == set(STAGES["contributions"]["params"])
+    assert {"run", *keys} == _keys_of_params("contributions")
     keys |= {"components.tasks.${key}", *(f"components.{name}" for name in Components.model_fields if name != "tasks")}
-    assert {"run", *keys} == set(STAGES["components"]["params"])
+    assert {"run", *keys} == _keys_of_params("components")
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_versions_are_those_of_the_packages_that_the_stage_imports(name: str) -> None:
+    (listed,) = (entry for entry in STAGES[name]["params"] if isinstance(entry, dict))
+    packages = of_imports(imported_modules(ROOT / "stages" / f"{name}.py"))
+    assert listed == {"versions.yaml": packages}
+    assert {"numpy", "torch"} <= set(packages)
+
+
+def _keys_of_params(name: str) -> set[str]:
+    """Those of params.yaml."""
+    return {entry for entry in STAGES[name]["params"] if isinstance(entry, str)}
 
 
 def _keys(argument: ast.expr) -> set[str]:
@@ -118,13 +132,14 @@ def test_the_committed_lock_is_of_this_code() -> None:
 
 
 def test_the_committed_lock_is_of_these_params() -> None:
-    params = YAML(typ="safe").load(ROOT / "params.yaml")
     for stage, entry in _locked().items():
-        for key, value in entry["params"]["params.yaml"].items():
-            current: Any = params
-            for part in key.split("."):
-                current = current[part]
-            assert current == value, f"{stage}: {key} has changed since dvc.lock was made: dvc repro"
+        assert set(entry["params"]) == {"params.yaml", "versions.yaml"}
+        for file, values in entry["params"].items():
+            for key, value in values.items():
+                current: Any = YAML(typ="safe").load(ROOT / file)
+                for part in key.split("."):
+                    current = current[part]
+                assert current == value, f"{stage}: {key} has changed since dvc.lock was made: dvc repro"
 
 
 @pytest.mark.parametrize("wing", ["dery", "mda"])

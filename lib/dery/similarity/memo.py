@@ -1,14 +1,17 @@
 """Tiles that have been computed before, kept by what they were computed from."""
 
 import hashlib
+import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from lib import artifacts
+from lib.code import digest, installed
 from lib.errors import BrickyardError
 
 
@@ -57,7 +60,12 @@ class Memo:
 
 
 def key(*parts: str) -> str:
-    """Of a tile: what it depends on, and the code, the libraries, the processor and the threads that make its bits."""
-    code = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(Path(__file__).parent.glob("*.py"))]
+    """Of a tile: what it depends on, and the code, the packages, the processor and the threads that make its bits."""
     machine = [torch.__version__, torch.backends.cpu.get_cpu_capability(), str(torch.get_num_threads())]
-    return hashlib.sha256("\n".join([*parts, *code, *machine]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([parts, _made_by(), machine]).encode()).hexdigest()
+
+
+@cache
+def _made_by() -> list[str]:
+    """What computes a tile, beside torch: the code that `matrix` runs, numpy and scipy."""
+    return [digest([Path(__file__).with_name("matrix.py")]), *installed(["numpy", "scipy"]).values()]

@@ -1,15 +1,14 @@
 """The architect: prices and accuracies of networks, the choices that these suggest, and what comes of them."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from lib import graph, resume
+from lib import code, graph, resume
 from lib.artifacts import tensor_checksum
 from lib.cost import Cost
 from lib.coupling import couple
@@ -24,8 +23,7 @@ from lib.params.lego import Choose
 from lib.progress import track
 from lib.zoo import Card
 
-_LIB = Path(__file__).parents[2]
-_CODE = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(_LIB.rglob("*.py")))).hexdigest()
+_CODE = code.digest([Path(__file__)])
 
 
 @dataclass(frozen=True)
@@ -129,8 +127,10 @@ def component(
     kept = components.union(network.masks, outputs)
     made = components.cut(source, kept, card.input.shape)
     recount.component(f"lego.choose: {name}", source, kept, made, card.input.shape)
-    own = {"source": tensor_checksum(source.state_dict()), "kept": kept, "images": images.images.checksum}
-    key = resume.key_of({**own, "classes": outputs, "repair": how.model_dump(), "seed": seed, "code": _CODE})
+    own = {"source": [tensor_checksum(source.state_dict()), resume.made_of(source)], "kept": kept}
+    seen = {"images": images.images.checksum, "train": images.train.tolist(), "classes": outputs}
+    run = {"seed": seed, "threads": torch.get_num_threads(), "device": str(evaluation.device), "code": _CODE}
+    key = resume.key_of({**own, **seen, "input": asdict(card.input), "repair": how.model_dump(), **run})
     if (state := resume.load(scratch, key)) is not None:
         made.load_state_dict(state)
     else:

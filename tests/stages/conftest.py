@@ -1,0 +1,41 @@
+"""The pico job, made once for all files of this folder, whichever process of pytest comes first."""
+
+import fcntl
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lib.code import ROOT
+
+
+def dvc(repo: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Runs DVC in `repo`."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, cwd=repo, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 or not check, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with pico params and everything made, and in `made.txt` what DVC said; to be copied, not changed."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if shared.name.startswith("popen-") else shared
+    repo = shared / "a checkout, é"
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (repo / "made.txt").exists():
+            shutil.rmtree(repo, ignore_errors=True)
+            for name in ("lib", "stages", "commands", "data", "tests"):
+                shutil.copytree(ROOT / name, repo / name, ignore=shutil.ignore_patterns("__pycache__"))
+            for name in ("dvc.yaml", "versions.yaml", ".gitignore", ".dvcignore"):
+                shutil.copy(ROOT / name, repo / name)
+            shutil.copy(ROOT / "tests" / "stages" / "pico.yaml", repo / "params.yaml")
+            subprocess.run(["git", "init", "-q"], cwd=repo, check=True)
+            dvc(repo, "init", "-q")
+            dvc(repo, "config", "core.analytics", "false")
+            (repo / "made.txt").write_text(dvc(repo, "repro").stdout)
+    return repo
