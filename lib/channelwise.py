@@ -24,11 +24,13 @@ _UNARY = (
 )  # fmt: skip
 _FUNCTIONS = {
     F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.dropout, F.dropout2d, torch.dropout,
-    F.interpolate, torch.clone, torch.Tensor.contiguous, torch.Tensor.clone, torch.Tensor.detach, torch.Tensor.float,
+    F.interpolate, torch.clone, torch.Tensor.contiguous, torch.Tensor.clone, torch.Tensor.detach,
+    torch.Tensor.float, torch.Tensor.to, torch.Tensor.double,
     *(getattr(home, name + end) for home in (F, torch, torch.Tensor) for name in _UNARY for end in ("", "_")
       if hasattr(home, name + end)),
 }  # fmt: skip
 _REDUCING = {torch.mean, torch.sum, torch.amax, torch.Tensor.mean, torch.Tensor.sum, torch.Tensor.amax}
+_ROLLING = {torch.roll, torch.Tensor.roll, torch.flip, torch.Tensor.flip}
 RESHAPING: set[Any] = {
     nn.Flatten, torch.flatten, torch.Tensor.flatten, torch.Tensor.view, torch.Tensor.reshape, torch.reshape,
     torch.squeeze, torch.Tensor.squeeze, torch.Tensor.unsqueeze, torch.unsqueeze,
@@ -40,6 +42,7 @@ ELEMENTWISE: set[Any] = {
       for name in ("add", "mul", "multiply", "sub", "subtract", "div", "divide", "maximum", "minimum")
       if hasattr(home, name + end)),
 }  # fmt: skip
+TURNING: set[Any] = {torch.transpose, torch.Tensor.transpose, torch.permute, torch.Tensor.permute}
 DIVIDING: set[Any] = {torch.chunk, torch.Tensor.chunk, torch.split, torch.Tensor.split}
 
 
@@ -82,7 +85,14 @@ class Operation:
             return self._reduces_space(dimensions)
         if self.function is operator.getitem:
             return self.slices_space()
+        if self.function in _ROLLING:
+            return self._moves_space(dimensions)
         return self.function in _FUNCTIONS or getattr(self.function, "__name__", "") == "stochastic_depth"
+
+    def _moves_space(self, dimensions: int) -> bool:
+        named: Any = self.node.kwargs.get("dims", list[Any](self.node.args)[-1])
+        dims = [named] if isinstance(named, int) else named
+        return isinstance(dims, list | tuple) and all(isinstance(d, int) and d % dimensions >= 2 for d in dims)
 
     def _reduces_space(self, dimensions: int) -> bool:
         given: Any = self.node.args[1] if len(self.node.args) > 1 else self.node.kwargs.get("dim")

@@ -6,21 +6,21 @@ the same place when it is used again; concatenation, division into pieces, flatt
 """
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import accumulate, groupby
-from math import prod
-from typing import Any, Literal, NoReturn, cast
+from itertools import groupby
+from typing import Any, Literal
 
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from lib import graph
+from lib import graph, moves
 from lib.channels import Coupling, Layer, Size
-from lib.channelwise import DIVIDING, ELEMENTWISE, RESHAPING, Operation
+from lib.channelwise import DIVIDING, ELEMENTWISE, RESHAPING, TURNING, Operation
 from lib.effects import after
 from lib.errors import BrickyardError
+from lib.following import Following
 from lib.graph import Trace
 from lib.plain import is_hooked
 from lib.tracer import assign
@@ -34,20 +34,14 @@ def couple(found: Trace, name: str) -> Coupling:
     return _Following(found, name).result()
 
 
-class _Following:
-    """Labels every value's second dimension with channels, operation by operation; labels are joined as they meet."""
+class _Following(Following):
+    """Every operation from the images to the logits, followed in turn."""
 
     def __init__(self, found: Trace, name: str):
-        self.found, self.name = found, name
-        self.modules = dict(found.model.named_modules())
-        self.parents: list[int] = []
-        self.labels: dict[fx.Node, list[int]] = {found.input: self.new(found.tensor(found.input).shape[1])}
-        self.fixed = list(self.labels[found.input])
+        super().__init__(found, name)
         self.layers: list[tuple[fx.Node, Layer]] = []
         self.given: dict[str, list[int]] = {}
-        self.pieces: dict[fx.Node, list[list[int]]] = {}
         self.axes: dict[str, dict[int, list[int]]] = {}
-        self.sizes: list[tuple[str, tuple[int | str, ...], list[int]]] = []
         for node in graph.between(found, found.input, found.output):
             self.check_state(node)
             if node in found.content:
@@ -99,123 +93,45 @@ class _Following:
             unused=self.unused(),
         )
 
-    def new(self, count: int) -> list[int]:
-        """Labels that are not yet joined with any."""
-        self.parents += range(len(self.parents), len(self.parents) + count)
-        return list(range(len(self.parents) - count, len(self.parents)))
-
-    def root(self, label: int) -> int:
-        while self.parents[label] != label:
-            self.parents[label] = self.parents[self.parents[label]]
-            label = self.parents[label]
-        return label
-
-    def roots(self, labels: Sequence[int]) -> set[int]:
-        return {self.root(label) for label in labels}
-
-    def join(self, a: Sequence[int], b: Sequence[int]) -> None:
-        for one, other in zip(a, b, strict=True):
-            one, other = self.root(one), self.root(other)
-            self.parents[max(one, other)] = min(one, other)
-
-    def parameter(self, path: str) -> torch.Tensor:
-        owner, _, last = path.rpartition(".")
-        return getattr(self.modules[owner], last)
-
-    def shape(self, node: fx.Node) -> tuple[int, ...]:
-        return tuple(self.found.tensor(node).shape)
-
     def follow(self, node: fx.Node) -> list[int]:
         """The labels of what `node` gives."""
         operation = Operation(node, self.modules)
         if operation.function in DIVIDING:
-            return self.divide(node)
+            return moves.divide(self, node)
         if not isinstance(self.found.values[node][0], torch.Tensor):
             self.refuse(node, "it gives several tensors")
-        if node.target is after:
-            labels = self.labels[self.sources(node)[0]]
-        elif operation.is_layer:
-            labels = self.layer(node, operation)
-        elif operation.is_norm:
-            labels = self.norm(node, operation.module)
-        elif operation.function in RESHAPING:
-            labels = self.reshape(node)
-        elif operation.function in ELEMENTWISE or (operation.function is assign and operation.slices_space()):
-            labels = self.elementwise(node)
-        elif operation.function in (torch.cat, torch.concat, torch.concatenate):
-            labels = self.concatenate(node)
-        elif operation.function is F.pad:
-            labels = self.pad(node)
-        elif operation.function is operator.getitem and self.slices_channels(node):
-            labels = self.piece(node)
-        elif operation.keeps_channels(len(self.shape(self.source(node)))):
-            labels = self.labels[self.source(node)]
-        else:
-            self.refuse(node, "it is not known to leave channels apart")
+        labels = self.moved(node, operation)
         shape = self.shape(node)
-        if not 2 <= len(shape) <= 4 or shape[1] != len(labels):
+        if node in self.grids or (self.grids.keys() & {*self.sources(node)} and len(shape) == 5):
+            self.grids.setdefault(node, self.grids.get(self.sources(node)[0], []))
+        elif not 2 <= len(shape) <= 4 or shape[1] != len(labels):
             self.refuse(node, f"it turns {list(self.shape(self.source(node))[1:])} into {list(shape[1:])}")
         return labels
+
+    def moved(self, node: fx.Node, operation: Operation) -> list[int]:
+        """The labels of what `node`, which gives one tensor, makes of those that it is given."""
+        function = operation.function
+        if node.target is after:
+            return self.labels[self.sources(node)[0]]
+        if operation.is_layer:
+            return self.layer(node, operation)
+        if operation.is_norm:
+            return self.norm(node, operation.module)
+        if function in ELEMENTWISE or (function is assign and operation.slices_space()):
+            return self.elementwise(node)
+        if function is operator.getitem and moves.is_piece(self, node):
+            return moves.piece(self, node)
+        if function in TURNING and self.source(node) in self.grids:
+            return moves.turn(self, node)
+        if function in _MOVES:
+            return _MOVES[function](self, node)
+        if operation.keeps_channels(len(self.shape(self.source(node)))):
+            return self.labels[self.source(node)]
+        self.refuse(node, "it is not known to leave channels apart")
 
     def check_state(self, node: fx.Node) -> None:
         if any(one.op == "get_attr" for one in self.found.changes.get(node, ())):
             self.refuse(node, "it changes a weight or buffer in eval mode")
-
-    def sources(self, node: fx.Node) -> list[fx.Node]:
-        return [source for source in node.all_input_nodes if source in self.labels]
-
-    def source(self, node: fx.Node) -> fx.Node:
-        sources = self.sources(node)
-        if len(sources) != 1:
-            self.refuse(node, "several tensors meet in it" if sources else "its input cannot be followed")
-        return sources[0]
-
-    def divide(self, node: fx.Node) -> list[int]:
-        """Pieces of one size lose channels together; those of sizes that are written down are as many as are left."""
-        source = self.source(node)
-        labels, shapes = self.labels[source], [tuple(value.shape) for value in self.found.values[node][0]]
-        args: Any = node.args
-        dim = node.kwargs.get("dim", args[2] if len(args) > 2 else 0)
-        if not isinstance(dim, int) or dim % len(self.shape(source)) != 1 or len(args) < 2 or len(shapes) < 2:
-            self.refuse(node, "it does not divide channels into pieces")
-        ends = list(accumulate(shape[1] for shape in shapes))
-        pieces = [labels[end - shape[1] : end] for end, shape in zip(ends, shapes, strict=True)]
-        if isinstance(args[1], list | tuple):
-            self.sizes += [(node.name, (1, i), piece) for i, piece in enumerate(pieces)]
-        elif len({len(piece) for piece in pieces}) > 1:
-            self.refuse(node, "its pieces are of different sizes")
-        else:
-            for piece in pieces[1:]:
-                self.join(pieces[0], piece)
-            if getattr(node.target, "__name__", node.target) == "split":
-                self.sizes.append((node.name, (1,), pieces[0]))
-        self.pieces[node] = pieces
-        return labels
-
-    def slices_channels(self, node: fx.Node) -> bool:
-        """Whether an index takes one of several pieces, or a run of channels."""
-        source, index = node.all_input_nodes[0], cast(Any, node.args)[1]
-        if source in self.pieces:
-            return isinstance(index, int)
-        runs = list(index) if isinstance(index, tuple) else []
-        plain = len(runs) > 1 and all(isinstance(run, slice) for run in runs)
-        return plain and runs[0] == slice(None) != runs[1]
-
-    def piece(self, node: fx.Node) -> list[int]:
-        index: Any = node.args[1]
-        if isinstance(index, int):
-            return self.pieces[self.source(node)][index]
-        labels, run = self.labels[self.source(node)], index[1]
-        ends = (run.start, run.stop)
-        if run.step not in (None, 1) or not all(end is None or isinstance(end, int) for end in ends):
-            self.refuse(node, "it takes channels that are not one run")
-        start, stop, _ = run.indices(len(labels))
-        self.sizes += [
-            (node.name, (1, 1, name), labels[:end])
-            for name, written, end in (("start", run.start, start), ("stop", run.stop, stop))
-            if written is not None
-        ]
-        return labels[start:stop]
 
     def again(self, node: fx.Node, name: str) -> list[int]:
         """A layer that is used once more: what it meets at one place is one channel."""
@@ -263,7 +179,9 @@ class _Following:
         homes: dict[int, str] = {}
         shared: set[str] = set()
         for path, axes in self.axes.items():
-            home = homes.setdefault(id(self.parameter(path)), path)
+            owner, _, name = path.rpartition(".")
+            weight = self.modules[owner]._parameters.get(name)
+            home = path if weight is None else homes.setdefault(id(weight), path)
             if home != path:
                 shared |= {home.rpartition(".")[0], path.rpartition(".")[0]}
                 for axis in axes.keys() & self.axes[home].keys():
@@ -301,18 +219,6 @@ class _Following:
                 self.join(axes[0], labels)
         return labels
 
-    def reshape(self, node: fx.Node) -> list[int]:
-        source = self.source(node)
-        before, after, labels = self.shape(source), self.shape(node), self.labels[source]
-        if after[:1] != before[:1] or prod(after) != prod(before) or len(after) < 2:
-            self.refuse(node, f"it turns {list(before)} into {list(after)}")
-        if after[1] == prod(before[1:]):
-            labels = [label for label in labels for _ in range(prod(before[2:]))]
-        for at, value in _written_shape(node):
-            if value != -1:
-                self.sizes.append((node.name, at, labels))
-        return labels
-
     def elementwise(self, node: fx.Node) -> list[int]:
         sources = self.sources(node)
         dimensions = len(self.shape(node))
@@ -345,26 +251,6 @@ class _Following:
             self.refuse(node, "channels meet a weight in two ways")
         self.join(axes[axis], labels)
 
-    def concatenate(self, node: fx.Node) -> list[int]:
-        pieces = node.args[0] if node.args else node.kwargs["tensors"]
-        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-        assert isinstance(pieces, list | tuple)
-        if dim not in (1, 1 - len(self.shape(node))) or not all(piece in self.labels for piece in pieces):
-            self.refuse(node, "it does not put channels of images side by side")
-        return [label for piece in pieces if isinstance(piece, fx.Node) for label in self.labels[piece]]
-
-    def pad(self, node: fx.Node) -> list[int]:
-        labels = self.labels[self.source(node)]
-        widths: Any = node.args[1] if len(node.args) > 1 else node.kwargs["pad"]
-        first = 2 * (len(self.shape(node)) - 2)  # where the widths of the channels' dimension stand
-        before, after = (*widths[first : first + 2], 0, 0)[:2]
-        if len(widths) > first + 2 or not all(isinstance(width, int) and width >= 0 for width in (before, after)):
-            self.refuse(node, "it is not known to pad with whole channels")
-        where = (1,) if len(node.args) > 1 else ("pad",)
-        padded = (self.new(before), self.new(after))
-        self.sizes += [(node.name, (*where, first + i), new) for i, new in enumerate(padded) if new]
-        return [*padded[0], *labels, *padded[1]]
-
     def norm_after(self, node: fx.Node) -> str | None:
         """The BatchNorm that is the only one to read what a layer gives."""
         users = [user for user in node.users if user in self.labels]
@@ -376,25 +262,11 @@ class _Following:
         once = sum(node.target == users[0].target for node in self.labels) == 1
         return str(users[0].target) if once else None
 
-    def refuse(self, node: fx.Node, reason: str) -> NoReturn:
-        module = self.modules.get(str(node.target)) if node.op == "call_module" else None
-        named = getattr(node.target, "__name__", str(node.target))
-        what = named if module is None else type(module).__name__
-        raise BrickyardError(
-            f"{self.name}: cannot be taken apart at {node.meta.get('path') or 'its top level'} ({what.strip('_')}): "
-            f"{reason}; only CNNs can whose channels stay apart between convolutions and linear layers"
-        )
 
-
-def _written_shape(node: fx.Node) -> list[tuple[tuple[int | str, ...], int]]:
-    """Where the second number of the new shape stands in a call of view or reshape, if it is written there."""
-    if node.op == "call_module" or getattr(node.target, "__name__", node.target) not in ("view", "reshape"):
-        return []
-    if len(node.args) > 1 and isinstance(node.args[1], list | tuple):
-        shape, where = node.args[1], (1, 1)
-    elif "shape" in node.kwargs:
-        shape, where = node.kwargs["shape"], ("shape", 1)
-    else:
-        shape, where = node.args[1:], (2,)
-    number: Any = shape[1] if isinstance(shape, list | tuple) and len(shape) > 1 else None
-    return [(where, number)] if isinstance(number, int) else []
+_MOVES: dict[Any, Callable[[Following, fx.Node], list[int]]] = {
+    **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), moves.concatenate),
+    **dict.fromkeys(RESHAPING, moves.reshape),
+    **dict.fromkeys((F.glu, nn.GLU), moves.gate),
+    **dict.fromkeys((F.pixel_shuffle, nn.PixelShuffle), moves.unfold),
+    F.pad: moves.pad,
+}

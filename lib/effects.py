@@ -94,6 +94,18 @@ def thread(
     return found
 
 
+def hold_gradients(graph: fx.Graph, values: dict[fx.Node, Any]) -> None:
+    """What a network computes without gradients reaches what it computes with them detached."""
+    for node in list(graph.nodes):
+        late = [user for user in node.users if node.meta.get("no_grad") and not user.meta.get("no_grad")]
+        if late and isinstance(values.get(node), torch.Tensor) and node.op != "placeholder":
+            with graph.inserting_after(node):
+                held = graph.call_method("detach", (node,))
+            held.meta = dict(node.meta)
+            for user in late:
+                user.replace_input_with(node, held)
+
+
 def _same(a: Any, b: Any) -> bool:
     """Whether two values are one tensor: the same memory, seen alike."""
     if not (isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)) or memory(a) != memory(b):

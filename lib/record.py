@@ -45,7 +45,9 @@ def threaded(
 
     def thread(runs: "_OnShapes") -> dict[fx.Node, frozenset[fx.Node]]:
         values, written = runs.writes()
-        return effects.thread(graph, values, effects.changes(values, written), set(constants))
+        changed = effects.thread(graph, values, effects.changes(values, written), set(constants))
+        effects.hold_gradients(graph, values)
+        return changed
 
     return _run(model, graph, constants, shape, thread)
 

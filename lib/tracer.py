@@ -38,16 +38,22 @@ class Tracer(fx.Tracer):
         """The operations of `root`; tensors made from nothing are operations where they must be, else constants."""
         self._members = set(root.modules())
         try:
-            with self._traced_factories(always=False):
+            with torch.enable_grad(), self._traced_factories(always=False):
                 return super().trace(root, concrete_args)
         except TypeError:  # a constant met a size that is not known
             self._runs = [run.again() for run in self._runs]
-            with self._traced_factories(always=True):
+            with torch.enable_grad(), self._traced_factories(always=True):
                 return super().trace(root, concrete_args)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         """The network is called as a user calls it: its hooks run, optional arguments stay at their defaults."""
         return _CALL, [self.root, self.create_proxy("placeholder", "x", (), {})]
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """Operations that the network wants no gradients of are marked."""
+        node = super().create_node(*args, **kwargs)
+        node.meta["no_grad"] = not torch.is_grad_enabled()
+        return node
 
     def known(self, node: fx.Node) -> Any:
         """What `node` gives, if it is no tensor and the same for every batch; raises TraceError otherwise."""

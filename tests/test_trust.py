@@ -87,7 +87,7 @@ def _architecture(kind: str, stored: Any) -> dict[str, Any]:
     return stored["parts"]["low"]["architecture"] if kind == "lego" else stored["architecture"]
 
 
-def _copy(made: Path, kind: str, to: Path, change: Callable[[Any], object]) -> Path:
+def _copy(made: Path, kind: str, to: Path, change: Callable[[Any], Any]) -> Path:
     """The network with JSON that a stranger has changed, its checksum made anew."""
     to.mkdir(parents=True, exist_ok=True)
     (to / "model.safetensors").unlink(missing_ok=True)

@@ -269,6 +269,31 @@ class Gated(Base):
         return torch.cat([self.extra(x)[:, :3], first, second], 1)[:, 1:7]
 
 
+class Halted(Base):
+    """The stem does not learn: its answer is computed without gradients."""
+
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            x = self.extra(x).relu()
+        return x * 1.5
+
+
+class Shuffled(Base):
+    """Channels are shuffled in groups, rolled in space, gated by halves and unfolded into pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.deep = nn.Conv2d(6, 12, 1, groups=3), nn.Conv2d(6, 24, 1)
+        self.unfold = nn.PixelShuffle(2)
+
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.wide(x)
+        b, c, h, w = y.shape
+        y = y.view(b, 3, c // 3, h, w).transpose(1, 2).reshape(b, c, h, w)
+        y = F.glu(y, 1).roll(1, 2).to(memory_format=torch.channels_last)
+        return F.avg_pool2d(self.unfold(self.deep(x)), 2) + y
+
+
 def weighted(kind: Callable[[nn.Module], Any]) -> Callable[[], nn.Module]:
     """Weights of all convolutions that are made anew in each pass."""
 
@@ -295,13 +320,14 @@ IN_PLACE: dict[str, Callable[[], nn.Module]] = {
 OTHERS: dict[str, Callable[[], nn.Module]] = {
     "own_norm": OwnNorm, "remembers": Remembers, "drop_path": DropPath, "noise": Noise, "auxiliary": Auxiliary,
     "frozen": Frozen, "hooked": Hooked, "keywords": Keywords, "made_inside": MadeInside, "shared_block": SharedBlock,
-    "shared_norm": SharedNorm, "unnormed": Unnormed, "gated": Gated,
+    "shared_norm": SharedNorm, "unnormed": Unnormed, "gated": Gated, "halted": Halted, "shuffled": Shuffled,
 }  # fmt: skip
 ALL = {**IN_PLACE, **OTHERS, **MADE_ANEW}
-CANNOT_LEARN = ("gate", "augmented", "item")  # what they change in place is needed for their gradients
+CANNOT_LEARN = ("gate", "augmented", "item", "view")  # what they change in place is needed for their gradients
 COUPLED = (
     "module", "function", "before_and_after", "augmented", "gate", "view", "images", "remembers", "hooked", "keywords",
-    "made_inside", "shared_block", "shared_norm", "unnormed", "gated", "frozen", *MADE_ANEW,
+    "made_inside", "shared_block", "shared_norm", "unnormed", "gated", "frozen", "halted", "shuffled",
+    *MADE_ANEW,
 )  # fmt: skip
 
 
