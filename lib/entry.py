@@ -42,6 +42,7 @@ def make(
                 validate=lambda result: training.accuracy(result, validation),
                 scratch=scratch,
                 what=f"zoo.models.{name}",
+                rate=entry.place(name, "learning_rate"),
             )
         test = scores.of(network, loader(images.test))
         accuracy = {

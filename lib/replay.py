@@ -66,7 +66,9 @@ class Replay(fx.Interpreter):
         return map_arg((n.args, n.kwargs), fetched.__getitem__)
 
     def call_method(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """`view` as `reshape`: channels may lie last in memory."""
+        """`view` as `reshape`: channels may lie last in memory. Gradients pass where the network holds them."""
+        if target == "detach":
+            return args[0]
         return super().call_method("reshape" if target == "view" else target, args, kwargs)
 
     def fetch_attr(self, target: str) -> Any:

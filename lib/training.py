@@ -34,15 +34,16 @@ def fit(
     teacher: nn.Module | None = None,
     scratch: Path | None = None,
     what: str = "training",
+    rate: str = "learning_rate",
 ) -> list[dict[str, float]]:
     """Trains `model` in place and returns the learning curve, one row an epoch.
 
     parameters: those that learn, all by default; modules that hold others too stay in eval mode (frozen BatchNorm, no
     dropout). validate: accuracy of a network in percent, measured after each epoch. teacher: answers the same batches,
     for distillation. scratch: a folder for the state after each epoch; a run that was killed goes on from there to the
-    same result. what: is learning, for its progress and errors. Raises BrickyardError at the first loss that is not
-    finite, after an epoch that leaves weights that are not, without epochs, and for distillation
-    without a teacher.
+    same result. what: is learning, rate: the key of its learning rate, for its progress and errors. Raises
+    BrickyardError at the first loss that is not finite, after an epoch that leaves weights that are not, without
+    epochs, and for distillation without a teacher.
     """
     if settings.epochs == 0:
         raise BrickyardError(f"{what}: epochs = 0; at least 1 to train it here")
@@ -52,7 +53,7 @@ def fit(
     ids = {id(parameter) for parameter in learning}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in ids)
-    run = _Run(model, train, settings, seed, learning, ids, teacher, what, scratch)
+    run = _Run(model, train, settings, seed, learning, ids, teacher, what, scratch, rate)
     key = _key(run) if scratch is not None else ""
     if scratch is not None and (state := resume.load(scratch, key)) is not None:
         run.load_state_dict(state)
@@ -85,9 +86,10 @@ class _Run:
         teacher: nn.Module | None,
         what: str,
         scratch: Path | None,
+        rate: str,
     ):
         self.model, self.train, self.settings, self.seed = model, train, settings, seed
-        self.what, self.scratch = what, scratch
+        self.what, self.scratch, self.rate = what, scratch, rate
         self.learning, self.ids, self.teacher = learning, ids, teacher
         self.device = learning[0].device
         self.augment = Augment(settings.augmentation, train, settings.label_smoothing, seed)
@@ -132,7 +134,7 @@ class _Run:
 
     def _diverged(self, what: str, epochs: int) -> BrickyardError:
         kept = f"; the state after epoch {epochs} is kept for the same settings" if epochs and self.scratch else ""
-        return BrickyardError(f"{self.what}: {what}; lower learning_rate = {self.settings.learning_rate:g}{kept}")
+        return BrickyardError(f"{self.what}: {what}; lower {self.rate} = {self.settings.learning_rate:g}{kept}")
 
     def _loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         settings = self.settings

@@ -89,6 +89,7 @@ def tune(
             teacher=taught,
             scratch=scratch,
             what=f"finetune.{protocol} of {who}",
+            rate=f"finetune.{'full' if protocol == 'scratch' else protocol}.learning_rate",
         )
         done = curve[-1]["epoch"]
         curve += [{"protocol": protocol, **row, "epoch": done + row["epoch"]} for row in rows]

@@ -123,9 +123,11 @@ class _Tangent:
         squares = sum(float(made.square().sum()) for made in self.times(signs))
         pull = ridge * squares / len(r)  # of the mean diagonal of J'J, estimated
         d, p, now = torch.zeros_like(r), r.clone(), r.square().sum()
-        for _ in range(_ITERATIONS if now > 0 else 0):
+        for _ in range(_ITERATIONS):
             ahead = self.transposed(self.times(p), free) + pull * p
-            step = now / (p * ahead).sum()
+            if not (curvature := (p * ahead).sum()) > 0:  # nothing is left to gain, or no reader sees a change
+                break
+            step = now / curvature
             d, r = d + step * p, r - step * ahead
             before, now = now, r.square().sum()
             p = r + now / before * p

@@ -34,7 +34,16 @@ def tune(
         for parameter in module.parameters()
     }
     learning = [parameter for parameter in network.parameters() if id(parameter) not in kept]
-    training.fit(network, loader, settings, seed, parameters=learning, scratch=scratch, what="lego.tuning")
+    training.fit(
+        network,
+        loader,
+        settings,
+        seed,
+        parameters=learning,
+        scratch=scratch,
+        what="lego.tuning",
+        rate="lego.tuning.learning_rate",
+    )
 
 
 def accuracy(network: nn.Module, recipe: Recipe, images: data.DataSet) -> dict[str, float]:
