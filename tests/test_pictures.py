@@ -97,7 +97,7 @@ def test_a_line_stays_a_line_in_every_locale(encoding: str, tmp_path: Path, monk
     for name in ("a\tb\nc.png", "Gar\udce7on.png", "\u51ac.png"):
         Image.new("RGB", (8, 8), (0, 0, 255)).save(tmp_path / name)
     (tmp_path / "cut.png").write_bytes(b"no picture")
-    monkeypatch.setattr(predict, "open_network", lambda folder: (Colours(), EXPECTED, CLASSES))
+    monkeypatch.setattr(predict, "open_network", lambda *_: (Colours(), EXPECTED, CLASSES))
     streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]
     monkeypatch.setattr(sys, "stdout", streams[0])
     monkeypatch.setattr(sys, "stderr", streams[1])

@@ -230,11 +230,11 @@ def test_a_mutated_file_is_one_line_or_the_same_network(made: Path, tmp_path: Pa
     chance, x, refused = random.Random(1), torch.rand(2, 3, 16, 16), 0
     with torch.no_grad():
         expected = _load(kind, made / kind)(x)
-    for _ in range(150):
+    for _ in range(80):
         stored = _mutated(artifacts.read_json(made / kind / _file(kind)), chance)
         try:
             folder = _copy(made, kind, tmp_path / "net", lambda _, changed=stored: changed)
-        except UnicodeError:
+        except BrickyardError:  # what no JSON can hold
             continue
         try:
             again = _load(kind, folder)
@@ -246,4 +246,4 @@ def test_a_mutated_file_is_one_line_or_the_same_network(made: Path, tmp_path: Pa
                 assert torch.allclose(again(x), expected, atol=1e-5)
         assert str(folder) in line
         assert "\n" not in line
-    assert refused > 75
+    assert refused > 40

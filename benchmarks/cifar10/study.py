@@ -62,7 +62,7 @@ class Study:
     @cached_property
     def bricks(self) -> Bricks:
         """The networks in blocks, with the images for fits."""
-        opened = open_bricks(work.ZOO, self.names, self.partition, self.data, self.params, self.seed)
+        opened = open_bricks(work.ZOO, self.names, self.partition, self.data, self.params, self.seed, trust=True)
         quick = {id(own): ChannelsLast(own.images, own.index, own.transform, own.batch_size) for own in opened.fit}
         return replace(opened, fit=tuple(quick[id(own)] for own in opened.fit))
 
@@ -161,6 +161,6 @@ def open_study(
 
 def _record(folder: FilePath, out: FilePath, images: DataSet) -> None:
     """The activations of one network on the probe images."""
-    model, card = zoo.load(folder)
+    model, card = zoo.load(folder, trust=True)
     probe = Loader(images.images, images.probe, card.input.transform(), BATCH)
     activations.record(out, Chain(card.name, model, card.input.shape, declared=card.nodes), probe, images.probe)

@@ -158,7 +158,7 @@ def _tuned(lab: Lab, parts: Mapping[str, Component], scaling: Scaling) -> dict[s
     network, recipe = assembled(parts, "parallel")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(lab.seed)
-        untrained = recipe.build()
+        untrained = recipe.build(trust=True)
     settings = read("zoo.training", Training).model_copy(update={"epochs": TUNING["epochs"]})
     return {
         "tuned": _trained(lab, tuning.tune, *lego.scaled(network, recipe, scaling), settings.model_copy(update=TUNING)),

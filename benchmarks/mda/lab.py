@@ -109,7 +109,7 @@ class Lab:
     def source(self, name: str) -> "Source":
         """A zoo network, made where it is missing."""
         if name not in self._sources:
-            self._sources[name] = Source(self, name, *zoo.load(workplace.network(name, self.training)))
+            self._sources[name] = Source(self, name, *zoo.load(workplace.network(name, self.training), trust=True))
         return self._sources[name]
 
     @cached_property
@@ -253,7 +253,7 @@ class Source:
             module, recipe, seconds = self._made(classes, way)
             saved.save(folder, module, recipe)
             artifacts.write_json(folder / MADE, {"seconds": seconds})
-        module, recipe = saved.load(folder, components.Recipe)
+        module, recipe = saved.load(folder, components.Recipe, trust=True)
         return Component(module, recipe, recipe.kept, tuple(artifacts.read_json(folder / MADE)["seconds"]))
 
     def _made(self, classes: Sequence[int], way: Way) -> tuple[nn.Module, components.Recipe, tuple[float, float]]:

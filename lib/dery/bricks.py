@@ -1,6 +1,6 @@
 """What candidates are made of: the zoo's networks, cut into K blocks each, and images to fit them together."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -8,6 +8,7 @@ from pathlib import Path as FilePath
 from typing import Any, overload
 
 from lib import zoo
+from lib.architecture import Trust
 from lib.chain import Chain
 from lib.data import DataSet, Loader, stratified_sample
 from lib.dery.assembly.problem import Path
@@ -15,7 +16,6 @@ from lib.dery.heads import Method
 from lib.dery.stitching import takes_patches
 from lib.layout import Layout
 from lib.params.assembly import Assembly, Stitching
-from lib.params.zoo import ZooModel
 from lib.zoo import Card
 
 OPEN = 8  # networks in memory at once
@@ -24,9 +24,9 @@ OPEN = 8  # networks in memory at once
 class Shelf(Sequence[Chain]):
     """The chains of networks on disk, each opened when it is asked for; the last few stay open."""
 
-    def __init__(self, folders: Sequence[FilePath], entries: Mapping[str, ZooModel] | None = None) -> None:
-        """entries: of params.yaml by name; without them, no factory outside data/models is run."""
-        self._folders, self._entries = tuple(folders), entries
+    def __init__(self, folders: Sequence[FilePath], trust: Trust = False) -> None:
+        """trust: as for `zoo.load`; where it is entries of params.yaml, each network has to have one."""
+        self._folders, self._trust = tuple(folders), trust
         self._opened = lru_cache(maxsize=OPEN)(self._open)
 
     def __len__(self) -> int:
@@ -38,14 +38,14 @@ class Shelf(Sequence[Chain]):
     def __getitem__(self, index: slice) -> "Shelf": ...
     def __getitem__(self, index: int | slice) -> "Chain | Shelf":
         return (
-            Shelf(self._folders[index], self._entries)
+            Shelf(self._folders[index], self._trust)
             if isinstance(index, slice)
             else self._opened(range(len(self))[index])
         )
 
     def _open(self, index: int) -> Chain:
         folder = self._folders[index]
-        trust = False if self._entries is None else {folder.name: self._entries[folder.name]}
+        trust = self._trust if isinstance(self._trust, bool) else {folder.name: self._trust[folder.name]}
         model, card = zoo.load(folder, trust)
         return Chain(card.name, model, card.input.shape, declared=card.nodes)
 
@@ -108,10 +108,10 @@ def open_bricks(
     data: DataSet,
     params: Assembly,
     seed: int,
-    entries: Mapping[str, ZooModel] | None = None,
+    trust: Trust = False,
 ) -> Bricks:
     """The networks `names` below `folder`, cut as `partition` (its JSON form) says; networks that expect the same
-    input share their images; entries: of params.yaml, see `Shelf`.
+    input share their images; trust: see `Shelf`.
     """
     cards = zoo.read_cards(folder, list(names))
     chosen = stratified_sample(data.images, data.train, params.head_images, seed)
@@ -120,7 +120,7 @@ def open_bricks(
     labelled = {key: Loader(data.images, chosen, t, params.batch_size) for key, t in transforms.items()}
     return Bricks(
         cards=tuple(cards.values()),
-        chains=Shelf([folder / name for name in names], entries),
+        chains=Shelf([folder / name for name in names], trust),
         cuts=tuple(tuple(partition["models"][name]["cuts"]) for name in names),
         fit=tuple(fit[card.input] for card in cards.values()),
         labelled=tuple(labelled[card.input] for card in cards.values()),

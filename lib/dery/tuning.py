@@ -148,7 +148,7 @@ def untrained(recipe: Recipe, seed: int) -> ReassembledNetwork:
     """The control's network: the recipe's, with random weights that depend on `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(recipe)
+        return build(recipe, trust=True)  # of a network that is there: its sources have run already
 
 
 def from_scratch(protocols: Mapping[str, Training]) -> Training:

@@ -18,7 +18,7 @@ class Dataset(Section):
     image_size: Count = Field(le=4096)
     validation: Share
     test: Share
-    probe_images: int = Field(ge=4, le=1_000_000)
+    probe_images: int = Field(ge=2, le=1_000_000)
 
     @field_validator("name")
     @classmethod

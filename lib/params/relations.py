@@ -65,6 +65,8 @@ def _dery(given: Sections) -> Iterator[str]:
             f"similarity.batch_images = {similarity.batch_images}: should be at most dataset.probe_images = "
             f"{dataset.probe_images}, or null"
         )
+    if similarity and dataset and similarity.index == "cka_debiased" and dataset.probe_images < 4:
+        yield f"dataset.probe_images = {dataset.probe_images}: should be at least 4, which the unbiased HSIC needs"
     if assembly and zoo:
         for key, names in (("include", assembly.include), ("exclude", assembly.exclude)):
             yield from _unknown(

@@ -71,7 +71,7 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     lego.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("lego"), Path("lego.json"))
     assert not Path("zoo/removed").exists()
-    _, recipe = saved.load(Path("lego/network"), lib_lego.Recipe)
+    _, recipe = saved.load(Path("lego/network"), lib_lego.Recipe, trust=True)
     assert recipe.classes == ("5", "6", "7", "8", "9", "1", "3")
     assert recipe.scaling.factors != (1.0,) * 7
     assert recipe.scaling.offsets == (0.0,) * 7
@@ -83,7 +83,7 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result["accuracy"]["mean_component"] == pytest.approx(
         (found["few"]["accuracy"]["component"] + found["upper"]["accuracy"]["component"]) / 2
     )
-    _, few = saved.load(Path("components/few"), lib_components.Recipe)
+    _, few = saved.load(Path("components/few"), lib_components.Recipe, trust=True)
     assert few.classes == ("1", "3")
     assert few.source.name == "low"
 
@@ -94,7 +94,7 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     padded = artifacts.read_metrics(Path("padded.json"))
     assert padded["params"] > padded["parts_params"]
     assert padded["scalings"] == result["scalings"]
-    network, expected, names = predict.open_network(Path("padded/network"))
+    network, expected, names = predict.open_network(Path("padded/network"), trust=True)
     assert names == recipe.classes
     assert network(torch.zeros(1, *expected.shape)).shape == (1, 7)
 
@@ -104,8 +104,8 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tuned = artifacts.read_metrics(Path("t.json"))
     assert tuned["accuracy"] == result["accuracy"]
     assert tuned["tuned"]["test"] > result["accuracy"]["scaled"]
-    network, recipe = saved.load(Path("tuned/network"), lib_lego.Recipe)
-    untuned, _ = saved.load(Path("lego/network"), lib_lego.Recipe)
+    network, recipe = saved.load(Path("tuned/network"), lib_lego.Recipe, trust=True)
+    untuned, _ = saved.load(Path("lego/network"), lib_lego.Recipe, trust=True)
     assert not torch.equal(network(torch.ones(1, 3, 8, 8)), untuned(torch.ones(1, 3, 8, 8)))
     norms = {name: value for name, value in untuned.state_dict().items() if "running" in name}
     assert norms
