@@ -4,6 +4,8 @@ import json
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lib.errors import BrickyardError
 from lib.labels import parse_classes
@@ -111,3 +113,18 @@ def test_every_name_can_be_written_in_double_quotes() -> None:
 def test_no_classes() -> None:
     with pytest.raises(BrickyardError, match=r"^zoo\.x\.classes is empty; name at least one class"):
         parse_classes(" ", ANIMALS, "zoo.x.classes")
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.text(st.characters(codec="utf-8") | st.sampled_from('0123456789-," '), max_size=30), st.booleans())
+def test_any_text_is_classes_or_one_line(text: str, numbered: bool) -> None:
+    names = [str(i) for i in range(3, 9)] if numbered else ["cat", "bird, caged", "Dog", "a-b", "all", "7"]
+    line, found = "zoo.models.x.classes", list[int]()
+    try:
+        found = parse_classes(text, names, "zoo.models.x.classes")
+    except BrickyardError as error:
+        line = str(error)
+    assert "\n" not in line
+    assert "zoo.models.x.classes" in line
+    assert found == sorted(set(found))
+    assert set(found) <= set(range(len(names)))

@@ -43,7 +43,11 @@ def bricks(images: DataSet) -> Bricks:
         architecture = Architecture(None, None, factory, Factory.find(factory, trust=True).sha256, {}, 4)
         model = pico.alive(architecture.build(trust=True))
         classes = CLASSES if name != "plain" else ("w", "x", "y", "z")
-        cards.append(Card(name, architecture, expected, classes, (), "train", LICENCES[name], cost.count(model, pico.IMAGE), None))
+        cards.append(
+            Card(
+                name, architecture, expected, classes, (), "train", LICENCES[name], cost.count(model, pico.IMAGE), None
+            )
+        )
         chains.append(Chain(name, model, pico.IMAGE))
     loaders = tuple(Loader(images.images, np.arange(48), expected.transform(), 16) for _ in cards)
     cuts = ((0, 1, 3, 4), (0, 1, 2, 3), (0, 1, 2, 3))
