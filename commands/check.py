@@ -105,7 +105,8 @@ def _budgets(given: Sections, images: data.DataSet, lines: list[str]) -> str:
         cuts = artifacts.read_json(PARTITION)
         if sorted(cuts["models"]) != names or cuts["num_blocks"] != partition.num_blocks:
             return "whether a candidate meets the budgets is known after stage partition has run again"
-        problem = pricing.problem(open_bricks(ZOO, names, cuts, images, assembly, run.seed), assembly, LATENCY)
+        bricks = open_bricks(ZOO, names, cuts, images, assembly, run.seed, zoo_params.models)
+        problem = pricing.problem(bricks, assembly, LATENCY)
         if not search.solve(problem, 1).candidates:
             raise feasibility.explain(problem)
         return "some candidate meets the budgets"

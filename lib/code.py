@@ -5,6 +5,7 @@ the versions of installed packages.
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def imported_files(script: Path) -> set[str]:
         file = waiting.pop()
         if file not in found:
             found.add(file)
-            waiting += [target for name in _imports(ast.parse(file.read_text())) for target in _files(name)]
+            waiting += _imported(file, file.stat().st_mtime_ns)
     others = {data for module in found for data in module.parent.glob("*/*") if _belongs(data, module)}
     return {str(file.relative_to(ROOT)) for file in found | others if file.stat().st_size}
 
@@ -51,6 +52,11 @@ def installed(packages: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = ""
     return found
+
+
+@cache
+def _imported(file: Path, _changed: int) -> list[Path]:
+    return [target for name in _imports(ast.parse(file.read_text())) for target in _files(name)]
 
 
 def _belongs(data: Path, module: Path) -> bool:

@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path as FilePath
 
 from benchmarks.cifar10.tree import Network
-from lib.dery import network
+from lib.code import digest
+from lib.dery import network, reassembly
 from lib.dery.assembly.problem import Path
 from lib.dery.bricks import Bricks
 
-LIB = FilePath(network.__file__).parents[1]
-CODE = hashlib.sha256(
-    b"".join(file.read_bytes() for file in sorted([*LIB.glob("*.py"), *LIB.glob("dery/*.py")]))
-).hexdigest()  # of what puts networks together, and of some more
+CODE = digest([FilePath(reassembly.__file__)])  # of what puts networks together
 
 
 def kept(

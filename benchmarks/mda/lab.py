@@ -1,6 +1,5 @@
 """Networks taken apart, repaired and asked; what takes time is kept in the work folder by what it depends on."""
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from benchmarks import workplace
 from benchmarks.mda import fpgm
 from lib import artifacts, data, graph, zoo
 from lib.channels import Coupling
+from lib.code import digest
 from lib.coupling import couple
 from lib.mda import components, contribution, measure, saved, scores, sizing
 from lib.mda.cutting import Scales, cut, indices
@@ -26,30 +26,8 @@ from lib.params.contributions import Contributions
 from lib.params.run import Run
 from lib.resume import key_of
 
-FLOOR = ("channels", "channelwise", "coupling", "graph", "nodes", "patches", "ridge", "tracer")
-MDA = (
-    "components",
-    "contribution",
-    "cutting",
-    "head",
-    "joint",
-    "masks",
-    "reading",
-    "refit",
-    "repair",
-    "replay",
-    "scores",
-    "sizing",
-)
-FILES = (
-    *(workplace.ROOT / "lib" / "mda" / f"{name}.py" for name in MDA),
-    *(workplace.ROOT / "lib" / f"{name}.py" for name in FLOOR),
-    Path(fpgm.__file__),
-)
-CODE, SELECTING = (
-    hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    for files in (FILES, [Path(contribution.__file__)])
-)
+CODE = digest([Path(__file__), Path(fpgm.__file__)])
+SELECTING = digest([Path(contribution.__file__)])
 VALIDATION = 2000  # images on which something is chosen
 BATCH = 100  # images
 MADE = "seconds.json"
