@@ -25,7 +25,7 @@ class Job:
         self._groups: list[int] = []
         for name in _COPIED:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
+        for name in ("dvc.yaml", "versions.yaml", ".gitignore", ".dvcignore"):
             shutil.copy(ROOT / name, folder / name)
         shutil.copy(ROOT / "tests" / "stages" / "pico.yaml", folder / "params.yaml")
         subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
