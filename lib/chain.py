@@ -149,8 +149,11 @@ class Chain:
         both = (self._model, nn.Sequential(whole, self.head))
         (expected, before), (found, own) = (self._in_training(forward, images) for forward in both)
         self._compare(found, expected, "cut into nodes it differs from itself in train mode")
-        for name, buffer in before.items():
-            self._compare(own[name], buffer, f"cut into nodes it keeps other statistics in train mode ({name})")
+        used = {id(buffer) for module in modules[1:] for buffer in module.buffers()}  # not those of auxiliary outputs
+        for name, buffer in self._model.named_buffers():
+            if id(buffer) in used:
+                what = f"cut into nodes it keeps other statistics in train mode ({name})"
+                self._compare(own[name], before[name], what)
 
     def _in_training(self, forward: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """What the network or its parts give in train mode, and the buffers of the network after that."""
