@@ -7,7 +7,11 @@ import torch
 
 
 class NormalEquations:
-    """Sums of a linear regression Y ~ X W + b, in float64: X [n, p], Y [n, q] arrive in batches of rows."""
+    """Sums of a linear regression Y ~ X W + b, in float64: X [n, p], Y [n, q] arrive in batches of rows.
+
+    They are kept of the differences to the means of the first batch: products in the tensors' own precision would lose
+    what varies beside large means.
+    """
 
     def __init__(self, inputs: int, outputs: int):
         self.count = 0
@@ -17,13 +21,19 @@ class NormalEquations:
         self._yy = torch.zeros(outputs, dtype=torch.float64)
         self._x = torch.zeros(inputs, dtype=torch.float64)
         self._y = torch.zeros(outputs, dtype=torch.float64)
+        self._about = torch.zeros_like(self._x), torch.zeros_like(self._y)
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Adds rows; products within a batch are taken in the tensors' own precision, but in float64 where a batch has
-        fewer rows than X has columns: rounding, where means are large, would outweigh a ridge that must hold.
+        fewer rows than X has columns: rounding would outweigh a ridge that must hold.
         """
+        if not len(x):
+            return
         if len(x) < x.shape[1]:
             x, y = x.double(), y.double()
+        if not self.count:
+            self._about = (x.double().mean(0).float().double(), y.double().mean(0).float().double())
+        x, y = x - self._about[0].to(x.dtype), y - self._about[1].to(y.dtype)
         if not self._again:
             self.count += len(x)
             self._xx += (x.T @ x).double()
@@ -44,8 +54,8 @@ class NormalEquations:
         The penalty is on the difference to the weights `towards` [p, q], where given. Without an `intercept` b is zero
         and nothing is centred.
         """
-        mean_x, mean_y = self._x / self.count, self._y / self.count
-        xx, xy, tss = self._centred() if intercept else (self._xx, self._xy, self._yy)
+        mean_x, mean_y = self._means()
+        xx, xy, tss = self._centred() if intercept else self._raw()
         given = torch.zeros_like(xy) if towards is None else towards.double()
         weight = given + torch.linalg.solve(xx + _penalty(xx, ridge), xy - xx @ given)
         fitted = (weight * (xx @ weight)).sum(0)
@@ -64,22 +74,25 @@ class NormalEquations:
         xx, _, tss = self._centred()
         fitted = (weight * (xx @ weight)).sum(0)
         weight = weight * torch.where(fitted > 0, (tss / fitted).sqrt(), 1.0)
-        fit = Fit(weight.float(), ((self._y - self._x @ weight) / self.count).float(), 0.0)
+        mean_x, mean_y = self._means()
+        fit = Fit(weight.float(), (mean_y - mean_x @ weight).float(), 0.0)
         return replace(fit, r2=self.explained(fit))
 
     def explained(self, fit: "Fit") -> float:
         """R^2 of a given fit on these rows, over all outputs; at most 1, negative where the mean of Y is better."""
         weight, bias = fit.weight.double(), fit.bias.double()
         xx, xy, tss = self._centred()
-        offset = (self._x @ weight - self._y) / self.count + bias
+        mean_x, mean_y = self._means()
+        offset = mean_x @ weight - mean_y + bias
         rss = tss - 2 * (weight * xy).sum(0) + (weight * (xx @ weight)).sum(0) + self.count * offset.square()
         return 1 - float(rss.sum() / tss.sum()) if tss.sum() > 0 else 1.0
 
     def __add__(self, other: "NormalEquations") -> "NormalEquations":
         """Those of all rows of both."""
         total = NormalEquations(len(self._x), len(self._y))
-        for name in ("count", "_xx", "_xy", "_yy", "_x", "_y"):
-            setattr(total, name, getattr(self, name) + getattr(other, name))
+        total.count, total._about = self.count + other.count, (self if self.count else other)._about
+        own, others = self._moved(*total._about), other._moved(*total._about)
+        total._xx, total._xy, total._yy, total._x, total._y = (a + b for a, b in zip(own, others, strict=True))
         return total
 
     def r2(self, ridge: float, sizes: Sequence[int]) -> list[float]:
@@ -94,12 +107,28 @@ class NormalEquations:
         parts = zip(explained.split(list(sizes)), tss.split(list(sizes)), strict=True)
         return [float(own.sum() / total.sum()) if total.sum() > 0 else 1.0 for own, total in parts]
 
+    def _moved(self, x: torch.Tensor | float, y: torch.Tensor | float) -> tuple[torch.Tensor, ...]:
+        """The sums xx, xy, yy, x, y of the differences to x [p] and y [q] instead."""
+        dx, dy = self._about[0] - x, self._about[1] - y
+        xx = self._xx + torch.outer(self._x, dx) + torch.outer(dx, self._x) + self.count * torch.outer(dx, dx)
+        xy = self._xy + torch.outer(self._x, dy) + torch.outer(dx, self._y) + self.count * torch.outer(dx, dy)
+        yy = self._yy + 2 * dy * self._y + self.count * dy.square()
+        return xx, xy, yy, self._x + self.count * dx, self._y + self.count * dy
+
+    def _means(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._about[0] + self._x / self.count, self._about[1] + self._y / self.count
+
+    def _raw(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """X'X, X'Y and the diagonal of Y'Y."""
+        xx, xy, yy, _, _ = self._moved(0.0, 0.0)
+        return xx, xy, yy
+
     def _centred(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """X'X, X'Y and the diagonal of Y'Y, of centred columns."""
-        mean_x, mean_y = self._x / self.count, self._y / self.count
-        xx = self._xx - self.count * torch.outer(mean_x, mean_x)
-        xy = self._xy - self.count * torch.outer(mean_x, mean_y)
-        return xx, xy, (self._yy - self.count * mean_y.square()).clamp_min(0)
+        """The same of centred columns."""
+        x, y = self._x / self.count, self._y / self.count
+        xx = self._xx - self.count * torch.outer(x, x)
+        xy = self._xy - self.count * torch.outer(x, y)
+        return xx, xy, (self._yy - self.count * y.square()).clamp_min(0)
 
 
 def _penalty(xx: torch.Tensor, ridge: float) -> torch.Tensor:

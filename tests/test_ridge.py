@@ -108,3 +108,20 @@ def test_the_same_rows_with_other_targets() -> None:
         sums.add(x[part], second[part])
     torch.testing.assert_close(sums.solve(1e-2).weight, fresh.solve(1e-2).weight)
     torch.testing.assert_close(sums.solve(1e-2).bias, fresh.solve(1e-2).bias)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_large_means_do_not_cover_what_varies(intercept: bool) -> None:
+    """Rows in float32 whose means are ten thousand times what varies, as behind a pooling: the weights that made Y."""
+    generator = torch.Generator().manual_seed(0)
+    x = 100 + torch.rand(4096, 6, generator=generator) / 50
+    made = torch.randn(6, 2, generator=generator, dtype=torch.float64)
+    y = (x.double() @ made).float()
+    halves = [NormalEquations(6, 2) for _ in range(2)]
+    for equations, rows in zip(halves, torch.arange(4096).split(2048), strict=True):
+        for batch in rows.split(500):
+            equations.add(x[batch], y[batch])
+    fit = (halves[0] + halves[1]).solve(1e-6, towards=made.float(), intercept=intercept)
+    assert (fit.weight.double() - made).abs().max() < 1e-2
+    assert (x @ fit.weight + fit.bias - y).abs().max() < 1e-3
+    assert halves[0].count + halves[1].count == 4096
