@@ -139,10 +139,10 @@ class Chain:
             for module in modules:
                 module.eval()
             expected = logits(self._model(x.clone()))
-            self._compare(self.head(whole(x.clone())), expected, "cut into nodes it differs from itself")
             inside = Replay(self._traces[False], x.clone()).at(self._ends[1:])
             for node, y, other in zip(self.nodes, self.walk(x.clone()), inside, strict=True):
                 self._compare(y, other, f"node {node.name} differs from what it is in the network")
+            self._compare(self.head(y), expected, "cut into nodes it differs from itself")
             again = logits(self._model(x.clone()))
             self._compare(again, expected, "answers the same images differently a second time")
         images = torch.cat([x, x.flip(-1)])[: max(2, min(len(x), _TRAINING))]
@@ -194,7 +194,7 @@ class Chain:
         if declared:
             return list(declared), list(declared), self._traced(declared)
         try:
-            found = self._traced([])
+            found = self._traced([], costs=granularity == "fine")
         except BrickyardError as error:
             if granularity == "fine":
                 raise
@@ -213,8 +213,8 @@ class Chain:
         leaves = [path for path in units if path not in opened]
         return units, leaves, self._traced(leaves)
 
-    def _traced(self, leaves: Sequence[str]) -> Trace:
-        return graph.trace(self._model, self.name, self._shape, leaves)
+    def _traced(self, leaves: Sequence[str], costs: bool = True) -> Trace:
+        return graph.trace(self._model, self.name, self._shape, leaves, costs=costs)
 
     def _part(self, start: fx.Node, end: fx.Node) -> Part:
         evaluating, training = self._trace(False), self._trace(True)
@@ -224,7 +224,7 @@ class Chain:
 
     def _trace(self, train: bool) -> Trace:
         if train not in self._traces:
-            self._traces[train] = graph.trace(self._model, self.name, self._shape, self._leaves, train)
+            self._traces[train] = graph.trace(self._model, self.name, self._shape, self._leaves, train, costs=False)
         return self._traces[train]
 
     def _memory(self, found: Trace, start: fx.Node, end: fx.Node) -> list[int]:

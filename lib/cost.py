@@ -65,29 +65,49 @@ def count(module: nn.Module, shape: tuple[int, ...] | torch.Size) -> Cost:
 def _count(module: nn.Module, shape: tuple[int, ...] | torch.Size) -> Cost:
     flops = []
     for batch in BATCHES:
-        with FlopCounterMode(display=False) as counter:
+        with Flops() as counter:
             module(torch.ones(batch, *shape))
-        flops.append(counter.get_total_flops())
+        flops.append(counter.read())
     with PeakMemory(module) as memory:
         module(torch.ones(1, *shape))
-    return Cost(params(module), macs_of_one(flops[0], flops[1]), memory.peak)
+    return Cost(params(module), macs_of_one(flops[0], flops[1]), memory.read())
+
+
+class Flops(FlopCounterMode):
+    """Inside, counts floating-point operations."""
+
+    def __init__(self) -> None:
+        super().__init__(display=False)
+        self._before = 0
+
+    def start(self) -> None:
+        """From here on."""
+        self._before = self.get_total_flops()
+
+    def read(self) -> int:
+        """Since `start`."""
+        return int(self.get_total_flops()) - self._before
 
 
 class PeakMemory(TorchDispatchMode):
-    """Inside, `peak` is the largest number of bytes alive at once in tensors that operations have made.
+    """Inside, counts bytes in tensors that operations have made.
 
-    Views and in-place operations take nothing; the weights of `module` do not count; `start` begins a new peak.
+    Views and in-place operations take nothing; the weights of `module` do not count.
     """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.peak = 0
+        self._peak = 0
         self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
         self._weights = {t.untyped_storage()._cdata for t in (*module.parameters(), *module.buffers())}
 
     def start(self) -> None:
         """From here on."""
-        self.peak = self._bytes()
+        self._peak = self._bytes()
+
+    def read(self) -> int:
+        """Most bytes alive at once since `start`."""
+        return self._peak
 
     def _bytes(self) -> int:
         self._alive = {key: (ref, size) for key, (ref, size) in self._alive.items() if not ref.expired()}
@@ -100,7 +120,7 @@ class PeakMemory(TorchDispatchMode):
                 storage = tensor.untyped_storage()
                 if storage._cdata not in self._weights:
                     self._alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
-        self.peak = max(self.peak, self._bytes())
+        self._peak = max(self._peak, self._bytes())
         return made
 
 

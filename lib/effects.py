@@ -20,18 +20,26 @@ class _NoSchema:
 
 
 class Writes(TorchDispatchMode):
-    """Inside, `written` collects the memory that operations write into, as keys of `memory`."""
+    """Inside, tells the memory that operations write into, as keys of `memory`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.written: set[int] = set()
+        self._written: set[int] = set()
+
+    def start(self) -> None:
+        """From here on."""
+        self._written = set()
+
+    def read(self) -> set[int]:
+        """Since `start`."""
+        return self._written
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         for i, argument in enumerate(getattr(func, "_schema", _NoSchema).arguments):
             if argument.alias_info is not None and argument.alias_info.is_write:
                 given = args[i] if i < len(args) else kwargs.get(argument.name)
-                self.written |= {memory(tensor) for tensor in tree_leaves(given) if isinstance(tensor, torch.Tensor)}
+                self._written |= {memory(tensor) for tensor in tree_leaves(given) if isinstance(tensor, torch.Tensor)}
         return func(*args, **kwargs)
 
 
@@ -63,15 +71,15 @@ def thread(
 
     A reader is given the operation's own result where that is the very same tensor, else `after(value, operation)`.
     What changes a weight or buffer runs before the next operation on pixels, if nobody else reads it. A tensor among
-    `constants`, made once for all runs, is copied first. Returns `changed` with the values that were added.
+    `constants`, made once for all runs, is copied first. Returns `changed` with the values that were added, which
+    `values` has then, too.
     """
     place = {node: i for i, node in enumerate(graph.nodes)}
-    known = dict(values)
     instead: dict[fx.Node, fx.Node] = {}
     for one in dict.fromkeys(one for ones in changed.values() for one in ones):
         if one.op == "get_attr" and str(one.target) in constants:
             instead[one] = _copied(graph, one, place)
-            known[instead[one]] = values[one]
+            values[instead[one]] = values[one]
     stand_ins: dict[fx.Node, list[fx.Node]] = {}
     found: dict[fx.Node, frozenset[fx.Node]] = {}
     for node, before in changed.items():
@@ -83,25 +91,25 @@ def thread(
             if not late:
                 continue
             other = node
-            if not _same(known[one], known[node]):
+            if not _same(values[one], values[node]):
                 other = _after(graph, value, node, place)
-                known[other] = known[one]
+                values[other] = values[one]
                 stand_ins.setdefault(one, []).append(other)
             for user in late:
                 user.replace_input_with(value, other)
         if any(one.op == "get_attr" for one in ones) and not any(place[user] > place[node] for user in node.users):
-            _tie(graph, node, known, place)
+            _tie(graph, node, values, place)
     return found
 
 
 def hold_gradients(graph: fx.Graph, values: dict[fx.Node, Any]) -> None:
-    """What a network computes without gradients reaches what it computes with them detached."""
+    """What a network computes without gradients reaches what it computes with them detached; `values` has that, too."""
     for node in list(graph.nodes):
         late = [user for user in node.users if node.meta.get("no_grad") and not user.meta.get("no_grad")]
         if late and isinstance(values.get(node), torch.Tensor) and node.op != "placeholder":
             with graph.inserting_after(node):
                 held = graph.call_method("detach", (node,))
-            held.meta = dict(node.meta)
+            held.meta, values[held] = dict(node.meta), values[node]
             for user in late:
                 user.replace_input_with(node, held)
 
@@ -128,15 +136,15 @@ def _after(graph: fx.Graph, value: fx.Node, node: fx.Node, place: dict[fx.Node, 
     return made
 
 
-def _tie(graph: fx.Graph, node: fx.Node, known: dict[fx.Node, Any], place: dict[fx.Node, int]) -> None:
+def _tie(graph: fx.Graph, node: fx.Node, values: dict[fx.Node, Any], place: dict[fx.Node, int]) -> None:
     """Makes the next operation on pixels behind `node` depend on it."""
     pixels: set[fx.Node] = set()
     for one in graph.nodes:
         sources = [source for source in one.all_input_nodes if source in pixels]
         if sources and place[one] > place[node]:
             made = _after(graph, sources[0], node, place)
-            known[made] = known[sources[0]]
+            values[made] = values[sources[0]]
             one.replace_input_with(sources[0], made)
             return
-        if one.op == "placeholder" or (sources and tensors(known[one])):
+        if one.op == "placeholder" or (sources and tensors(values[one])):
             pixels.add(one)

@@ -17,7 +17,7 @@ from torch.fx.node import map_aggregate
 
 from lib.cost import BATCHES
 from lib.errors import BrickyardError
-from lib.record import record, threaded
+from lib.record import record
 from lib.tracer import Tracer, tensors
 
 
@@ -25,7 +25,7 @@ from lib.tracer import Tracer, tensors
 class Trace:
     """The operations of `model` in one mode, with the value of each at both BATCHES, shapes only.
 
-    values[node], macs[node], memory[node]: as in `lib.record.Step`; constants: tensors that the network makes from
+    values[node], macs[node], memory[node]: as in `lib.record.Record`; constants: tensors that the network makes from
     nothing as it runs, by target; content: operations whose value depends on the pixels; `node.meta["path"]`: the
     module that an operation belongs to; changes[node]: the values that an operation changes in place, whose later
     readers depend on it; modes: whether each module, by path, was in train mode.
@@ -76,9 +76,16 @@ class Trace:
 
 
 def trace(
-    model: nn.Module, name: str, shape: tuple[int, ...], leaves: Collection[str] = (), train: bool = False
+    model: nn.Module,
+    name: str,
+    shape: tuple[int, ...],
+    leaves: Collection[str] = (),
+    train: bool = False,
+    costs: bool = True,
 ) -> Trace:
     """The operations of `model` for images of `shape` [3, h, w]; modules at the paths `leaves` are one operation each.
+
+    costs: whether macs and, in eval mode, memory are counted, too.
 
     Weights and images are replaced by their shapes, nothing is computed, unless a leaf's control flow depends on the
     pixels: then a copy of the model runs on random images. The model is left as it was. Raises BrickyardError naming
@@ -94,16 +101,13 @@ def trace(
                 node.meta["path"] = node.target if node.op == "call_module" else list(stack.values())[-1][0]
             found = Trace(model, graph, modes={path: module.training for path, module in model.named_modules()})
             _take_constants(found, set(vars(model)) - attributes, "train" if train else "eval")
-            found.changes = threaded(model, graph, found.constants, shape)
-            steps = record(model, graph, found.constants, shape)
+            made = record(model, graph, found.constants, shape, costs)
         except BrickyardError:
             raise
         except Exception as error:  # whatever a model's own forward raises on a proxy or on shapes
             reason = " ".join(str(error).split())[:200]
             raise BrickyardError(f"{name}: cannot be traced ({type(error).__name__}: {reason})") from error
-    found.values = {node: step.values for node, step in steps.items()}
-    found.macs = {node: step.macs for node, step in steps.items()}
-    found.memory = {node: step.memory for node, step in steps.items()}
+    found.values, found.changes, found.macs, found.memory = made.values, made.changes, made.macs, made.memory
     found.content = _content(found)
     return found
 

@@ -1,55 +1,78 @@
 """What the operations of a traced network give and cost, found by running them on shapes instead of numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import fx, nn
 from torch.fx.node import map_aggregate
-from torch.utils.flop_counter import FlopCounterMode
 
 from lib import effects
-from lib.cost import BATCHES, PeakMemory, macs_of_one, without_data
+from lib.cost import BATCHES, Flops, PeakMemory, macs_of_one, without_data
 from lib.duplicate import duplicate
 from lib.tracer import on_meta
 
 T = TypeVar("T")
+Meter = effects.Writes | Flops | PeakMemory
+Read = dict[fx.Node, Any]
 
 
 @dataclass(frozen=True)
-class Step:
-    """One operation. values: what it gives for both BATCHES, shapes only; macs: for one image; memory: bytes of
-    activations alive while it runs on one image, in eval mode (else 0).
+class Record:
+    """What the operations of a graph give and cost.
+
+    values[node]: what it gives for both BATCHES, shapes only; changes[node]: the values that it changes in place; where
+    costs were asked for, macs[node]: for one image, and memory[node]: bytes of activations alive while it runs on one,
+    in eval mode.
     """
 
-    values: tuple[Any, Any]
-    macs: int
-    memory: int
+    values: dict[fx.Node, tuple[Any, Any]]
+    changes: dict[fx.Node, frozenset[fx.Node]]
+    macs: dict[fx.Node, int]
+    memory: dict[fx.Node, int]
 
 
 def record(
-    model: nn.Module, graph: fx.Graph, constants: dict[str, torch.Tensor], shape: tuple[int, ...]
-) -> dict[fx.Node, Step]:
-    """Runs `graph`, the operations of `model` in its present mode, for images of `shape` [3, h, w].
+    model: nn.Module, graph: fx.Graph, constants: dict[str, torch.Tensor], shape: tuple[int, ...], costs: bool = True
+) -> Record:
+    """Runs `graph`, the operations of `model` in its present mode, for images of `shape` [3, h, w], and makes it tell
+    what they change in place (see `lib.effects.thread`).
 
     Nothing is computed, unless control flow depends on the pixels: then a copy of the model runs on random images.
     """
-    return _run(model, graph, constants, shape, _steps)
+    kinds = [Flops] if costs else []
 
-
-def threaded(
-    model: nn.Module, graph: fx.Graph, constants: dict[str, torch.Tensor], shape: tuple[int, ...]
-) -> dict[fx.Node, frozenset[fx.Node]]:
-    """Runs `graph` likewise and makes it tell what its operations change in place (see `lib.effects.thread`)."""
-
-    def thread(runs: "_OnShapes") -> dict[fx.Node, frozenset[fx.Node]]:
-        values, written = runs.writes()
-        changed = effects.thread(graph, values, effects.changes(values, written), set(constants))
+    def smaller(runs: "_OnShapes") -> tuple[Read, dict[fx.Node, frozenset[fx.Node]], list[Read]]:
+        values, (written, *flops) = runs.alive(BATCHES[0], [effects.Writes(), *(kind() for kind in kinds)])
+        changes = effects.thread(graph, values, effects.changes(values, written), set(constants))
         effects.hold_gradients(graph, values)
-        return changed
+        return _shapes(values), changes, flops
 
-    return _run(model, graph, constants, shape, thread)
+    def larger(runs: "_OnShapes") -> tuple[Read, list[Read]]:
+        values, flops = runs.alive(BATCHES[1], [kind() for kind in kinds])
+        return _shapes(values), flops
+
+    def alone(runs: "_OnShapes") -> Read:
+        return runs.read(1, [PeakMemory(runs.module)])[0]
+
+    values, changes, flops = _run(model, graph, constants, shape, smaller)
+    more_values, more_flops = _run(model, graph, constants, shape, larger)
+    return Record(
+        values={node: (values[node], more_values[node]) for node in graph.nodes},
+        changes=changes,
+        macs={
+            node: macs_of_one(few.get(node, 0), many[node])  # what was added computes nothing
+            for few, many in zip(flops, more_flops, strict=True)
+            for node in graph.nodes
+        },
+        memory=_run(model, graph, constants, shape, alone) if costs and not model.training else {},
+    )
+
+
+def _shapes(values: Read) -> Read:
+    return {node: map_aggregate(value, on_meta) for node, value in values.items()}
 
 
 def _run(
@@ -73,15 +96,6 @@ def _run(
         return use(_OnNumbers(copy, graph, constants, shape))
 
 
-def _steps(runs: "_OnShapes") -> dict[fx.Node, Step]:
-    (first, flops), (second, more_flops) = (runs.values(batch) for batch in BATCHES)
-    memory = {} if runs.module.training else runs.memory()
-    return {
-        node: Step((first[node], second[node]), macs_of_one(flops[node], more_flops[node]), memory.get(node, 0))
-        for node in runs.graph.nodes
-    }
-
-
 class _OnShapes(fx.Interpreter):
     """Runs a graph without numbers; devices that the network names itself are replaced, too."""
 
@@ -93,48 +107,30 @@ class _OnShapes(fx.Interpreter):
     ) -> None:
         super().__init__(model, garbage_collect_values=True, graph=graph)
         self._constants, self._shape, self._batch = constants, shape, 1
-        self._watch: FlopCounterMode | PeakMemory | effects.Writes
-        self._seen: dict[fx.Node, Any] = {}
-        self._counted: dict[fx.Node, Any] = {}
+        self._meters: list[tuple[Meter, Read]] = []
 
-    def values(self, batch: int) -> tuple[dict[fx.Node, Any], dict[fx.Node, int]]:
-        """The value of every operation, shapes only, and its FLOPs."""
-        self._seen = {}
-        counted = self._run(batch, FlopCounterMode(display=False))
-        return self._seen, counted
-
-    def memory(self) -> dict[fx.Node, int]:
-        """Most bytes alive while each operation runs, for one image."""
-        return self._run(1, PeakMemory(self.module))
-
-    def writes(self) -> tuple[dict[fx.Node, Any], dict[fx.Node, set[int]]]:
-        """The value of every operation, all alive, and the memory that each has written into."""
-        self.garbage_collect_values = False
-        written = self._run(BATCHES[0], effects.Writes())
-        return {node: self.env[node] for node in self.graph.nodes if node in self.env}, written
-
-    def _run(self, batch: int, watch: FlopCounterMode | PeakMemory | effects.Writes) -> dict[fx.Node, Any]:
-        self._batch, self._watch, self._counted = batch, watch, {}
-        with watch:
+    def read(self, batch: int, meters: Sequence[Meter]) -> list[Read]:
+        """Runs the graph for so many images and returns what each of the meters reads at every operation."""
+        self._batch, self._meters = batch, [(meter, {}) for meter in meters]
+        with ExitStack() as inside:
+            for meter in meters:
+                inside.enter_context(meter)
             self.run(*(None for node in self.graph.nodes if node.op == "placeholder"))
-        return self._counted
+        return [reads for _, reads in self._meters]
+
+    def alive(self, batch: int, meters: Sequence[Meter]) -> tuple[Read, list[Read]]:
+        """Likewise, with the values of all operations, none freed: so long their memories tell them apart."""
+        self.garbage_collect_values = False
+        reads = self.read(batch, meters)
+        return {node: self.env[node] for node in self.graph.nodes if node in self.env}, reads
 
     def run_node(self, n: fx.Node) -> Any:
-        """Counts what happens in one operation."""
-        if isinstance(self._watch, PeakMemory):
-            self._watch.start()
-            value = self._replaced(super().run_node(n))
-            self._counted[n] = self._watch.peak
-            return value
-        if isinstance(self._watch, effects.Writes):
-            self._watch.written = set()
-            value = self._replaced(super().run_node(n))
-            self._counted[n] = self._watch.written
-            return value
-        before = self._watch.get_total_flops()
+        """Measures what happens in one operation."""
+        for meter, _ in self._meters:
+            meter.start()
         value = self._replaced(super().run_node(n))
-        self._counted[n] = self._watch.get_total_flops() - before
-        self._seen[n] = map_aggregate(value, on_meta)
+        for meter, reads in self._meters:
+            reads[n] = meter.read()
         return value
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> torch.Tensor:
