@@ -37,5 +37,7 @@ def device() -> "torch.device":
     text = os.environ.get("BRICKYARD_DEVICE", "cpu")
     try:
         return torch.empty(0, device=text).device
-    except (RuntimeError, AssertionError):
+    except (RuntimeError, AssertionError) as error:
+        if "out of memory" in str(error):
+            raise
         raise BrickyardError(f"BRICKYARD_DEVICE = {text!r}: no such device here; should be cpu or cuda") from None
