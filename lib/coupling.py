@@ -203,7 +203,7 @@ class _Following(Following):
             if id(parameter) not in used
         }
         return frozenset(
-            idle | {p for p, m in self.modules.items() if all(id(q) not in used for q in m.parameters(recurse=False))}
+            idle | {path for path, module in self.modules.items() if all(id(p) not in used for p in module.parameters())}
         )
 
     def norm(self, node: fx.Node, module: Any) -> list[int]:

@@ -128,6 +128,8 @@ def channels(coupling: Coupling, kept: Kept) -> frozenset[int]:
         found = _positions(layer.outputs, chosen)
         if not found:
             raise BrickyardError(f"layer {layer.name}: none of its channels would be kept; keep at least one")
+        if not _positions(layer.inputs, chosen):
+            raise BrickyardError(f"layer {layer.name}: none of the channels that it reads would be kept; keep one of them")
         if layer.name in kept and found != sorted(kept[layer.name]):
             raise BrickyardError(
                 f"layer {layer.name}: its channels are coupled to those of other layers, which keep others of them"
@@ -188,7 +190,7 @@ def _take(
         tensor = given.detach()
         for axis, rows in enumerate(positions):
             if rows is not None:
-                tensor = tensor.index_select(axis, torch.tensor(rows, device=tensor.device))
+                tensor = tensor.index_select(axis, torch.tensor(rows, dtype=torch.long, device=tensor.device))
         taken[key] = nn.Parameter(tensor.clone()) if isinstance(given, nn.Parameter) else tensor.clone()
         taken[id(given), ""] = given  # so that its number is not given to another
     store: dict[str, Any] = module._parameters if name in module._parameters else module._buffers
