@@ -19,13 +19,15 @@ _MODULES = (
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.PReLU)
 _UNARY = (
     "abs", "celu", "clamp", "clamp_max", "clamp_min", "clip", "elu", "erf", "exp", "gelu", "hardshrink", "hardsigmoid",
-    "hardswish", "hardtanh", "leaky_relu", "log1p", "logsigmoid", "mish", "neg", "negative", "relu", "relu6", "rsqrt",
-    "selu", "sigmoid", "silu", "softplus", "softsign", "sqrt", "square", "tanh", "threshold",
+    "hardswish", "hardtanh", "leaky_relu", "log1p", "logsigmoid", "mish", "neg", "negative", "positive", "pow", "relu",
+    "relu6", "rsqrt", "selu", "sigmoid", "silu", "softplus", "softsign", "sqrt", "square", "tanh", "threshold",
+    "bernoulli", "empty_like", "full_like", "logical_not", "ones_like", "rand_like", "randn_like", "zeros_like",
 )  # fmt: skip
 _FUNCTIONS = {
     F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.dropout, F.dropout2d, torch.dropout,
     F.interpolate, torch.clone, torch.Tensor.contiguous, torch.Tensor.clone, torch.Tensor.detach,
-    torch.Tensor.float, torch.Tensor.to, torch.Tensor.double,
+    torch.Tensor.bool, torch.Tensor.float, torch.Tensor.to, torch.Tensor.double, torch.Tensor.type_as,
+    operator.abs, operator.invert, operator.ipow, operator.neg, operator.pos, operator.pow,
     *(getattr(home, name + end) for home in (F, torch, torch.Tensor) for name in _UNARY for end in ("", "_")
       if hasattr(home, name + end)),
 }  # fmt: skip
@@ -37,9 +39,11 @@ RESHAPING: set[Any] = {
 }  # fmt: skip
 ELEMENTWISE: set[Any] = {
     operator.add, operator.iadd, operator.mul, operator.imul, operator.sub, operator.isub, operator.truediv,
-    operator.itruediv, torch.Tensor.expand_as, torch.Tensor.copy_,
+    operator.itruediv, torch.Tensor.expand_as, torch.Tensor.copy_, torch.where, torch.Tensor.where,
+    *(getattr(operator, name) for name in ("and_", "eq", "ge", "gt", "le", "lt", "ne", "or_", "xor")),
     *(getattr(home, name + end) for home in (torch, torch.Tensor) for end in ("", "_")
-      for name in ("add", "mul", "multiply", "sub", "subtract", "div", "divide", "maximum", "minimum")
+      for name in ("add", "mul", "multiply", "sub", "subtract", "div", "divide", "maximum", "minimum", "masked_fill",
+                   "eq", "ge", "gt", "le", "lt", "ne", "logical_and", "logical_or")
       if hasattr(home, name + end)),
 }  # fmt: skip
 TURNING: set[Any] = {torch.transpose, torch.Tensor.transpose, torch.permute, torch.Tensor.permute}
@@ -85,14 +89,20 @@ class Operation:
             return self._reduces_space(dimensions)
         if self.function is operator.getitem:
             return self.slices_space()
-        if self.function in _ROLLING:
+        if self.function in _ROLLING | TURNING:
             return self._moves_space(dimensions)
         return self.function in _FUNCTIONS or getattr(self.function, "__name__", "") == "stochastic_depth"
 
     def _moves_space(self, dimensions: int) -> bool:
-        named: Any = self.node.kwargs.get("dims", list[Any](self.node.args)[-1])
-        dims = [named] if isinstance(named, int) else named
-        return isinstance(dims, list | tuple) and all(isinstance(d, int) and d % dimensions >= 2 for d in dims)
+        if self.function in _ROLLING:
+            named: Any = self.node.kwargs.get("dims", list[Any](self.node.args)[-1])
+            dims = [named] if isinstance(named, int) else named
+        else:
+            dims = [*self.node.args[1:], *self.node.kwargs.values()]
+            dims = list(dims[0]) if len(dims) == 1 and isinstance(dims[0], list | tuple) else dims
+            if len(dims) == dimensions:  # a permutation names all of them
+                dims = dims[2:] if dims[:2] == [0, 1] else []
+        return isinstance(dims, list | tuple) and bool(dims) and all(isinstance(d, int) and d % dimensions >= 2 for d in dims)
 
     def _reduces_space(self, dimensions: int) -> bool:
         given: Any = self.node.args[1] if len(self.node.args) > 1 else self.node.kwargs.get("dim")

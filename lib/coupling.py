@@ -117,7 +117,7 @@ class _Following(Following):
             return self.layer(node, operation)
         if operation.is_norm:
             return self.norm(node, operation.module)
-        if function in ELEMENTWISE or (function is assign and operation.slices_space()):
+        if function in ELEMENTWISE or (function is assign and (operation.slices_space() or self.is_masked(node))):
             return self.elementwise(node)
         if function is operator.getitem and moves.is_piece(self, node):
             return moves.piece(self, node)
@@ -128,6 +128,13 @@ class _Following(Following):
         if operation.keeps_channels(len(self.shape(self.source(node)))):
             return self.labels[self.source(node)]
         self.refuse(node, "it is not known to leave channels apart")
+
+    def is_masked(self, node: fx.Node) -> bool:
+        """Whether numbers are put where a mask says so, channel by channel."""
+        _, index, value = node.args
+        if not isinstance(index, fx.Node) or isinstance(value, fx.Node):
+            return False
+        return index in self.labels and self.shape(index) == self.shape(node)
 
     def check_state(self, node: fx.Node) -> None:
         if any(one.op == "get_attr" for one in self.found.changes.get(node, ())):
@@ -268,5 +275,7 @@ _MOVES: dict[Any, Callable[[Following, fx.Node], list[int]]] = {
     **dict.fromkeys(RESHAPING, moves.reshape),
     **dict.fromkeys((F.glu, nn.GLU), moves.gate),
     **dict.fromkeys((F.pixel_shuffle, nn.PixelShuffle), moves.unfold),
+    **dict.fromkeys((F.channel_shuffle, nn.ChannelShuffle), moves.shuffle),
+    **dict.fromkeys((getattr(torch.Tensor, f"new_{name}") for name in ("empty", "full", "ones", "zeros")), moves.fresh),
     F.pad: moves.pad,
 }

@@ -90,6 +90,25 @@ def unfold(at: Following, node: fx.Node) -> list[int]:
     return labels[::wide]
 
 
+def shuffle(at: Following, node: fx.Node) -> list[int]:
+    """Channels in groups, taken one from each group in turn: groups lose channels together."""
+    labels = at.labels[at.source(node)]
+    module = at.modules.get(str(node.target)) if node.op == "call_module" else None
+    groups: Any = getattr(module, "groups", node.kwargs.get("groups", [*node.args, 1][1]))
+    wide = len(labels) // groups
+    rows = [labels[first : first + wide] for first in range(0, len(labels), wide)]
+    for row in rows[1:]:
+        at.join(rows[0], row)
+    return [label for column in zip(*rows, strict=True) for label in column]
+
+
+def fresh(at: Following, node: fx.Node) -> list[int]:
+    """A tensor made for every image, the same for all its channels."""
+    if len(at.shape(node)) < 2 or at.shape(node)[1] != 1:
+        at.refuse(node, "it makes channels of its own")
+    return at.new(1)
+
+
 def pad(at: Following, node: fx.Node) -> list[int]:
     """New channels before and behind those that are there."""
     labels = at.labels[at.source(node)]

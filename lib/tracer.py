@@ -44,6 +44,8 @@ class Tracer(fx.Tracer):
             self._runs = [run.again() for run in self._runs]
             with torch.enable_grad(), self._traced_factories(always=True):
                 return super().trace(root, concrete_args)
+        finally:
+            self._asking = True  # proxies that the network keeps are nothing any more
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         """The network is called as a user calls it: its hooks run, optional arguments stay at their defaults."""
@@ -66,6 +68,17 @@ class Tracer(fx.Tracer):
         if tensors(first) or first != second:
             raise TraceError(f"control flow depends on the pixels or on the number of images{self._where()}")
         return first
+
+    def is_tensor(self, node: fx.Node) -> bool:
+        """Whether `node` gives a tensor, as far as that can be told without numbers, while the network is traced."""
+        try:
+            return not self._asking and isinstance(self._both(node)[0], torch.Tensor)
+        except (NotImplementedError, RuntimeError):
+            return False
+
+    def create_arg(self, a: Any) -> Any:
+        """A proxy stays one, whatever it says that it is."""
+        return a.node if type(a) is _Proxy else super().create_arg(a)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """The truth of a size or of a comparison of sizes."""
@@ -174,11 +187,21 @@ def _in_place(name: str) -> Callable[..., Any]:
 
 
 class _Proxy(_Sized, fx.Proxy):
-    """A proxy that can be counted with, and that knows `x += y` from `x = x + y`."""
+    """A proxy that can be counted with, that is a tensor to `isinstance` where its value is one, and that knows
+    `x += y` from `x = x + y`.
+    """
+
+    _is_param = _is_buffer = False  # what nn.Parameter and nn.Buffer ask of a tensor
 
     __iadd__, __isub__, __imul__ = _in_place("iadd"), _in_place("isub"), _in_place("imul")
     __itruediv__, __ifloordiv__, __ipow__ = _in_place("itruediv"), _in_place("ifloordiv"), _in_place("ipow")
     __iand__, __ior__, __ixor__ = _in_place("iand"), _in_place("ior"), _in_place("ixor")
+
+    @property
+    def __class__(self) -> Any:
+        """What `isinstance` and `torch.is_tensor` look at."""
+        tracer: Any = self.tracer
+        return torch.Tensor if tracer.is_tensor(self.node) else _Proxy
 
     def __getattr__(self, k: str) -> Any:
         return _Attribute(self, k)

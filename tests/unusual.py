@@ -298,11 +298,62 @@ class Shuffled(Base):
         return F.avg_pool2d(self.unfold(self.deep(x)), 2) + y
 
 
+class AsksWhatItIs(Base):
+    """Hooks and code that look at what they are given: a tensor is one while it is traced, too; a size is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_forward_hook(lambda module, given, made: made / 2 if torch.is_tensor(made) else made)
+
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        count: Any = x.size(1)
+        if isinstance(x, torch.Tensor) and not isinstance(count, torch.Tensor) and not isinstance(x, nn.Parameter):
+            return self.extra(x)[:, :count]
+        return x * 0
+
+
+class Counting(Base):
+    """Does as much as there are channels, and insists on their number."""
+
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.shape[1] == 6
+        for _ in range(x.shape[1] // 3):
+            x = F.avg_pool2d(x, 3, 1, 1)
+        return self.extra(x)
+
+
+class Compared(Base):
+    """Values by their signs: negated, masked, chosen, raised to a power; space transposed; groups shuffled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow = nn.Conv2d(12, 6, 1, groups=2)
+
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.cat([x, -self.extra(x)], 1)
+        y = F.channel_shuffle(self.narrow(y).transpose(2, 3), 2)
+        y[y < -1] = 0.5
+        y.masked_fill_(y > 1, 0.75)
+        return torch.where(y > 0, y.pow(2), 0.1 * y).permute(0, 1, 3, 2)
+
+
+class Thinned(Base):
+    """A shortcut in train mode alone."""
+
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.extra(x)
+        if self.training:
+            keep = x.new_empty((x.shape[0], 1, 1, 1)).bernoulli_(0.5)
+            y = x + (y - x + 0.1 * torch.randn_like(y)) * keep
+        return y
+
+
 def weighted(kind: Callable[[nn.Module], Any]) -> Callable[[], nn.Module]:
     """Weights of all convolutions that are made anew in each pass."""
 
     def make() -> nn.Module:
         model = Base()
+        model.body.insert(0, nn.Conv2d(6, 6, 1, bias=False))
         for module in list(model.modules()):
             if isinstance(module, nn.Conv2d):
                 kind(module)
@@ -325,13 +376,14 @@ OTHERS: dict[str, Callable[[], nn.Module]] = {
     "own_norm": OwnNorm, "remembers": Remembers, "drop_path": DropPath, "noise": Noise, "auxiliary": Auxiliary,
     "frozen": Frozen, "hooked": Hooked, "keywords": Keywords, "made_inside": MadeInside, "shared_block": SharedBlock,
     "shared_norm": SharedNorm, "unnormed": Unnormed, "gated": Gated, "halted": Halted, "shuffled": Shuffled,
+    "asks": AsksWhatItIs, "counting": Counting, "compared": Compared, "thinned": Thinned,
 }  # fmt: skip
 ALL = {**IN_PLACE, **OTHERS, **MADE_ANEW}
 CANNOT_LEARN = ("gate", "augmented", "item", "view")  # what they change in place is needed for their gradients
 COUPLED = (
     "module", "function", "before_and_after", "augmented", "gate", "view", "images", "remembers", "hooked", "keywords",
     "made_inside", "shared_block", "shared_norm", "unnormed", "gated", "frozen", "halted", "shuffled",
-    *MADE_ANEW,
+    "asks", "counting", "compared", *MADE_ANEW,
 )  # fmt: skip
 
 

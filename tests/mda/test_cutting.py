@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import pytest
 import torch
 
@@ -110,3 +112,30 @@ def test_coupled_layers_must_agree() -> None:
         cut(model, {"conv": (0, 2), "stages.0.0.conv2": (2, 3)}, SHAPE)
     with pytest.raises(BrickyardError, match=r"layer conv: none of its channels would be kept"):
         cut(model, {"conv": (0, 2), "stages.0.0.conv2": (3,)}, SHAPE)
+
+
+class _Half(unusual.Base):
+    """A convolution that reads the second half of a layer's channels alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second = torch.nn.Conv2d(3, 3, 1)
+
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x[:, :3], self.second(x[:, 3:])], 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "kept", "message"),
+    [
+        (_Half(), {"stem.0": (0, 1)}, "layer second: none of the channels that it reads would be kept; keep one of them"),
+        (
+            unusual.Thinned(),
+            {"stem.0": (0, 1), "extra": (1, 2)},
+            "the network in train mode: layer stem.0: its channels are coupled to those of other layers",
+        ),
+    ],
+)
+def test_what_would_fail_later_is_refused(model: torch.nn.Module, kept: dict[str, Sequence[int]], message: str) -> None:
+    with pytest.raises(BrickyardError, match=message):
+        cut(model.eval(), kept, SHAPE)
