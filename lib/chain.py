@@ -140,9 +140,10 @@ class Chain:
                 module.eval()
             expected = logits(self._model(x.clone()))
             inside = Replay(self._traces[False], x.clone()).at(self._ends[1:])
-            for node, y, other in zip(self.nodes, self.walk(x.clone()), inside, strict=True):
-                self._compare(y, other, f"node {node.name} differs from what it is in the network")
-            self._compare(self.head(y), expected, "cut into nodes it differs from itself")
+            last = x
+            for node, last, other in zip(self.nodes, self.walk(x.clone()), inside, strict=True):
+                self._compare(last, other, f"node {node.name} differs from what it is in the network")
+            self._compare(self.head(last), expected, "cut into nodes it differs from itself")
             again = logits(self._model(x.clone()))
             self._compare(again, expected, "answers the same images differently a second time")
         images = torch.cat([x, x.flip(-1)])[: max(2, min(len(x), _TRAINING))]

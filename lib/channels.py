@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import torch
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -44,7 +46,8 @@ class Coupling:
 
     fixed: channels that cannot be (those of the image, single ones that are broadcast); layers: from the image to the
     logits, the classifier last; axes: path of a weight or buffer -> for each of its axes the channel of every row,
-    None where rows are no channels; unused: modules and weights, by path, that the logits do not depend on.
+    None where rows are no channels; unused: modules and weights, by path, that the logits do not depend on;
+    memory_format: in which images may be given.
     """
 
     count: int
@@ -53,6 +56,7 @@ class Coupling:
     axes: Mapping[str, tuple[tuple[int, ...] | None, ...]]
     sizes: tuple[Size, ...] = ()
     unused: frozenset[str] = frozenset()
+    memory_format: torch.memory_format = torch.contiguous_format
 
     @property
     def classifier(self) -> Layer:

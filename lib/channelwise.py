@@ -102,7 +102,11 @@ class Operation:
             dims = list(dims[0]) if len(dims) == 1 and isinstance(dims[0], list | tuple) else dims
             if len(dims) == dimensions:  # a permutation names all of them
                 dims = dims[2:] if dims[:2] == [0, 1] else []
-        return isinstance(dims, list | tuple) and bool(dims) and all(isinstance(d, int) and d % dimensions >= 2 for d in dims)
+        return (
+            isinstance(dims, list | tuple)
+            and bool(dims)
+            and all(isinstance(d, int) and d % dimensions >= 2 for d in dims)
+        )
 
     def _reduces_space(self, dimensions: int) -> bool:
         given: Any = self.node.args[1] if len(self.node.args) > 1 else self.node.kwargs.get("dim")

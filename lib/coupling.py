@@ -91,6 +91,7 @@ class _Following(Following):
             },
             sizes=tuple(Size(node, at, numbered(labels)) for node, at, labels in self.sizes),
             unused=self.unused(),
+            memory_format=self.found.memory_format,
         )
 
     def follow(self, node: fx.Node) -> list[int]:
@@ -210,7 +211,8 @@ class _Following(Following):
             if id(parameter) not in used
         }
         return frozenset(
-            idle | {path for path, module in self.modules.items() if all(id(p) not in used for p in module.parameters())}
+            idle
+            | {path for path, module in self.modules.items() if all(id(p) not in used for p in module.parameters())}
         )
 
     def norm(self, node: fx.Node, module: Any) -> list[int]:

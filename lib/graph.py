@@ -16,6 +16,7 @@ from torch import fx, nn
 from torch.fx.node import map_aggregate
 
 from lib.cost import BATCHES
+from lib.effects import after
 from lib.errors import BrickyardError
 from lib.record import record
 from lib.tracer import Tracer, tensors
@@ -45,6 +46,16 @@ class Trace:
     def bare(self) -> bool:
         """Whether the network returns the logits and nothing else."""
         return next(node for node in self.graph.nodes if node.op == "output").args[0] is self.output
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """That of images which runs quickest: channels last, unless the network sees in which order numbers lie."""
+        views = [
+            node.all_input_nodes[0] for node in self.graph.nodes if node.op == "call_method" and node.target == "view"
+        ]
+        ordered = any(self.tensor(source)[0].squeeze().ndim > 1 for source in views)
+        changed = any(node.target is after for node in self.graph.nodes)
+        return torch.contiguous_format if ordered or changed else torch.channels_last
 
     @cached_property
     def cuts(self) -> list[fx.Node]:

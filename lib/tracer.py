@@ -198,7 +198,7 @@ class _Proxy(_Sized, fx.Proxy):
     __iand__, __ior__, __ixor__ = _in_place("iand"), _in_place("ior"), _in_place("ixor")
 
     @property
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """What `isinstance` and `torch.is_tensor` look at."""
         tracer: Any = self.tracer
         return torch.Tensor if tracer.is_tensor(self.node) else _Proxy

@@ -308,7 +308,7 @@ class AsksWhatItIs(Base):
     def between(self, x: torch.Tensor) -> torch.Tensor:
         count: Any = x.size(1)
         if isinstance(x, torch.Tensor) and not isinstance(count, torch.Tensor) and not isinstance(x, nn.Parameter):
-            return self.extra(x)[:, :count]
+            return self.extra(x).view(x.size(0), count, *x.shape[2:])
         return x * 0
 
 

@@ -94,7 +94,7 @@ def _contributions(lab: Lab, source: Source) -> dict[str, Any]:
     batches = list(lab.loader(source.card.input, source.selected[0], lab.params.images_per_class))
 
     def ours() -> dict[str, torch.Tensor]:
-        return contribution.contributions(source.module, layers, batches)
+        return contribution.contributions(source.module, layers, batches, order=source.coupling.memory_format)
 
     def theirs() -> dict[str, torch.Tensor]:
         return materialised(source.module, layers, batches)

@@ -54,13 +54,18 @@ def select(
 
 @torch.no_grad()
 def contributions(
-    model: nn.Module, layers: Sequence[Layer], batches: Iterable[Batch], folded: bool = False
+    model: nn.Module,
+    layers: Sequence[Layer],
+    batches: Iterable[Batch],
+    folded: bool = False,
+    order: torch.memory_format = torch.preserve_format,
 ) -> dict[str, torch.Tensor]:
     """Contributions summed over all images of `batches`: layer name -> float64 [O, I / groups] on the CPU.
 
     `model` in eval mode; it runs once over the batches, which may be of any sizes, a few images at a time. I counts
     channels: the positions of a map that was flattened belong to their channel. folded: of layers that a BatchNorm
     follows, the contributions to what leaves the BatchNorm, which turns those of outputs with a negative scale round.
+    order: in which the numbers of an image lie.
     """
     device = next(model.parameters()).device
     met: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in layers}
@@ -78,7 +83,7 @@ def contributions(
     try:
         for x, _ in batches:
             for some in x.split(_IMAGES):
-                model(some.to(device, memory_format=torch.channels_last if some.ndim == 4 else torch.preserve_format))
+                model(some.to(device, memory_format=order, copy=True))
             for layer in layers:
                 if seen := met[layer.name]:
                     add(layer, seen)

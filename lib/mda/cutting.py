@@ -158,7 +158,7 @@ def channels(coupling: Coupling, kept: Kept) -> frozenset[int]:
         if not found:
             raise BrickyardError(f"layer {layer.name}: none of its channels would be kept; keep at least one")
         if not _positions(layer.inputs, chosen):
-            raise BrickyardError(f"layer {layer.name}: none of the channels that it reads would be kept; keep one of them")
+            raise BrickyardError(f"layer {layer.name}: none of the channels that it reads would be kept; keep one")
         if layer.name in kept and found != sorted(kept[layer.name]):
             raise BrickyardError(
                 f"layer {layer.name}: its channels are coupled to those of other layers, which keep others of them"

@@ -100,9 +100,10 @@ class _Repair:
     def __init__(
         self, source: nn.Module, component: nn.Module, kept: Kept, images: torch.Tensor, ridge: float, steps: int
     ):
-        images = images.contiguous(memory_format=torch.channels_last)  # pools quicker
         shape = tuple(images.shape[1:])
         before, after = (graph.trace(model, "the source", shape) for model in (source, component))
+        self.format = before.memory_format
+        images = images.clone(memory_format=self.format)
         needed = [graph.needed(found) for found in (before, after)]
         self.pairs = list(zip(*needed, strict=False))
         same = len(needed[0]) == len(needed[1])
@@ -215,7 +216,7 @@ class _Repair:
         handle = module.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
         try:
             for x in batches:
-                x = x.to(self.device, memory_format=torch.channels_last)
+                x = x.to(self.device, memory_format=self.format)
                 logits.append(self.before.run(x))
                 self.after.run(x)
         finally:

@@ -29,7 +29,7 @@ def gather(
     layers = [layer for layer in coupling.layers if _votes(coupling, layer)]
     soft = {}
     for output, batches in images.items():  # one class's sums are held in double precision at a time
-        found = contributions(model, layers, batches, params.batchnorm == "folded")
+        found = contributions(model, layers, batches, params.batchnorm == "folded", coupling.memory_format)
         soft[output] = {name: relative(value).float() for name, value in found.items()}
     return Evidence(coupling, soft, binary=params.hard == "binary")
 
@@ -41,14 +41,14 @@ def taylor(model: nn.Module, coupling: Coupling, batches: Iterable[Batch]) -> to
     """
     device = next(model.parameters()).device
     total = torch.zeros(coupling.count, dtype=torch.float64)
-    inputs: dict[str, torch.Tensor] = {}
+    inputs: dict[str, list[torch.Tensor]] = {}
 
     def observer(layer: Layer) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor]]:
         def observe(_: nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
             own = given[0].view_as(given[0])  # of this reader alone
             own = own if own.requires_grad else own.requires_grad_()
             own.retain_grad()
-            inputs[layer.name] = own
+            inputs.setdefault(layer.name, []).append(own)
             return (own,)
 
         return observe
@@ -58,14 +58,14 @@ def taylor(model: nn.Module, coupling: Coupling, batches: Iterable[Batch]) -> to
     try:
         for x, y in batches:
             with torch.enable_grad():
-                F.cross_entropy(model(x.to(device)), y.to(device), reduction="sum").backward()
+                F.cross_entropy(model(x.to(device, copy=True)), y.to(device), reduction="sum").backward()
             effect = torch.zeros(len(x), coupling.count, dtype=torch.float64)
             for layer in readers:
-                value = inputs[layer.name]
-                assert value.grad is not None
-                product = (value * value.grad).detach().double().cpu()
-                by_channel = product.flatten(1).unflatten(1, (len(layer.inputs), -1)).sum(2)
-                effect.index_add_(1, torch.tensor(layer.inputs), by_channel)
+                for value in inputs.pop(layer.name):  # several where it is used again
+                    assert value.grad is not None
+                    product = (value * value.grad).detach().double().cpu()
+                    by_channel = product.flatten(1).unflatten(1, (len(layer.inputs), -1)).sum(2)
+                    effect.index_add_(1, torch.tensor(layer.inputs), by_channel)
             total += effect.abs().sum(0)
     finally:
         for handle in handles:

@@ -128,7 +128,11 @@ class _Half(unusual.Base):
 @pytest.mark.parametrize(
     ("model", "kept", "message"),
     [
-        (_Half(), {"stem.0": (0, 1)}, "layer second: none of the channels that it reads would be kept; keep one of them"),
+        (
+            _Half(),
+            {"stem.0": (0, 1)},
+            "layer second: none of the channels that it reads would be kept; keep one",
+        ),
         (
             unusual.Thinned(),
             {"stem.0": (0, 1), "extra": (1, 2)},
