@@ -5,6 +5,8 @@ from pathlib import Path as FilePath
 from statistics import mean
 from typing import Any
 
+from torch import nn
+
 from lib.dery import network
 from lib.dery.assembly.problem import AssemblyProblem, Candidate, Path
 from lib.dery.bricks import Bricks
@@ -13,23 +15,25 @@ from lib.dery.reassembly import reassemble
 from lib.dery.recount import recount
 from lib.params.assembly import Assembly
 from lib.progress import track
+from lib.scores import Scores
+from lib.zoo import Input
 
 
 def random_controls(
     bricks: Bricks, problem: AssemblyProblem, paths: Sequence[Path], params: Assembly, measures: Measures
 ) -> dict[str, Any]:
-    """Random feasible candidates, put together in the same way as ours: `random_assembly`: test accuracies of the
-    first `random_assemblies`; `random_search`: of the one that NASWOT likes best among the first `random_search`
-    (DeRy, section 3.4).
+    """Random feasible candidates, put together in the same way as ours: `random_assembly`: test accuracies, plain and
+    balanced, of the first `random_assemblies`; `random_search`: of the one that NASWOT likes best among the first
+    `random_search` (DeRy, section 3.4).
 
     Differs from the paper: its random search joins blocks by random stitches, ours by fitted ones, as everywhere here.
     """
-    found: list[float] = []
+    found: list[Scores] = []
     best: tuple[float, Assembled] | None = None
     for i, path in enumerate(track(paths, "random assemblies", len(paths))):
         made = Assembled(Candidate.of(problem, path), *reassemble(bricks, path), measures)
         if i < params.random_assemblies:
-            found.append(measures.test(made.network, made.recipe.input))
+            found.append(measures.test.scores(made.network, made.recipe.input))
         if i < params.random_search:
             liked = PROXIES["naswot"].key(made.naswot())
             best = (liked, made) if best is None or liked > best[0] else best
@@ -38,11 +42,23 @@ def random_controls(
     liked, made = best
     recount("random_search", made.network, made.recipe, bricks, problem, made.candidate.path)
     searched = {"candidates": min(len(paths), params.random_search), "blocks": " > ".join(made.recipe.blocks())}
-    searched |= {**made.candidate.cost, "test": measures.test(made.network, made.recipe.input)}
+    searched |= {**made.candidate.cost, **_tested(measures, made.network, made.recipe.input)}
+    drawn, balanced = [one.accuracy for one in found], [one.balanced for one in found]
     return {
-        "random_assembly": {"count": len(found), "mean": mean(found), "max": max(found)},
+        "random_assembly": {
+            "count": len(found),
+            "mean": mean(drawn),
+            "max": max(drawn),
+            "balanced_mean": mean(balanced),
+            "balanced_max": max(balanced),
+        },
         "random_search": searched,
     }
+
+
+def _tested(measures: Measures, made: nn.Module, expected: Input) -> dict[str, float]:
+    scores = measures.test.scores(made, expected)
+    return {"test": scores.accuracy, "balanced_test": scores.balanced}
 
 
 def zoo_control(bricks: Bricks, problem: AssemblyProblem, lenders: Sequence[int], measures: Measures) -> dict[str, Any]:
@@ -59,7 +75,7 @@ def zoo_control(bricks: Bricks, problem: AssemblyProblem, lenders: Sequence[int]
             "head": "own" if bricks.keeps_head(m) else "closed form",
             "within_budget": problem.within(path),
             "validation": measures.validation(whole, card.input),
-            "test": measures.test(whole, card.input),
+            **_tested(measures, whole, card.input),
         }
     affordable = [bricks.cards[m].name for m in lenders if models[bricks.cards[m].name]["within_budget"]]
     best = min(affordable, key=lambda name: (-models[name]["validation"], models[name]["params"]), default=None)
@@ -74,7 +90,7 @@ def save(
     measures: Measures,
 ) -> dict[str, Any]:
     """Writes the candidates to r1, r2, … of `folder`, each with the best zoo network, to be tuned in the same way;
-    returns their blocks, costs and test accuracies.
+    returns their blocks, costs and test accuracies, plain and balanced.
     """
     scores = {}
     for place, candidate in enumerate(ranked, start=1):
@@ -87,6 +103,6 @@ def save(
         scores[f"r{place}"] = {
             "blocks": " > ".join(recipe.blocks()),
             **candidate.candidate.cost,
-            "test": measures.test(made, recipe.input),
+            **_tested(measures, made, recipe.input),
         }
     return scores

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lib import scores
 from lib.cost import Cost
 from lib.data import DataSet, Loader, stratified_sample
 from lib.dery.assembly.problem import Candidate, Path
@@ -23,6 +24,7 @@ from lib.dery.reassembly import reassemble
 from lib.dery.recipe import Recipe
 from lib.params.assembly import Assembly
 from lib.progress import track
+from lib.scores import Scores
 from lib.training import accuracy
 from lib.zoo import Input
 
@@ -41,6 +43,10 @@ class Measure:
     def __call__(self, network: nn.Module, expected: Input) -> float:
         """Share of the images that `network` gets right, in percent."""
         return accuracy(network, self.images(expected))
+
+    def scores(self, network: nn.Module, expected: Input) -> Scores:
+        """That, and balanced."""
+        return scores.of(network, self.images(expected))
 
     def images(self, expected: Input) -> Loader:
         """The images as a network expects them; decoded once for all networks that expect the same."""
