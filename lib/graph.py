@@ -21,6 +21,8 @@ from lib.errors import BrickyardError
 from lib.record import record
 from lib.tracer import Tracer, tensors
 
+_COPYING = {"contiguous", "flatten", "ravel", "reshape", "reshape_as", "to", "type_as", "unflatten", "view", "view_as"}
+
 
 @dataclass
 class Trace:
@@ -49,13 +51,18 @@ class Trace:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """That of images which runs quickest: channels last, unless the network sees in which order numbers lie."""
-        views = [
-            node.all_input_nodes[0] for node in self.graph.nodes if node.op == "call_method" and node.target == "view"
-        ]
-        ordered = any(self.tensor(source)[0].squeeze().ndim > 1 for source in views)
-        changed = any(node.target is after for node in self.graph.nodes)
+        """That of images which runs quickest: channels last, unless the network sees in which order numbers lie: it
+        takes views of maps, or changes in place what is a copy in one order and no copy in another.
+        """
+        views = [node for node in self.graph.nodes if node.op == "call_method" and node.target == "view"]
+        ordered = any(self.tensor(node.all_input_nodes[0])[0].squeeze().ndim > 1 for node in views)
+        changed = any(self._may_copy(one) for ones in self.changes.values() for one in ones)
         return torch.contiguous_format if ordered or changed else torch.channels_last
+
+    def _may_copy(self, node: fx.Node) -> bool:
+        if node.op == "call_module":
+            return isinstance(self.model.get_submodule(str(node.target)), nn.Flatten | nn.Unflatten)
+        return node.target is after or getattr(node.target, "__name__", node.target) in _COPYING
 
     @cached_property
     def cuts(self) -> list[fx.Node]:

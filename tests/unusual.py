@@ -95,6 +95,21 @@ class View(Base):
         return y + x
 
 
+class Flattened(Base):
+    """A map is changed through a view of it as rows, and read as rows, not pooled, by the classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(12 * 64, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        rows = x.view(x.size(0), -1)
+        rows.mul_(0.25)
+        x = self.body(self.extra(x))
+        return self.fc(x.view(x.size(0), -1))
+
+
 class Item(Base):
     """One channel is set to zero."""
 
@@ -370,7 +385,8 @@ MADE_ANEW: dict[str, Callable[[], nn.Module]] = {
 }
 IN_PLACE: dict[str, Callable[[], nn.Module]] = {
     "module": ModuleStatement, "function": FunctionStatement, "before_and_after": BeforeAndAfter,
-    "augmented": AugmentedAlias, "gate": Gate, "view": View, "item": Item, "images": Images, "canvas": Canvas,
+    "augmented": AugmentedAlias, "gate": Gate, "view": View, "flattened": Flattened, "item": Item, "images": Images,
+    "canvas": Canvas,
 }  # fmt: skip
 OTHERS: dict[str, Callable[[], nn.Module]] = {
     "own_norm": OwnNorm, "remembers": Remembers, "drop_path": DropPath, "noise": Noise, "auxiliary": Auxiliary,
@@ -379,10 +395,10 @@ OTHERS: dict[str, Callable[[], nn.Module]] = {
     "asks": AsksWhatItIs, "counting": Counting, "compared": Compared, "thinned": Thinned,
 }  # fmt: skip
 ALL = {**IN_PLACE, **OTHERS, **MADE_ANEW}
-CANNOT_LEARN = ("gate", "augmented", "item", "view")  # what they change in place is needed for their gradients
+CANNOT_LEARN = ("gate", "augmented", "item", "view", "flattened")  # what is changed in place is needed for gradients
 COUPLED = (
-    "module", "function", "before_and_after", "augmented", "gate", "view", "images", "remembers", "hooked", "keywords",
-    "made_inside", "shared_block", "shared_norm", "unnormed", "gated", "frozen", "halted", "shuffled",
+    "module", "function", "before_and_after", "augmented", "gate", "view", "flattened", "images", "remembers", "hooked",
+    "keywords", "made_inside", "shared_block", "shared_norm", "unnormed", "gated", "frozen", "halted", "shuffled",
     "asks", "counting", "compared", *MADE_ANEW,
 )  # fmt: skip
 

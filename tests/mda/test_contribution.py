@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.mda.forms import materialised
 from lib import graph
 from lib.coupling import couple
 from lib.errors import BrickyardError
 from lib.mda import contribution
-from tests.mda import pico
+from tests.mda import networks, pico
 
 
 def test_conv_by_hand() -> None:
@@ -117,3 +118,18 @@ def test_class_without_correct_images() -> None:
     batches = [(torch.tensor([[1.0, 0], [3, 0]]), torch.tensor([0, 1]))]
     with pytest.raises(BrickyardError, match="pico: class 'dog' has no correctly classified train image"):
         contribution.select(_Fixed(), batches, 2, ["cat", "dog"], "pico")
+
+
+@pytest.mark.parametrize("name", networks.BUILDERS)
+@torch.no_grad()
+def test_layers_see_what_they_see_in_the_network(name: str) -> None:
+    """By the definition, on what reaches the layers of a network that runs by itself; images stay as they are."""
+    model = networks.build(name)
+    found = couple(graph.trace(model, name, networks.SHAPE), name)
+    layers = [layer for layer in found.layers if layer.groups == 1]
+    x = pico.images(4, shape=networks.SHAPE)
+    given = x.clone()
+    sums = contribution.contributions(model, layers, [(given, torch.zeros(4))], order=found.memory_format)
+    assert torch.equal(given, x)
+    for layer, expected in materialised(networks.build(name), layers, [(given, torch.zeros(4))]).items():
+        assert (sums[layer] - expected).abs().max() <= 1e-4 * expected.max()
