@@ -215,7 +215,7 @@ class Chain:
         return units, leaves, self._traced(leaves)
 
     def _traced(self, leaves: Sequence[str], costs: bool = True) -> Trace:
-        return graph.trace(self._model, self.name, self._shape, leaves, costs=costs)
+        return graph.trace(self._model, self.name, self._shape, leaves, costs=costs).to_run(self.name)
 
     def _part(self, start: fx.Node, end: fx.Node) -> Part:
         evaluating, training = self._trace(False), self._trace(True)
@@ -225,7 +225,8 @@ class Chain:
 
     def _trace(self, train: bool) -> Trace:
         if train not in self._traces:
-            self._traces[train] = graph.trace(self._model, self.name, self._shape, self._leaves, train, costs=False)
+            found = graph.trace(self._model, self.name, self._shape, self._leaves, train, costs=False)
+            self._traces[train] = found.to_run(self.name)
         return self._traces[train]
 
     def _memory(self, found: Trace, start: fx.Node, end: fx.Node) -> list[int]:
@@ -267,7 +268,9 @@ class Chain:
 @contextmanager
 def _kept(*networks: nn.Module) -> Iterator[None]:
     """Afterwards weights, buffers and modes are what they were."""
-    modes = {module: module.training for network in networks for module in network.modules()}
+    modules = [module for network in networks for module in network.modules()]
+    modes = [(module, module.training) for module in modules]
+    own = [(module._buffers, dict(module._buffers)) for module in modules]  # some give a buffer another tensor
     state = {
         id(tensor): (tensor, tensor.clone())
         for network in networks
@@ -276,8 +279,10 @@ def _kept(*networks: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, mode in modes.items():
+        for module, mode in modes:
             module.training = mode
+        for buffers, before in own:
+            buffers.update(before)
         with torch.no_grad():
             for tensor, before in state.values():
                 tensor.copy_(before)

@@ -5,12 +5,14 @@ from them alone are not content: every part of a network makes them anew, from t
 """
 
 import inspect
+import random
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy
 import torch
 from torch import fx, nn
 from torch.fx.node import map_aggregate
@@ -31,7 +33,8 @@ class Trace:
     values[node], macs[node], memory[node]: as in `lib.record.Record`; constants: tensors that the network makes from
     nothing as it runs, by target; content: operations whose value depends on the pixels; `node.meta["path"]`: the
     module that an operation belongs to; changes[node]: the values that an operation changes in place, whose later
-    readers depend on it; modes: whether each module, by path, was in train mode.
+    readers depend on it; modes: whether each module, by path, was in train mode; chance: whether the network drew
+    random numbers by itself, which the graph has once and for all.
     """
 
     model: nn.Module
@@ -43,6 +46,16 @@ class Trace:
     content: set[fx.Node] = field(default_factory=set)
     changes: dict[fx.Node, frozenset[fx.Node]] = field(default_factory=dict)
     modes: dict[str, bool] = field(default_factory=dict)
+    chance: bool = False
+
+    def to_run(self, name: str) -> "Trace":
+        """Itself; raises BrickyardError where a graph cannot stand for the network, since that goes by chance."""
+        if self.chance:
+            raise BrickyardError(
+                f"{name}: goes by random numbers that it draws by itself (torch.rand(1), random.random()); declare the "
+                "modules in which it does (nodes: [...]), or leave it out"
+            )
+        return self
 
     @property
     def bare(self) -> bool:
@@ -113,11 +126,13 @@ def trace(
     with _left_alone(model):
         attributes = set(vars(model))
         try:
+            before = _random_state()
             graph = Tracer(leaves, shape).trace(model.train(train))
             for node in graph.nodes:
                 stack = node.meta.get("nn_module_stack") or {"": ("", None)}
                 node.meta["path"] = node.target if node.op == "call_module" else list(stack.values())[-1][0]
             found = Trace(model, graph, modes={path: module.training for path, module in model.named_modules()})
+            found.chance = _random_state() != before
             _take_constants(found, set(vars(model)) - attributes, "train" if train else "eval")
             made = record(model, graph, found.constants, shape, costs)
         except BrickyardError:
@@ -128,6 +143,10 @@ def trace(
     found.values, found.changes, found.macs, found.memory = made.values, made.changes, made.macs, made.memory
     found.content = _content(found)
     return found
+
+
+def _random_state() -> list[Any]:
+    return [torch.get_rng_state().tolist(), random.getstate(), str(numpy.random.get_state())]
 
 
 @contextmanager

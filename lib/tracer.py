@@ -38,11 +38,11 @@ class Tracer(fx.Tracer):
         """The operations of `root`; tensors made from nothing are operations where they must be, else constants."""
         self._members = set(root.modules())
         try:
-            with torch.enable_grad(), self._traced_factories(always=False):
+            with torch.enable_grad(), self._told_apart(root), self._traced_factories(always=False):
                 return super().trace(root, concrete_args)
         except TypeError:  # a constant met a size that is not known
             self._runs = [run.again() for run in self._runs]
-            with torch.enable_grad(), self._traced_factories(always=True):
+            with torch.enable_grad(), self._told_apart(root), self._traced_factories(always=True):
                 return super().trace(root, concrete_args)
         finally:
             self._asking = True  # proxies that the network keeps are nothing any more
@@ -65,7 +65,7 @@ class Tracer(fx.Tracer):
             if "meta" not in str(error):
                 raise
             raise TraceError(f"control flow depends on the pixels{self._where()}") from error  # asked of mere shapes
-        if tensors(first) or first != second:
+        if isinstance(first, fx.Proxy) or tensors(first) or first != second:
             raise TraceError(f"control flow depends on the pixels or on the number of images{self._where()}")
         return first
 
@@ -76,9 +76,45 @@ class Tracer(fx.Tracer):
         except (NotImplementedError, RuntimeError):
             return False
 
-    def create_arg(self, a: Any) -> Any:
-        """A proxy stays one, whatever it says that it is."""
-        return a.node if type(a) is _Proxy else super().create_arg(a)
+    @contextmanager
+    def _told_apart(self, root: nn.Module) -> Iterator[None]:
+        """Inside, `isinstance` and `torch.is_tensor` know a proxy of a tensor as one, where the network asks, and
+        buffers that the network assigns to are changed.
+
+        Saying so in `__class__` would be simpler, but torch's C code believes it, and crashes.
+        """
+
+        def is_a(value: Any, kind: Any) -> bool:
+            if type(value) is _Proxy and self.is_tensor(value.node):
+                return issubclass(torch.Tensor, kind)
+            return isinstance(value, kind)
+
+        def is_tensor(obj: Any) -> bool:
+            own = not _of_torch(sys._getframe(1).f_globals)
+            return is_a(obj, torch.Tensor) if own else original(obj)
+
+        def set_attribute(module: nn.Module, name: str, value: Any) -> None:
+            traced = type(value) is _Proxy and not self._asking
+            buffer = module._buffers.get(name) if traced else None
+            if buffer is None:
+                set_as_ever(module, name, value)
+            else:  # a buffer that is given another value is changed in place, so that every part has it
+                self.create_proxy("call_method", "copy_", (getattr(module, name), value), {})
+
+        original: Any = torch.is_tensor
+        set_as_ever: Any = nn.Module.__setattr__
+        forwards = [getattr(base, "forward", None) for module in root.modules() for base in type(module).__mro__]
+        homes = {id(found): found for one in forwards if (found := getattr(one, "__globals__", None)) is not None}
+        asking = [home for home in homes.values() if not _of_torch(home) and "isinstance" not in home]
+        torch.is_tensor, nn.Module.__setattr__ = is_tensor, set_attribute  # type: ignore[method-assign]
+        for home in asking:
+            home["isinstance"] = is_a
+        try:
+            yield
+        finally:
+            torch.is_tensor, nn.Module.__setattr__ = original, set_as_ever  # type: ignore[method-assign]
+            for home in asking:
+                del home["isinstance"]
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """The truth of a size or of a comparison of sizes."""
@@ -187,21 +223,11 @@ def _in_place(name: str) -> Callable[..., Any]:
 
 
 class _Proxy(_Sized, fx.Proxy):
-    """A proxy that can be counted with, that is a tensor to `isinstance` where its value is one, and that knows
-    `x += y` from `x = x + y`.
-    """
-
-    _is_param = _is_buffer = False  # what nn.Parameter and nn.Buffer ask of a tensor
+    """A proxy that can be counted with, and that knows `x += y` from `x = x + y`."""
 
     __iadd__, __isub__, __imul__ = _in_place("iadd"), _in_place("isub"), _in_place("imul")
     __itruediv__, __ifloordiv__, __ipow__ = _in_place("itruediv"), _in_place("ifloordiv"), _in_place("ipow")
     __iand__, __ior__, __ixor__ = _in_place("iand"), _in_place("ior"), _in_place("ixor")
-
-    @property
-    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """What `isinstance` and `torch.is_tensor` look at."""
-        tracer: Any = self.tracer
-        return torch.Tensor if tracer.is_tensor(self.node) else _Proxy
 
     def __getattr__(self, k: str) -> Any:
         return _Attribute(self, k)
@@ -250,6 +276,10 @@ def assign(x: torch.Tensor, index: Any, value: Any) -> torch.Tensor:
     """x[index] = value, as an operation that gives x."""
     x[index] = value
     return x
+
+
+def _of_torch(names: dict[str, Any]) -> bool:
+    return str(names.get("__name__")).split(".")[0] == "torch"
 
 
 def _timm_leaves() -> tuple[tuple[type[nn.Module], ...], tuple[Any, ...]]:

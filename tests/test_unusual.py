@@ -103,3 +103,20 @@ def test_memory_of_parts_is_that_of_the_part_by_itself(name: str) -> None:
         for stop in range(start + 1, len(chain) + 1):
             counted = cost.count(chain[start:stop], chain.layout(start).shape)
             assert chain.cost(start, stop).memory >= counted.memory
+
+
+def test_what_goes_by_chance_is_left_inside_a_node_or_refused() -> None:
+    """A trace would have one random number for all runs."""
+    inside = Chain("net", unusual.Chancy(inside=True).eval(), pico.IMAGE)
+    inside.verify(IMAGES)
+    parts = nn.Sequential(*(inside[i : i + 1] for i in range(len(inside))), inside.head).train()
+    answers = []
+    for seed in range(8):
+        torch.manual_seed(seed)
+        answers.append(logits(parts(IMAGES.clone())))
+    assert len({answer.sum().item() for answer in answers}) > 2
+    with pytest.raises(
+        BrickyardError, match=r"net: goes by random numbers that it draws by itself .*nodes: \["
+    ) as caught:
+        Chain("net", unusual.Chancy(inside=False).eval(), pico.IMAGE)
+    assert "\n" not in str(caught.value)

@@ -363,6 +363,44 @@ class Thinned(Base):
         return y
 
 
+class Assigned(Base):
+    """A running mean of its own, given to a buffer in train mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(6))
+
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean((0, 2, 3)).detach()
+        return x - self.mean.view(1, -1, 1, 1)
+
+
+class Chancy(nn.Module):
+    """Leaves a block out in train mode, by a number that it draws by itself."""
+
+    def __init__(self, inside: bool) -> None:
+        super().__init__()
+        self.stem, self.blocks = _cbr(3, 6), nn.Sequential(*(_ByChance() if inside else _cbr(6, 6) for _ in range(3)))
+        self.fc, self.inside = nn.Linear(6, 4), inside
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = x * 0.5 if self.training and not self.inside and torch.rand(1).item() < 0.5 else x
+        return self.fc(self.blocks(x).mean((2, 3)))
+
+
+class _ByChance(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(6, 6, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training and torch.rand(1).item() < 0.5:
+            return x
+        return x + F.relu(self.conv(x))
+
+
 def weighted(kind: Callable[[nn.Module], Any]) -> Callable[[], nn.Module]:
     """Weights of all convolutions that are made anew in each pass."""
 
@@ -393,6 +431,7 @@ OTHERS: dict[str, Callable[[], nn.Module]] = {
     "frozen": Frozen, "hooked": Hooked, "keywords": Keywords, "made_inside": MadeInside, "shared_block": SharedBlock,
     "shared_norm": SharedNorm, "unnormed": Unnormed, "gated": Gated, "halted": Halted, "shuffled": Shuffled,
     "asks": AsksWhatItIs, "counting": Counting, "compared": Compared, "thinned": Thinned,
+    "assigned": Assigned,
 }  # fmt: skip
 ALL = {**IN_PLACE, **OTHERS, **MADE_ANEW}
 CANNOT_LEARN = ("gate", "augmented", "item", "view", "flattened")  # what is changed in place is needed for gradients

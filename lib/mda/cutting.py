@@ -127,7 +127,7 @@ def rewritten(
             _rewrite(nodes[node], at, number)
     if not any(numbers) and all(found.bare for found in modes) and not trim:
         return model
-    evaluating, training = (replace(found, model=model) for found in modes)
+    evaluating, training = (replace(found.to_run(_WHO), model=model) for found in modes)
     return Part(evaluating, graph.whole(evaluating), training, graph.whole(training)).eval()
 
 
