@@ -7,6 +7,7 @@ elsewhere.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -19,9 +20,14 @@ from stages import in_one_line
 
 def main(dry: bool, everything: bool) -> None:
     """Says what is damaged; unless `dry`, removes it and gets it back. everything: other objects of the cache, too."""
+    locks = Path(".dvc/tmp/rwlock")
+    if cut := not _is_json(locks):  # DVC writes it in place: a kill or a full disk cuts it short
+        print(f"{locks} is damaged{'' if dry else ': removed'}")
+        if not dry:
+            locks.unlink()
     listed = cache.outs(Path("dvc.lock"))
     found = cache.Cache(Path(_said("cache", "dir")) / "files" / "md5", Path())
-    if (pids := cache.busy(Path(".dvc/tmp/rwlock"))) and not dry:
+    if (pids := cache.busy(locks)) and not dry:
         raise BrickyardError(f"DVC is at work (process {pids[0]}): wait until it has ended")
     damage = [found.damage(out) for out in track(listed, "reading", len(listed))]
     lost = any(md5.endswith(".dir") for one in damage for md5 in one.objects)  # what it listed is not known
@@ -35,14 +41,24 @@ def main(dry: bool, everything: bool) -> None:
         print(f"{file} is not the one in dvc.lock, but whole: left as it is")
     for damaged in [*(found.file(md5) for md5 in objects), *files]:
         print(f"{damaged} is damaged{'' if dry else ': removed'}")
+    if dry and (count := len(objects) + len(files) + cut):
+        raise BrickyardError(f"{count} files are damaged: ./run python -m commands.heal")
     if not objects and not files:
-        print("nothing is damaged")
+        print("nothing else is damaged" if cut else "nothing is damaged")
         return
-    if dry:
-        raise BrickyardError(f"{len(objects) + len(files)} files are damaged: ./run python -m commands.heal")
     for damaged in [*(found.file(md5) for md5 in objects), *files]:
         damaged.unlink(missing_ok=True)
     _get_back([one for one in damage if one], found.folder)
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_text() or "{}")
+    except FileNotFoundError:
+        return True
+    except ValueError:
+        return False
+    return True
 
 
 def _get_back(damage: list[cache.Damage], folder: Path) -> None:
