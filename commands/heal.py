@@ -10,6 +10,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from lib import cache
@@ -21,7 +22,7 @@ from stages import in_one_line
 def main(dry: bool, everything: bool) -> None:
     """Says what is damaged; unless `dry`, removes it and gets it back. everything: other objects of the cache, too."""
     locks = Path(".dvc/tmp/rwlock")
-    if cut := not _is_json(locks):  # DVC writes it in place: a kill or a full disk cuts it short
+    if cut := _is_cut_short(locks):
         print(f"{locks} is damaged{'' if dry else ': removed'}")
         if not dry:
             locks.unlink()
@@ -51,12 +52,18 @@ def main(dry: bool, everything: bool) -> None:
     _get_back([one for one in damage if one], found.folder)
 
 
-def _is_json(file: Path) -> bool:
-    try:
-        json.loads(file.read_text() or "{}")
-    except FileNotFoundError:
-        return True
-    except ValueError:
+def _is_cut_short(locks: Path) -> bool:
+    """Whether a kill or a full disk has left a part of DVC's lock file, which DVC writes in place; still so a second
+    later, since it may be at that right now.
+    """
+    for wait in (0, 1):
+        time.sleep(wait)
+        try:
+            json.loads(locks.read_text() or "{}")
+        except ValueError:
+            continue
+        except FileNotFoundError:
+            pass
         return False
     return True
 
