@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from lib.code import ROOT
 
 _LOOK = 0.05  # seconds between two looks at a process
+_CUT_SHORT = ("'./dvc.lock' validation failed", "RWLock-file")  # how DVC names files of its own
 _COPIED = ("lib", "stages", "commands", "data", "tests")
 
 
@@ -40,6 +41,23 @@ class Job:
         if done.returncode:
             raise RuntimeError(f"dvc {' '.join(arguments)}: {(done.stdout + done.stderr)[-1500:]}")
         return done.stdout
+
+    def repro(self) -> None:
+        """`dvc repro`; first what `commands.heal` says, where DVC cannot read its own files, which it writes in place.
+
+        Raises RuntimeError where that does not help.
+        """
+        try:
+            self.dvc("repro")
+        except RuntimeError as error:
+            if not any(sign in str(error) for sign in _CUT_SHORT):
+                raise
+            code, line = self.run("commands.heal")
+            if code:
+                if not line.startswith("heal: dvc.lock cannot be read"):
+                    raise RuntimeError(f"commands.heal: {line}") from error
+                (self.folder / "dvc.lock").unlink()
+            self.dvc("repro")
 
     def run(self, module: str, *arguments: str) -> tuple[int, str]:
         """Exit code and standard error of a program of the checkout."""

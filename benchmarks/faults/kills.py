@@ -25,7 +25,7 @@ def tried(job: Job, count: int, seed: int = 0) -> tuple[int, list[str]]:
             after *= 0.7
         fault = None
         try:
-            job.dvc("repro")
+            job.repro()
         except RuntimeError as error:
             fault = " ".join(str(error).split())[:300]
         job.settle()
