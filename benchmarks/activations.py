@@ -21,12 +21,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from lib import zoo
-from lib.chain import Chain
+from lib.base.progress import track
+from lib.chain.chain import Chain
 from lib.dery import activations
 from lib.params.base import read
 from lib.params.zoo import Zoo
-from lib.progress import track
+from lib.zoo import networks as zoo
 
 LARGE = ("resnet18", "vit_tiny_patch16_224", "convnext_atto")
 

@@ -26,9 +26,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table as Printed
 
-from lib.dery.assembly import certificate, pareto, search
-from lib.dery.assembly.problem import AssemblyProblem, Kind, Table
-from lib.dery.assembly.sample import random_paths
+from lib.dery.paths import certificate, pareto, search
+from lib.dery.paths.problem import AssemblyProblem, Kind, Table
+from lib.dery.paths.sample import random_paths
 
 T = TypeVar("T")
 POOL, RANDOM, REPEATS, SEED = 50, 500, 7, 0

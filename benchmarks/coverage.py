@@ -25,11 +25,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from lib import cost
-from lib.chain import Chain
-from lib.code import ROOT, digest
-from lib.errors import BrickyardError
-from lib.progress import track
+from lib.base.code import ROOT, digest
+from lib.base.errors import BrickyardError
+from lib.base.progress import track
+from lib.chain.chain import Chain
+from lib.trace import cost
 
 STORE = Path(".scratch/coverage.json")
 Result = dict[str, Any]
@@ -88,7 +88,7 @@ class Store:
     """Results by name, forgotten when the code that cuts changes; written after each one, so that a run can go on."""
 
     def __init__(self) -> None:
-        self.key = digest([ROOT / "lib" / "chain.py"])
+        self.key = digest([ROOT / "lib" / "chain" / "chain.py"])
         found = json.loads(STORE.read_text()) if STORE.is_file() else {}
         same = found.get("key") == self.key
         self.results = {n: r for n, r in found.get("results", {}).items() if same or n.startswith("size ")}

@@ -28,18 +28,20 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from lib import artifacts, data, zoo
-from lib.chain import Chain
+from lib.base import artifacts
+from lib.chain.chain import Chain
 from lib.dery import activations
-from lib.dery.partition.problem import PartitionProblem
+from lib.dery.partition.cover import PartitionProblem
 from lib.dery.partition.solve import solve
 from lib.dery.partition.space import CutSpace
 from lib.dery.similarity.layers import Network
 from lib.dery.similarity.matrix import matrix
+from lib.images import data
+from lib.images.sources import Images, open_images
 from lib.params.dataset import Dataset
 from lib.params.similarity import Similarity
 from lib.params.zoo import ZooModel
-from lib.sources import Images, open_images
+from lib.zoo import networks as zoo
 
 CKA = Similarity(index="cka", bandwidth=0.8, variance=0.99, batch_images=None)
 MEMORY = 2 * 2**30  # bytes

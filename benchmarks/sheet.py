@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from lib import artifacts
+from lib.base import artifacts
 
 
 @dataclass(frozen=True)

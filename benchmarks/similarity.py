@@ -33,11 +33,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from lib.base.progress import track
 from lib.dery.similarity import cka, gram
 from lib.dery.similarity.layers import Network, centred
 from lib.dery.similarity.matrix import matrix
 from lib.params.similarity import Similarity
-from lib.progress import track
 
 BLOCKS = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9}  # a stage
 STAGES = [(16, 32), (32, 16), (64, 8)]  # channels, pixels a side

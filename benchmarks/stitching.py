@@ -29,11 +29,13 @@ from rich.table import Table as Printed
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lib import data, recalibrate, zoo
-from lib.chain import Chain
-from lib.dery.stitching import Stitch, StitchEquations, random, rows, takes_patches
-from lib.layout import Layout
-from lib.refit import Pairs, around, order, refit
+from lib.chain.chain import Chain
+from lib.chain.layout import Layout
+from lib.dery.assembly.refit import Pairs, around, order, refit
+from lib.dery.assembly.stitching import Stitch, StitchEquations, random, rows, takes_patches
+from lib.fit import batchnorm
+from lib.images import data
+from lib.zoo import networks as zoo
 
 SEED, VALIDATION, BATCH, RIDGE, PULL = 0, 1000, 64, 1e-4, 1e-2
 DEPTHS = (1 / 3, 2 / 3)
@@ -144,7 +146,7 @@ def nothing(part: nn.Module, source: nn.Module, pairs: Pairs) -> None:
 
 def statistics(part: nn.Module, source: nn.Module, pairs: Pairs) -> None:
     """BatchNorm statistics."""
-    recalibrate.batchnorm(part, (x.clone() for x, _ in pairs))
+    batchnorm.batchnorm(part, (x.clone() for x, _ in pairs))
 
 
 def layers(part: nn.Module, source: nn.Module, pairs: Pairs) -> None:

@@ -6,13 +6,16 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from lib import artifacts, cost, data, zoo
-from lib.errors import BrickyardError
+from lib.base import artifacts
+from lib.base.errors import BrickyardError
+from lib.images import data
 from lib.params.base import read
 from lib.params.dataset import Dataset
 from lib.params.run import Run
 from lib.params.training import Training
 from lib.params.zoo import Zoo, ZooModel
+from lib.trace import cost
+from lib.zoo import networks as zoo
 from stages import dataset as dataset_stage
 from stages import zoo as zoo_stage
 

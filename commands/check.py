@@ -9,17 +9,21 @@ from pathlib import Path
 
 import torch
 
-from lib import agreement, artifacts, data, graph, latency, sources, zoo
-from lib.chain import Chain
-from lib.coupling import couple
-from lib.dery import pricing
-from lib.dery.assembly import feasibility, search
-from lib.dery.bricks import open_bricks
-from lib.errors import BrickyardError
+from lib.base import artifacts
+from lib.base.errors import BrickyardError
+from lib.base.progress import track
+from lib.chain import latency
+from lib.chain.chain import Chain
+from lib.channels.coupling import couple
+from lib.dery.assembly import prices
+from lib.dery.assembly.material import open_bricks
+from lib.dery.paths import feasibility, search
+from lib.images import agreement, data, sources
 from lib.params.base import PARAMS, load
 from lib.params.sections import SECTIONS, Sections
 from lib.params.zoo import ZooModel
-from lib.progress import track
+from lib.trace import graph
+from lib.zoo import networks as zoo
 from stages import in_one_line
 
 DECODED = 32  # images that are looked at
@@ -106,7 +110,7 @@ def _budgets(given: Sections, images: data.DataSet, lines: list[str]) -> str:
         if sorted(cuts["models"]) != names or cuts["num_blocks"] != partition.num_blocks:
             return "whether a candidate meets the budgets is known after stage partition has run again"
         bricks = open_bricks(ZOO, names, cuts, images, assembly, run.seed, zoo_params.models)
-        problem = pricing.problem(bricks, assembly, LATENCY)
+        problem = prices.problem(bricks, assembly, LATENCY)
         if not search.solve(problem, 1).candidates:
             raise feasibility.explain(problem)
         return "some candidate meets the budgets"

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from lib.artifacts import write_text
-from lib.code import ROOT, imported_files, imported_modules
-from lib.versions import FILE, of_imports
+from lib.base.artifacts import write_text
+from lib.base.code import ROOT, imported_files, imported_modules
+from lib.base.versions import FILE, of_imports
 from stages import in_one_line
 
 DVC = ROOT / "dvc.yaml"

@@ -13,9 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from lib import cache
-from lib.errors import BrickyardError
-from lib.progress import track
+from lib.base import cache
+from lib.base.errors import BrickyardError
+from lib.base.progress import track
 from stages import in_one_line
 
 

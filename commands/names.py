@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from lib.errors import BrickyardError
+from lib.base.errors import BrickyardError
 from stages import in_one_line
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
-from lib import versions
-from lib.errors import BrickyardError
+from lib.base import versions
+from lib.base.errors import BrickyardError
 
 SCRATCH = Path(".scratch")  # what a killed run leaves for the next one; in no artifact, ignored by git
 
@@ -127,7 +127,7 @@ def prepare(params: "Run") -> "torch.device":
     """Fixes what changes bits (threads, seed, deterministic kernels); returns the device BRICKYARD_DEVICE names."""
     import torch
 
-    from lib import environment
+    from lib.base import environment
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(params.threads)

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import torch
 
-from lib import artifacts, data
-from lib import zoo as lib_zoo
-from lib.chain import Chain
+from lib.base import artifacts
+from lib.chain.chain import Chain
 from lib.dery import activations
+from lib.images import data
 from lib.params.activations import Activations
 from lib.params.base import read
 from lib.params.entries import entry
 from lib.params.run import Run
+from lib.zoo import networks as lib_zoo
 from stages import prepare, run
 
 

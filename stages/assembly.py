@@ -3,11 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-from lib import artifacts, data
-from lib.dery import controls, edges, pricing, ranking, recount, tables
-from lib.dery.assembly import propose, sample
-from lib.dery.bricks import open_bricks
+from lib.base import artifacts
+from lib.dery.assembly import controls, gains, listing, prices, ranking, recount
+from lib.dery.assembly.material import open_bricks
 from lib.dery.forms import Partitioned
+from lib.dery.paths import propose, sample
+from lib.images import data
 from lib.params.assembly import Assembly
 from lib.params.base import read
 from lib.params.entries import entries
@@ -26,8 +27,8 @@ def main(
     artifacts.keep_only(zoo, names)
     images, cuts = data.load(dataset), artifacts.read_json(partition, Partitioned)
     bricks = open_bricks(zoo, names, cuts, images, params, run_params.seed, entries())
-    problem, lenders = pricing.problem(bricks, params, latency), pricing.lenders(bricks, params)
-    problem = replace(problem, scores=edges.scores(bricks, params, cuts, similarity, lenders))
+    problem, lenders = prices.problem(bricks, params, latency), prices.lenders(bricks, params)
+    problem = replace(problem, scores=gains.scores(bricks, params, cuts, similarity, lenders))
     found = propose.propose(problem, params.pool, wanted)
     measures = ranking.measures(images, params, run_params.seed)
     ranked = ranking.rank(bricks, found.pool.candidates, params.rank, wanted, measures)
@@ -38,11 +39,11 @@ def main(
     saved = controls.save(out / "candidates", bricks, ranked[:wanted], rivals["zoo"]["best_within_budget"], measures)
     taus = ranking.agreements(ranked)
     artifacts.write_metrics(metrics, {"untrained": saved, "controls": rivals, "kendall_tau_to_accuracy": taus})
-    artifacts.write_json(out / "assembly.json", tables.report(found, ranked, problem, params))
-    artifacts.write_csv(out / "proxies.csv", tables.proxies(ranked, problem))
-    artifacts.write_csv(out / "pareto.csv", tables.pareto(found.fronts, problem))
+    artifacts.write_json(out / "assembly.json", listing.report(found, ranked, problem, params))
+    artifacts.write_csv(out / "proxies.csv", listing.proxies(ranked, problem))
+    artifacts.write_csv(out / "pareto.csv", listing.pareto(found.fronts, problem))
     for kind, front in found.fronts.items():
-        artifacts.write_metrics(pareto / f"{kind}.json", tables.points(front, kind, problem))
+        artifacts.write_metrics(pareto / f"{kind}.json", listing.points(front, kind, problem))
 
 
 if __name__ == "__main__":

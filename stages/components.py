@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from lib import artifacts, data
-from lib import zoo as networks
-from lib.mda import classes, components, measure, recount, saved, sizing
+from lib.base import artifacts
+from lib.images import data
+from lib.mda import accuracies, classes, recount
+from lib.mda.components import components, sizing
+from lib.network import files
 from lib.params.base import read
 from lib.params.components import Components, Task
 from lib.params.contributions import Contributions
 from lib.params.entries import entry
 from lib.params.run import Run
+from lib.zoo import networks
 from stages import prepare, run
 
 
@@ -46,7 +49,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, task: str, out: Path, me
     own = [numbers[output] for output in outputs]
     repaired = components.repaired(network, component, kept, images, own, card.input, params.repair, seed)
     recipe = components.describe(task, repaired, kept, outputs, network, card, params.repair.method)
-    saved.save(out, repaired, recipe)
+    files.save(out, repaired, recipe)
     cost = {"params": recipe.cost.params, "macs": recipe.cost.macs, "share": recipe.cost.params / card.cost.params}
     test = loader(data.of_classes(images.images, images.test, numbers))
     artifacts.write_metrics(metrics, cost | _scores(network, component, repaired, test, outputs))
@@ -54,17 +57,17 @@ def main(dataset: Path, zoo: Path, contributions: Path, task: str, out: Path, me
 
 def _loader(images: data.DataSet, card: networks.Card, numbers: Sequence[int], index: np.ndarray) -> data.Loader:
     """Batches of some images as a network expects them; numbers: its classes, by which they are labelled."""
-    return data.Loader(images.images, index, card.input.transform(), measure.BATCH_SIZE, numbers)
+    return data.Loader(images.images, index, card.input.transform(), accuracies.BATCH_SIZE, numbers)
 
 
 def _scores(
     network: nn.Module, component: nn.Module, repaired: nn.Module, test: data.Loader, outputs: Sequence[int]
 ) -> dict[str, Any]:
     """Accuracies of a repaired component beside its source's, and what it had before its repair."""
-    whole, labels = measure.logits(network, test)
-    before, after = (measure.logits(part, test)[0] for part in (component, repaired))
-    unrepaired = measure.component(whole, before, labels, outputs)
-    scores = measure.component(whole, after, labels, outputs)
+    whole, labels = accuracies.logits(network, test)
+    before, after = (accuracies.logits(part, test)[0] for part in (component, repaired))
+    unrepaired = accuracies.component(whole, before, labels, outputs)
+    scores = accuracies.component(whole, after, labels, outputs)
     return {**scores, "unrepaired": {kind: own["component"] for kind, own in unrepaired.items()}}
 
 

@@ -5,15 +5,18 @@ from pathlib import Path
 import pandas
 import torch
 
-from lib import artifacts, data, graph
-from lib import zoo as networks
-from lib.coupling import couple
-from lib.mda import classes, contribution, scores
-from lib.mda.masks import masks, overall, shares, table
+from lib.base import artifacts
+from lib.channels.coupling import couple
+from lib.images import data
+from lib.mda import classes
+from lib.mda.contributions import contribution, scores
+from lib.mda.contributions.masks import masks, overall, shares, table
 from lib.params.base import read
 from lib.params.contributions import Contributions
 from lib.params.entries import entry
 from lib.params.run import Run
+from lib.trace import graph
+from lib.zoo import networks
 from stages import prepare, run
 
 

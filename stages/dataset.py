@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from lib import agreement, artifacts, data, sources
+from lib.base import artifacts
+from lib.images import agreement, data, sources
 from lib.params.base import load, read
 from lib.params.dataset import Dataset
 from lib.params.run import Run

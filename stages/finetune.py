@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from lib import artifacts, data, resume
-from lib.dery import network, tuning
+from lib.base import artifacts, resume
+from lib.dery import tuning
+from lib.dery.assembly import network
+from lib.images import data
 from lib.params.base import read
 from lib.params.entries import entries
 from lib.params.run import Run

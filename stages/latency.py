@@ -10,13 +10,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lib import latency, timing
-from lib.errors import BrickyardError
+from lib.base.errors import BrickyardError
+from lib.base.progress import track
+from lib.chain import latency, timing
 from lib.params.base import read
 from lib.params.entries import entry
 from lib.params.run import Run
 from lib.params.zoo import Zoo
-from lib.progress import track
 from stages import in_one_line, prepare
 
 

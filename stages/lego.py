@@ -7,20 +7,23 @@ from typing import Any
 
 from torch import nn
 
-from lib import artifacts, data, resume
-from lib import zoo as networks
-from lib.cost import Cost
-from lib.mda import classes, lego, saved, trial, tuning
+from lib.base import artifacts, resume
+from lib.images import data
+from lib.mda import classes
 from lib.mda.choice import architect
-from lib.mda.choice.controls import best_whole
 from lib.mda.choice.evaluation import Evaluation
-from lib.mda.components import Recipe
+from lib.mda.choice.whole import best_whole
+from lib.mda.components.components import Recipe
+from lib.mda.lego import comparison, lego, tuning
+from lib.network import files
 from lib.params.base import read
 from lib.params.components import Components
 from lib.params.entries import entries, entry
 from lib.params.lego import Lego
 from lib.params.run import Run
 from lib.params.zoo import Zoo
+from lib.trace.cost import Cost
+from lib.zoo import networks
 from stages import SCRATCH, prepare, run
 
 Modules = dict[str, nn.Module]
@@ -50,14 +53,14 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
             how = {**tried[0].to_dict(), "tried": [one.to_dict() for one in tried], "whole": whole and asdict(whole)}
         network, recipe = lego.build(parts, recipes, params.form)
         sources = {part.source.name: _loaded(zoo, part.source.name) for part in recipe.parts.values()}
-        measured = trial.run(network, recipe, sources, images, params, seed, device)
+        measured = comparison.run(network, recipe, sources, images, params, seed, device)
         limits = params.choose.budget.model_dump() if params.choose else None
         network, recipe = lego.scaled(network.cpu(), recipe, measured.scaling, limits)
         found = {"accuracy": measured.accuracy, "scalings": measured.scalings}
         if params.tuning is not None:
             tuning.tune(network.to(device), recipe, images, images.train, params.tuning, seed, scratch)
             found["tuned"] = tuning.accuracy(network, recipe, images)
-        saved.save(out / "network", network.cpu(), recipe)
+        files.save(out / "network", network.cpu(), recipe)
         parts_cost = sum((part.cost for part in recipe.parts.values()), Cost())
         how = {"components": list(parts), **how, "form": params.form, "scaling": params.scaling}
         size = {"params": recipe.cost.params, "macs": recipe.cost.macs}
@@ -68,7 +71,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
 def _listed(folder: Path, names: Sequence[str]) -> tuple[Modules, Recipes]:
     """The components that are named, as stage `components` made them."""
     classes.check_chosen(names, sorted(child.name for child in folder.glob("*/")))
-    loaded = {name: saved.load(folder / name, Recipe, entries()) for name in names}
+    loaded = {name: files.load(folder / name, Recipe, entries()) for name in names}
     return {name: module for name, (module, _) in loaded.items()}, {name: found for name, (_, found) in loaded.items()}
 
 

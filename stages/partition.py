@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from lib import artifacts
+from lib.base import artifacts
 from lib.dery.forms import Nodes
-from lib.dery.partition.problem import PartitionProblem
+from lib.dery.partition.cover import PartitionProblem
 from lib.dery.partition.solve import solve
 from lib.params.base import read
 from lib.params.partition import Partition

@@ -12,12 +12,15 @@ from typing import Any
 
 from torch import nn
 
-from lib import artifacts, pictures, zoo
-from lib.dery import network
-from lib.errors import BrickyardError
-from lib.mda import components, lego, saved
-from lib.picture import shown
-from lib.zoo import Input
+from lib.base import artifacts
+from lib.base.errors import BrickyardError
+from lib.dery.assembly import network
+from lib.images.picture import shown
+from lib.mda.components import components
+from lib.mda.lego import lego
+from lib.network import files, pictures
+from lib.zoo import networks as zoo
+from lib.zoo.networks import Input
 from stages import in_one_line
 
 
@@ -50,7 +53,7 @@ def open_network(folder: Path, trust: bool = False) -> tuple[nn.Module, Input, t
     kinds: dict[str, Any] = {"component": components.Recipe, "lego": lego.Recipe}
     if not isinstance(kind, str) or kind not in kinds:
         raise BrickyardError(f"{folder}/recipe.json: kind {repr(kind)[:80]}; expected reassembled, {', '.join(kinds)}")
-    model, recipe = saved.load(folder, kinds[kind], trust)
+    model, recipe = files.load(folder, kinds[kind], trust)
     return model, recipe.input, recipe.classes
 
 

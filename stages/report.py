@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lib import artifacts
+from lib.base import artifacts
 from lib.params.base import read
 from lib.params.components import Task
 from lib.params.report import Report

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from lib import artifacts, environment
+from lib.base import artifacts, environment
 from lib.dery import activations as lib_activations
-from lib.dery.similarity import tables
+from lib.dery.similarity import rows
 from lib.dery.similarity.layers import Network
 from lib.dery.similarity.matrix import TITLES, matrix
 from lib.dery.similarity.memo import Memo
@@ -26,13 +26,13 @@ def main(activations: Path, out: Path, metrics: Path) -> None:
     artifacts.keep_only(activations, names)
     found = lib_activations.load(activations, names)
     similar = matrix([Network.of(net) for net in found], params, environment.memory(), Memo(MEMO))
-    nodes, title = tables.nodes(found), TITLES[params.index]
+    nodes, title = rows.nodes(found), TITLES[params.index]
     artifacts.write_tensors(out / "similarity.safetensors", {"similarity": similar})
     artifacts.write_json(out / "nodes.json", {"nodes": nodes})
-    artifacts.write_csv(out / "similarity.csv", tables.long_form(similar, nodes, params.index))
+    artifacts.write_csv(out / "similarity.csv", rows.long_form(similar, nodes, params.index))
     models = [node["model"] for node in nodes]
     artifacts.write_svg(out / "similarity.svg", figures.heat_map(similar.numpy(), models, title))
-    artifacts.write_metrics(metrics, {"index": title, "nodes": len(nodes), **tables.means(similar, nodes)})
+    artifacts.write_metrics(metrics, {"index": title, "nodes": len(nodes), **rows.means(similar, nodes)})
 
 
 if __name__ == "__main__":

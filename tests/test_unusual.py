@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from lib import cost, graph
-from lib.chain import Chain
-from lib.duplicate import duplicate
-from lib.effects import after
-from lib.errors import BrickyardError
-from lib.logits import logits
+from lib.base.errors import BrickyardError
+from lib.chain.chain import Chain
+from lib.trace import cost, graph
+from lib.trace.duplicate import duplicate
+from lib.trace.effects import after
+from lib.trace.logits import logits
 from tests import pico, unusual
 
 IMAGES = torch.rand(3, *pico.IMAGE, generator=torch.Generator().manual_seed(1))

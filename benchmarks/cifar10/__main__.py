@@ -27,7 +27,7 @@ from rich.console import Console
 from benchmarks.cifar10 import ablation, budgets, families, hybrids, page, predictors, transfer, work
 from benchmarks.cifar10.study import BASIC, SETTINGS, Study, open_study
 from benchmarks.sheet import Result
-from lib.data import DataSet
+from lib.images.data import DataSet
 from lib.params.base import read
 from lib.params.run import Run
 from stages import in_one_line, prepare

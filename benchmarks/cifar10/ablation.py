@@ -9,10 +9,10 @@ from benchmarks.cifar10.statistics import pick
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import START, tuned
 from benchmarks.sheet import Result, Sheet, cells
-from lib import artifacts
-from lib.dery.assembly.problem import Path
-from lib.dery.partition.problem import PartitionProblem
+from lib.base import artifacts
+from lib.dery.partition.cover import PartitionProblem
 from lib.dery.partition.space import CutSpace
+from lib.dery.paths.problem import Path
 from lib.params.base import read
 from lib.params.partition import Partition
 

@@ -12,7 +12,7 @@ from benchmarks.cifar10.statistics import Estimate, affordable, difference, pick
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import START, from_scratch, tuned
 from benchmarks.sheet import Result, Sheet, cells
-from lib.dery.assembly.problem import Path
+from lib.dery.paths.problem import Path
 
 UNTRAINED, REFITTED = "without training", "without training, layers refitted"
 FROZEN, FULL = "frozen", "frozen, then full"

@@ -8,7 +8,7 @@ from benchmarks.cifar10.hybrids import CHANCE, CHANCE_IMAGES, WORDS
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import START, tuned
 from benchmarks.sheet import Result, Sheet, cells
-from lib.dery.assembly.problem import Path
+from lib.dery.paths.problem import Path
 
 TRANSFORMER = "vit"
 

@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import START, tuned
 from benchmarks.sheet import Result, Sheet, cells
-from lib.dery.assembly.problem import Path
+from lib.dery.paths.problem import Path
 
 CHANCE = ("identity", "random")  # settings that need no precision
 CHANCE_IMAGES = 2_000  # test images for those

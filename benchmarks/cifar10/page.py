@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.cifar10.tuning import IMAGES
 from benchmarks.sheet import Result, write_part
-from lib import artifacts
+from lib.base import artifacts
 from lib.report.figures import INK, MUTED, PALETTE, draw
 
 if TYPE_CHECKING:

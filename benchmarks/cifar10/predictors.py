@@ -11,11 +11,11 @@ from benchmarks.cifar10.statistics import tau
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import START
 from benchmarks.sheet import Result, Sheet
-from lib.data import Loader
-from lib.dery.assembly.problem import Path
-from lib.dery.proxies.naswot import naswot
-from lib.dery.proxies.synflow import synflow
-from lib.dery.ranking import NASWOT_BATCHES, NASWOT_IMAGES
+from lib.dery.assembly.proxies.naswot import naswot
+from lib.dery.assembly.proxies.synflow import synflow
+from lib.dery.assembly.ranking import NASWOT_BATCHES, NASWOT_IMAGES
+from lib.dery.paths.problem import Path
+from lib.images.data import Loader
 
 TITLES = {
     "stitch_r2": "R² of the stitches (label-free)",

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.dery.assembly.problem import Path
-from lib.dery.proxies.agreement import kendall_tau
+from lib.dery.assembly.proxies.agreement import kendall_tau
+from lib.dery.paths.problem import Path
 
 ROUNDS = 10_000
 LEVEL = (2.5, 97.5)  # percentiles of an interval of 95 %

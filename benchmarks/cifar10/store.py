@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path as FilePath
 
 from benchmarks.cifar10.tree import Network
-from lib.code import digest
-from lib.dery import network, reassembly
-from lib.dery.assembly.problem import Path
-from lib.dery.bricks import Bricks
+from lib.base.code import digest
+from lib.dery.assembly import network, reassembly
+from lib.dery.assembly.material import Bricks
+from lib.dery.paths.problem import Path
 
 CODE = digest([FilePath(reassembly.__file__)])  # of what puts networks together
 

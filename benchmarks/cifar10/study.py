@@ -12,21 +12,24 @@ import numpy as np
 from benchmarks.cifar10 import work
 from benchmarks.cifar10.store import kept
 from benchmarks.cifar10.tree import BATCH, ChannelsLast, Judge, Network, reassembled
-from lib import artifacts, data, zoo
-from lib.chain import Chain
-from lib.data import DataSet, Loader
-from lib.dery import activations, edges, pricing
-from lib.dery.assembly.problem import AssemblyProblem, Path
-from lib.dery.bricks import Bricks, open_bricks
-from lib.dery.partition.problem import PartitionProblem
+from lib.base import artifacts
+from lib.chain.chain import Chain
+from lib.dery import activations
+from lib.dery.assembly import gains, prices
+from lib.dery.assembly.material import Bricks, open_bricks
+from lib.dery.partition.cover import PartitionProblem
 from lib.dery.partition.solve import solve
+from lib.dery.paths.problem import AssemblyProblem, Path
 from lib.dery.similarity.layers import Network as Layers
 from lib.dery.similarity.matrix import matrix
+from lib.images import data
+from lib.images.data import DataSet, Loader
 from lib.params.assembly import Assembly, Stitching
 from lib.params.base import read
 from lib.params.partition import Partition
 from lib.params.run import Run
 from lib.params.similarity import Similarity
+from lib.zoo import networks as zoo
 
 NETWORKS = FilePath("networks")
 MEMORY = 2 * 2**30  # bytes, for the comparison of activations
@@ -69,13 +72,13 @@ class Study:
     @cached_property
     def problem(self) -> AssemblyProblem:
         """Costs and the scores by R^2 of the stitches; no budget."""
-        problem = pricing.problem(self.bricks, self.params, FilePath("latency.json"))
+        problem = prices.problem(self.bricks, self.params, FilePath("latency.json"))
         return replace(problem, scores=self.scores("stitch_r2"))
 
     def scores(self, kind: str) -> Any:
         """Predicted gains of the stitches by `stitch_r2` or `cka`."""
         params = self.params.model_copy(update={"score": kind})
-        return edges.scores(self.bricks, params, self.partition, self.similarity, range(len(self.names)))
+        return gains.scores(self.bricks, params, self.partition, self.similarity, range(len(self.names)))
 
     @cached_property
     def hybrids(self) -> list[Path]:

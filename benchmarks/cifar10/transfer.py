@@ -9,8 +9,8 @@ from benchmarks.cifar10.statistics import difference, pick
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import START, tuned
 from benchmarks.sheet import Result, Sheet, cells
-from lib.data import DataSet, of_classes
-from lib.sources import Images
+from lib.images.data import DataSet, of_classes
+from lib.images.sources import Images
 
 TARGET = range(5, 10)  # classes of the task
 

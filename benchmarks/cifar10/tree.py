@@ -16,13 +16,13 @@ from torch import nn
 from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
 
-from lib.artifacts import tensor_checksum
-from lib.data import Batch, DataSet, Loader
-from lib.dery.assembly.problem import Path
-from lib.dery.bricks import Bricks
-from lib.dery.network import ReassembledNetwork, Recipe
-from lib.dery.reassembly import Prefix, begin, extend, finish
-from lib.zoo import Input
+from lib.base.artifacts import tensor_checksum
+from lib.dery.assembly.material import Bricks
+from lib.dery.assembly.network import ReassembledNetwork, Recipe
+from lib.dery.assembly.reassembly import Prefix, begin, extend, finish
+from lib.dery.paths.problem import Path
+from lib.images.data import Batch, DataSet, Loader
+from lib.zoo.networks import Input
 
 Network = tuple[ReassembledNetwork, Recipe]
 BATCH = 50  # images
@@ -36,8 +36,8 @@ class ChannelsLast(Loader):
 
 
 def reassembled(bricks: Bricks, paths: Sequence[Path], workers: int = 1) -> dict[Path, Network]:
-    """Every path put together as `lib.dery.reassembly.reassemble` does, each beginning fitted once; paths that begin
-    with different networks by different workers, which changes no bits.
+    """Every path put together as `lib.dery.assembly.reassembly.reassemble` does, each beginning fitted once; paths
+    that begin with different networks by different workers, which changes no bits.
     """
     groups: dict[int, list[Path]] = {}
     for path in paths:

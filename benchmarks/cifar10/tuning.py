@@ -11,15 +11,15 @@ import torch
 
 from benchmarks.cifar10.study import Study
 from benchmarks.cifar10.tree import Network, content
-from lib import training
-from lib.data import Loader, stratified_sample
+from lib.base.progress import track
+from lib.base.resume import scratch
 from lib.dery import tuning
-from lib.dery.assembly.problem import Path
+from lib.dery.paths.problem import Path
+from lib.images.data import Loader, stratified_sample
 from lib.params.base import read
 from lib.params.finetune import Finetune
 from lib.params.training import Training
-from lib.progress import track
-from lib.resume import scratch
+from lib.training import fit
 
 START = "layers"  # setting of the stitches with which tuning begins: the best on validation images
 IMAGES = {"frozen": 5_000, "full": 15_000}  # train images of a protocol, a stratified sample
@@ -53,7 +53,7 @@ def from_scratch(study: Study, networks: Mapping[Path, Network]) -> dict[Path, n
 def _kept(study: Study, network: Network, steps: Sequence[Step]) -> np.ndarray:
     """bool [test images], under the hash of what it started from and of all settings."""
     settings = [[name, IMAGES[name], own.model_dump()] for name, own in steps]
-    started = [content(*network), study.seed, study.data.images.checksum, torch.get_num_threads(), training.CODE]
+    started = [content(*network), study.seed, study.data.images.checksum, torch.get_num_threads(), fit.CODE]
     key = hashlib.sha256(json.dumps([started, settings]).encode()).hexdigest()
     if not study.on_test.has(key):
         with scratch(SCRATCH / key[:16]) as folder:
@@ -66,7 +66,7 @@ def _right(study: Study, network: Network, steps: Sequence[Step], folder: FilePa
     images, transform = study.data.images, recipe.input.transform()
     for name, settings in steps:
         index = stratified_sample(images, study.data.train, IMAGES[name], study.seed)
-        training.fit(
+        fit.fit(
             model,
             Loader(images, index, transform, settings.batch_size),
             settings,

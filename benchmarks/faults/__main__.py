@@ -29,10 +29,10 @@ from benchmarks.faults import bits, checkpoints, images, judge, kills, networks
 from benchmarks.faults.job import Job
 from benchmarks.faults.params import cases, names, put
 from benchmarks.sheet import Sheet
-from lib.code import ROOT
+from lib.base.code import ROOT
+from lib.base.progress import track
 from lib.params.document import check
 from lib.params.parse import parse
-from lib.progress import track
 from stages import in_one_line
 
 _BITS, _KILLS, _NETWORKS = 600, 50, 2000

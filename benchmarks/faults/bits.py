@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.faults.job import Job
-from lib import cache
-from lib.errors import BrickyardError
+from lib.base import cache
+from lib.base.errors import BrickyardError
 
 _CACHED = 0.1  # the share of flips that hit an object in DVC's cache instead
 _TO = ("--out", ".scratch/out.json", "--metrics", ".scratch/metrics.json")

@@ -8,8 +8,8 @@ import torch
 
 from benchmarks.faults.checkpoint_contents import SEED, UNFIT, WRAPPED
 from benchmarks.faults.checkpoint_files import FILES, MARKER, NETWORKS, Case, saved
-from lib import checkpoint
-from lib.errors import BrickyardError
+from lib.base.errors import BrickyardError
+from lib.zoo import checkpoint
 
 
 def cases() -> Iterator[Case]:

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.faults import folder_cases, picture_cases
-from lib.data import parse_classes
-from lib.errors import BrickyardError
+from lib.base.errors import BrickyardError
+from lib.images.data import parse_classes
+from lib.images.sources import Images, open_images
 from lib.params.dataset import Dataset
-from lib.sources import Images, open_images
 
 SIZE = 8
 

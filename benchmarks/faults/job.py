@@ -11,7 +11,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from lib.code import ROOT
+from lib.base.code import ROOT
 
 _LOOK = 0.05  # seconds between two looks at a process
 _CUT_SHORT = ("'./dvc.lock' validation failed", "RWLock-file")  # how DVC names files of its own

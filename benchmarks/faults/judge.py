@@ -14,14 +14,14 @@ from torch import nn
 
 from benchmarks.faults.networks import Drawn
 from benchmarks.mda.forms import materialised
-from lib import cost, graph
-from lib.chain import Chain
-from lib.channels import Coupling
-from lib.coupling import couple
-from lib.errors import BrickyardError
-from lib.mda.contribution import contributions
-from lib.mda.cutting import Scales, cut, indices
-from lib.mda.repair import repair
+from lib.base.errors import BrickyardError
+from lib.chain.chain import Chain
+from lib.channels.channels import Coupling
+from lib.channels.coupling import couple
+from lib.channels.cutting import Scales, cut, indices
+from lib.mda.components.repair import repair
+from lib.mda.contributions.contribution import contributions
+from lib.trace import cost, graph
 
 Outcome = Literal["right", "refused", "wrong", "traceback"]
 ORDER: tuple[Outcome, ...] = ("right", "refused", "wrong", "traceback")

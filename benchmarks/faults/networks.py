@@ -16,7 +16,7 @@ from torch import nn
 
 from benchmarks.faults.grammar import CLASSES, Piece, Scope, Writing, layer
 from benchmarks.faults.pieces import PIECES, pool
-from lib import cost
+from lib.trace import cost
 
 SHAPE = (3, 16, 16)
 WEIGHTS: dict[str, float] = {

@@ -14,14 +14,17 @@ from benchmarks.mda.disassembly import NONE
 from benchmarks.mda.lab import Component, Lab, Wanted, Way
 from benchmarks.mda.tasks import of_source
 from benchmarks.sheet import Result, Sheet, cells
-from lib import artifacts, data, training
-from lib.mda import calibration, lego, measure, tuning
-from lib.mda.scaling import Scaling
+from lib.base import artifacts
+from lib.base.resume import key_of
+from lib.images import data
+from lib.mda import accuracies
+from lib.mda.lego import calibration, lego, tuning
+from lib.mda.lego.scaling import Scaling
 from lib.params.base import read
 from lib.params.components import Repair
 from lib.params.lego import Lego, Method
 from lib.params.training import Training
-from lib.resume import key_of
+from lib.training import fit
 
 METHODS: tuple[Method, ...] = get_args(Method)
 LABELS = ("unrepaired", "repaired")
@@ -80,7 +83,7 @@ def _row(lab: Lab, assembly: Assembly, how: Repair, params: Lego, names: Sequenc
         for split in ("validation", "test"):
             logits, labels = answers(lab, parts, split)
             found.setdefault(split, {})[label] = {
-                method: measure.accuracy(scaling(logits), labels) for method, scaling in scalings.items()
+                method: accuracies.accuracy(scaling(logits), labels) for method, scaling in scalings.items()
             }
         if label == "repaired":
             found["params"] = sum(part.recipe.cost.params for part in parts.values())
@@ -104,7 +107,7 @@ def _uncut(lab: Lab, assembly: Assembly, params: Lego) -> float:
     counts = [len(classes) for classes in assembly.parts.values()]
     scaling = _fits(*found("train"), counts, params.scaling_ridge)[params.scaling]
     logits, labels = found("test")
-    return measure.accuracy(scaling(logits), labels)
+    return accuracies.accuracy(scaling(logits), labels)
 
 
 def whole(lab: Lab, names: Sequence[str], limit: float) -> list[Any] | None:
@@ -176,7 +179,7 @@ def _trained(
             "images": [lab.images.images.checksum, index.tolist()],
             "settings": settings.model_dump(),
             "seed": lab.seed,
-            "code": training.CODE,
+            "code": fit.CODE,
         }
     )
     file = Path("tuned") / f"{key}.safetensors"
@@ -184,7 +187,7 @@ def _trained(
         train(network, recipe, lab.images, index, settings, lab.seed)
         artifacts.write_tensors(file, network.state_dict())
     network.load_state_dict(artifacts.read_tensors(file))
-    return measure.accuracy(lab.answers(network, recipe, "test"), positions(lab, recipe.classes)[lab.labels("test")])
+    return accuracies.accuracy(lab.answers(network, recipe, "test"), positions(lab, recipe.classes)[lab.labels("test")])
 
 
 TUNING = {"epochs": 1, "learning_rate": 1e-4, "label_smoothing": 0.0}
@@ -196,7 +199,7 @@ def _fit(
     """Everything learns, BatchNorms too."""
     numbers = [images.images.classes.index(name) for name in recipe.classes]
     loader = data.Loader(images.images, index, recipe.input.transform(), settings.batch_size, numbers)
-    training.fit(network, loader, settings, seed, what="from scratch")
+    fit.fit(network, loader, settings, seed, what="from scratch")
 
 
 def gap(row: Mapping[str, Any], scaling: str) -> float:

@@ -7,11 +7,12 @@ from benchmarks.mda.assemblies import SPLITS, answers, fits, whole
 from benchmarks.mda.lab import Lab, Source, Wanted, Way
 from benchmarks.mda.tasks import of_source
 from benchmarks.sheet import Result, Sheet, cells
-from lib.errors import BrickyardError
-from lib.mda import calibration, measure
-from lib.mda.choice import problem, ranking, solve
-from lib.mda.choice.solve import Choice
-from lib.mda.masks import masks
+from lib.base.errors import BrickyardError
+from lib.mda import accuracies
+from lib.mda.choice import offers, ranking, selection
+from lib.mda.choice.selection import Choice
+from lib.mda.contributions.masks import masks
+from lib.mda.lego import calibration
 from lib.params.base import read
 from lib.params.components import Repair
 from lib.params.lego import Lego
@@ -76,32 +77,32 @@ def _scaled(lab: Lab, name: str) -> float:
     params, source = read("lego", Lego), lab.source(name)
     train, outputs = source.answers("train"), [range(len(lab.names))]
     scaling = calibration.fit(params.scaling, train, lab.labels("train"), outputs, params.scaling_ridge)
-    return measure.accuracy(scaling(source.answers("test")), lab.labels("test"))
+    return accuracies.accuracy(scaling(source.answers("test")), lab.labels("test"))
 
 
 def _choices(lab: Lab, names: Sequence[str]) -> tuple[list[tuple[float | None, list[Choice]]], list[str]]:
     """What is proposed for each budget, and which networks were left out."""
     params = read("lego", Lego)
     assert params.choose is not None
-    sources, left_out = list[problem.Source](), list[str]()
+    sources, left_out = list[offers.Source](), list[str]()
     for name in names:
         try:
             sources.append(_priced(lab, lab.source(name)))
         except BrickyardError as error:  # a layer without channels for a class, which thresholds alone can mend
             left_out.append(f" Left out: {error}.")
     priced, least = tuple(sources), params.choose.least
-    proposed = [(limit, solve.choices(problem.Problem(lab.names, priced, limit, None, least))) for limit in BUDGETS]
+    proposed = [(limit, selection.choices(offers.Problem(lab.names, priced, limit, None, least))) for limit in BUDGETS]
     return proposed, left_out
 
 
-def _priced(lab: Lab, source: Source) -> problem.Source:
+def _priced(lab: Lab, source: Source) -> offers.Source:
     outputs = range(len(lab.names))
     evidence = source.evidence("contribution", lab.params.hard, outputs)
     found = masks(evidence, lab.names, lab.params.thresholds, source.name)
     labels = [lab.names[c] for c in lab.labels("validation")]
     said = ranking.Answers({source.name: source.answers("validation")}, {source.name: lab.names}, labels)
     accuracy = ranking.alone(source.name, said, lab.names)
-    return problem.Source(source.name, accuracy, problem.prices(source.module, source.coupling, found, lab.names))
+    return offers.Source(source.name, accuracy, offers.prices(source.module, source.coupling, found, lab.names))
 
 
 def _way(lab: Lab) -> Way:
@@ -126,5 +127,5 @@ def _tried(lab: Lab, chosen: Choice) -> dict[str, Any]:
     }
     for split in ("validation", "test"):
         logits, labels = answers(lab, parts, split)
-        found[split] = measure.accuracy(scaling(logits), labels)
+        found[split] = accuracies.accuracy(scaling(logits), labels)
     return found

@@ -13,10 +13,10 @@ from benchmarks.mda.assemblies import assembled
 from benchmarks.mda.lab import Lab, Source, Wanted, Way
 from benchmarks.mda.tasks import TASKS
 from benchmarks.sheet import Result, Sheet, cells
-from lib.channels import Layer
-from lib.data import Batch
-from lib.errors import BrickyardError
-from lib.mda import contribution
+from lib.base.errors import BrickyardError
+from lib.channels.channels import Layer
+from lib.images.data import Batch
+from lib.mda.contributions import contribution
 from lib.params.base import read
 from lib.params.components import Repair
 

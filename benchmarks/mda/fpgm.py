@@ -7,7 +7,7 @@ import torch
 import torch_pruning
 from torch import nn
 
-from lib.channels import Coupling
+from lib.channels.channels import Coupling
 
 
 def importance(model: nn.Module, coupling: Coupling) -> torch.Tensor:

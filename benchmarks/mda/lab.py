@@ -13,18 +13,24 @@ from torch import nn
 
 from benchmarks import workplace
 from benchmarks.mda import fpgm
-from lib import artifacts, data, graph, zoo
-from lib.channels import Coupling
-from lib.code import digest
-from lib.coupling import couple
-from lib.mda import components, contribution, measure, saved, scores, sizing
-from lib.mda.cutting import Scales, cut, indices
-from lib.mda.masks import Evidence
+from lib.base import artifacts
+from lib.base.code import digest
+from lib.base.resume import key_of
+from lib.channels.channels import Coupling
+from lib.channels.coupling import couple
+from lib.channels.cutting import Scales, cut, indices
+from lib.images import data
+from lib.mda import accuracies
+from lib.mda.components import components, sizing
+from lib.mda.contributions import contribution, scores
+from lib.mda.contributions.masks import Evidence
+from lib.network import files
 from lib.params.base import read
 from lib.params.components import Repair
 from lib.params.contributions import Contributions
 from lib.params.run import Run
-from lib.resume import key_of
+from lib.trace import graph
+from lib.zoo import networks as zoo
 
 CODE = digest([Path(__file__), Path(fpgm.__file__)])
 SELECTING = digest([Path(contribution.__file__)])
@@ -134,7 +140,7 @@ class Lab:
         if not file.exists():
             x = self.tensor(recipe.input, split)[rows]
             batches = ((part, torch.zeros(len(part))) for part in x.split(BATCH))
-            artifacts.write_tensors(file, {"logits": measure.logits(module.eval(), batches)[0]})
+            artifacts.write_tensors(file, {"logits": accuracies.logits(module.eval(), batches)[0]})
         return artifacts.read_tensors(file)["logits"]
 
     def tensor(self, expected: zoo.Input, split: str) -> torch.Tensor:
@@ -229,9 +235,9 @@ class Source:
         folder = self.folder(classes, way)
         if not (folder / MADE).exists():
             module, recipe, seconds = self._made(classes, way)
-            saved.save(folder, module, recipe)
+            files.save(folder, module, recipe)
             artifacts.write_json(folder / MADE, {"seconds": seconds})
-        module, recipe = saved.load(folder, components.Recipe, trust=True)
+        module, recipe = files.load(folder, components.Recipe, trust=True)
         return Component(module, recipe, recipe.kept, tuple(artifacts.read_json(folder / MADE)["seconds"]))
 
     def _made(self, classes: Sequence[int], way: Way) -> tuple[nn.Module, components.Recipe, tuple[float, float]]:

@@ -10,7 +10,7 @@ import torch
 from benchmarks.mda import routes
 from benchmarks.mda.lab import Lab
 from benchmarks.sheet import Result, write_part
-from lib import artifacts
+from lib.base import artifacts
 
 TITLES = {
     1: "Components",

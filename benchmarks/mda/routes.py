@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks.mda.lab import Lab
 from benchmarks.sheet import Result, Sheet, cells
-from lib.mda.masks import masks
+from lib.mda.contributions.masks import masks
 from lib.report.routes import Masks, route, routes
 
 NETWORKS = ("vgg_a", "resnet20", "bottleneck")  # googlenet keeps nothing of one layer for birds

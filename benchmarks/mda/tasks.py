@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from benchmarks.mda.lab import Component, Lab, Source
-from lib.mda import measure
+from lib.mda import accuracies
 
 KINDS = {
     "vgg": ("vgg_a", "vgg_b"),
@@ -38,14 +38,14 @@ def own(lab: Lab, split: str, classes: Sequence[int]) -> torch.Tensor:
 def of_source(source: Source, classes: Sequence[int], split: str = "test") -> tuple[float, float]:
     """Accuracy on a task's images, over all classes and restricted to the task's, in percent."""
     logits, labels = source.answers(split, classes), own(source.lab, split, classes)
-    everything = measure.accuracy(logits, torch.tensor(classes)[labels])
-    return everything, measure.accuracy(logits[:, list(classes)], labels)
+    everything = accuracies.accuracy(logits, torch.tensor(classes)[labels])
+    return everything, accuracies.accuracy(logits[:, list(classes)], labels)
 
 
 def of_component(lab: Lab, component: Component, classes: Sequence[int], split: str = "test") -> float:
     """Accuracy on a task's images, in percent."""
     logits = lab.answers(component.module, component.recipe, split, classes)
-    return measure.accuracy(logits, own(lab, split, classes))
+    return accuracies.accuracy(logits, own(lab, split, classes))
 
 
 def auroc(lab: Lab, component: Component, source: Source, c: int) -> tuple[float, float, float]:
@@ -53,5 +53,5 @@ def auroc(lab: Lab, component: Component, source: Source, c: int) -> tuple[float
     positive = lab.labels("test") == c
     logits = source.answers("test")
     scores = (logits.softmax(1)[:, c], logits[:, c], lab.answers(component.module, component.recipe, "test")[:, 0])
-    first, second, third = (measure.auroc(values, positive) or float("nan") for values in scores)
+    first, second, third = (accuracies.auroc(values, positive) or float("nan") for values in scores)
     return first, second, third

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from benchmarks import workplace
 from benchmarks.mda.tasks import QUICK
-from lib import data
+from lib.images import data
 from lib.params.base import read
 from lib.params.dataset import Dataset
 from lib.params.run import Run

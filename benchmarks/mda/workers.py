@@ -6,9 +6,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.mda.lab import MADE, Lab, Wanted
+from lib.base.progress import track
 from lib.params.base import read
 from lib.params.run import Run
-from lib.progress import track
 from stages import prepare
 
 

@@ -1,0 +1,1 @@
+"""Deep Model Reassembly (NeurIPS 2022): activations, similarity, partition, paths, assembly and tuning."""

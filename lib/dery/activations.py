@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from lib import artifacts, rowwise
-from lib.chain import Chain
-from lib.data import Batch
-from lib.dery.forms import Chained
-from lib.errors import BrickyardError
-from lib.layout import Layout
+from ..base import artifacts, rowwise
+from ..base.errors import BrickyardError
+from ..chain.chain import Chain
+from ..chain.layout import Layout
+from ..images.data import Batch
+from .forms import Chained
 
 BUFFER = 2**23  # bytes of rows that may wait to be written
 

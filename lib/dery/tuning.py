@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from lib import scores
-from lib.data import DataSet, Loader
-from lib.dery.network import ReassembledNetwork, build
-from lib.dery.recipe import Recipe
-from lib.duplicate import duplicate
-from lib.errors import BrickyardError
-from lib.params.training import Training
-from lib.prepared import Prepared
-from lib.training import accuracy, fit
+from ..base.errors import BrickyardError
+from ..images.data import DataSet, Loader
+from ..params.training import Training
+from ..trace.duplicate import duplicate
+from ..training.fit import accuracy, fit
+from ..zoo import ask
+from ..zoo.adapter import Prepared
+from .assembly.network import ReassembledNetwork, build
+from .assembly.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def tune(
     taught = None if teacher is None else Prepared(teacher, teacher.recipe.input, network.recipe.input).to(device)
     on_validation, on_test = loader(data.validation), loader(data.test)
     validation = {"untrained": accuracy(network, on_validation)}
-    test = {"untrained": scores.of(network, on_test)}
+    test = {"untrained": ask.of(network, on_test)}
     curve: list[dict[str, Any]] = [
         {"protocol": "untrained", "epoch": 0, "loss": None, "validation_accuracy": validation["untrained"]}
     ]
@@ -94,7 +94,7 @@ def tune(
         done = curve[-1]["epoch"]
         curve += [{"protocol": protocol, **row, "epoch": done + row["epoch"]} for row in rows]
         validation[protocol] = rows[-1]["validation_accuracy"]
-        test[protocol] = scores.of(network, on_test)
+        test[protocol] = ask.of(network, on_test)
         network.recipe = replace(network.recipe, tuning=(*network.recipe.tuning, _told(protocol, settings, seed)))
     balanced = {protocol: found.balanced for protocol, found in test.items()}
     return Tuned(validation, {protocol: found.accuracy for protocol, found in test.items()}, balanced, curve)

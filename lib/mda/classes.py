@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lib import data
-from lib.errors import BrickyardError
+from ..base.errors import BrickyardError
+from ..images import data
 
 if TYPE_CHECKING:
-    from lib.params.components import Task
+    from ..params.components import Task
 
 
 def numbers(classes: Sequence[str], names: Sequence[str], who: str) -> list[int]:

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from torch import fx, nn
 
-from lib import cost, graph
-from lib.cost import Cost
-from lib.coupling import couple
-from lib.errors import BrickyardError
-from lib.mda.cutting import Kept, Scales, channels
+from ..base.errors import BrickyardError
+from ..channels.coupling import couple
+from ..channels.cutting import Kept, Scales, channels
+from ..trace import cost, graph
+from ..trace.cost import Cost
 
 
 def check(who: str, predicted: Cost, counted: Cost, limits: Mapping[str, float | None] | None = None) -> None:

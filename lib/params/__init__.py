@@ -1,0 +1,1 @@
+"""What params.yaml may say: frozen models, one module a section, and checks between sections. Nothing is computed."""

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lib.params.section import Batch, Count, Section
+from .section import Batch, Count, Section
 
 
 class Activations(Section):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from lib.params.section import Batch, Count, Images, Limit, Names, Ridge, Section, Text, Tries
+from .section import Batch, Count, Images, Limit, Names, Ridge, Section, Text, Tries
 
 
 class Budget(Section):

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lib.errors import BrickyardError
-from lib.params import document
-from lib.params.mistakes import validated
-from lib.params.parse import NotYAMLError
-from lib.params.sections import SECTIONS, Sections
+from ..base.errors import BrickyardError
+from . import document
+from .mistakes import validated
+from .parse import NotYAMLError
+from .sections import SECTIONS, Sections
 
 PARAMS = Path("params.yaml")
 _MISSING = object()

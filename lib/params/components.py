@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lib.params.section import Classes, Fraction, Images, Name, Ridge, Section
+from .section import Classes, Fraction, Images, Name, Ridge, Section
 
 
 class Task(Section):

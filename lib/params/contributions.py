@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lib.params.section import Batch, Fraction, Images, Names, Section
+from .section import Batch, Fraction, Images, Names, Section
 
 
 class Threshold(Section):

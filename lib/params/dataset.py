@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from lib.params.section import Count, Section, Text
+from .section import Count, Section, Text
 
 Share = Annotated[float, Field(ge=1e-4, lt=1)]
 

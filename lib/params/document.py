@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from lib.params import relations
-from lib.params.mistakes import shown, validated
-from lib.params.parse import parse
-from lib.params.sections import SECTIONS, Sections
+from . import relations
+from .mistakes import shown, validated
+from .parse import parse
+from .sections import SECTIONS, Sections
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 That changes no bits, so that stages which open a network do not depend on it.
 """
 
-from lib.params.base import read
-from lib.params.zoo import Zoo, ZooModel
+from .base import read
+from .zoo import Zoo, ZooModel
 
 
 def entry(name: str) -> dict[str, ZooModel]:

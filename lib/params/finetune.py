@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from lib.params.section import Section, once
-from lib.params.training import Training
+from .section import Section, once
+from .training import Training
 
 Rank = Annotated[int, Field(ge=1, le=10_000)]
 

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lib.params.section import Classes, Count, Images, Limit, Names, Ridge, Section
-from lib.params.training import Training
+from .section import Classes, Count, Images, Limit, Names, Ridge, Section
+from .training import Training
 
 Method = Literal["none", "winning_score", "temperature", "affine"]
 

@@ -5,8 +5,8 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from lib.params.parse import NAMES, path
-from lib.params.some import Some
+from .parse import NAMES, path
+from .some import Some
 
 T = TypeVar("T")
 _LONGEST = 80  # characters of a value

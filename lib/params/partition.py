@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from lib.params.section import Section, Tries
+from .section import Section, Tries
 
 
 def _none_or_some(value: float) -> float:

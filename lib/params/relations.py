@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import pairwise
 
-from lib.params.assembly import Assembly
-from lib.params.sections import Sections
-from lib.params.training import Training
-from lib.params.zoo import Zoo, ZooModel
+from .assembly import Assembly
+from .sections import Sections
+from .training import Training
+from .zoo import Zoo, ZooModel
 
 
 def mistakes(given: Sections) -> list[str]:

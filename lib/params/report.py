@@ -1,6 +1,6 @@
 """`report`: the page."""
 
-from lib.params.section import Section, Text
+from .section import Section, Text
 
 
 class Report(Section):

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from lib.params.section import Count, Section
+from .section import Count, Section
 
 
 class Run(Section):

@@ -2,19 +2,19 @@
 
 from dataclasses import dataclass
 
-from lib.params.activations import Activations
-from lib.params.assembly import Assembly
-from lib.params.components import Components
-from lib.params.contributions import Contributions
-from lib.params.dataset import Dataset
-from lib.params.finetune import Finetune
-from lib.params.lego import Lego
-from lib.params.partition import Partition
-from lib.params.report import Report
-from lib.params.run import Run
-from lib.params.section import Section
-from lib.params.similarity import Similarity
-from lib.params.zoo import Zoo
+from .activations import Activations
+from .assembly import Assembly
+from .components import Components
+from .contributions import Contributions
+from .dataset import Dataset
+from .finetune import Finetune
+from .lego import Lego
+from .partition import Partition
+from .report import Report
+from .run import Run
+from .section import Section
+from .similarity import Similarity
+from .zoo import Zoo
 
 SECTIONS: dict[str, type[Section]] = {
     "run": Run,

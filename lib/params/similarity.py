@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lib.params.section import Section
+from .section import Section
 
 
 class Similarity(Section):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from lib.params.section import Section
+from .section import Section
 
 
 @dataclass(frozen=True)

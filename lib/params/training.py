@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from lib.params.section import Section
+from .section import Section
 
 RAND_AUGMENT = {"m": (0, 30), "n": (1, 8), "p": (0, 1), "mstd": (0, 1000), "mmax": (1, 30), "inc": (0, 1)}
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from lib.params.section import Classes, Name, Section, Text, once, one_line
-from lib.params.some import Some
-from lib.params.training import Training
+from .section import Classes, Name, Section, Text, once, one_line
+from .some import Some
+from .training import Training
 
 _DEEP, _MANY = 8, 10_000  # levels and values of kwargs
 

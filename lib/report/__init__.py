@@ -1,0 +1,1 @@
+"""The page: draws what stages have written, and computes nothing."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
 
-from lib.report.figures import INK, MUTED, PALETTE, draw
+from .figures import INK, MUTED, PALETTE, draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lib.errors import BrickyardError
+from ..base.errors import BrickyardError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

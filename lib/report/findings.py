@@ -8,8 +8,8 @@ from typing import Any
 
 from jinja2 import UndefinedError
 
-from lib import artifacts
-from lib.errors import BrickyardError
+from ..base import artifacts
+from ..base.errors import BrickyardError
 
 Json = dict[str, Any]
 

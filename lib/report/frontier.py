@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lib.report.figures import INK, MUTED, PALETTE, draw
+from .figures import INK, MUTED, PALETTE, draw
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,13 +7,13 @@ from typing import get_args
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from lib.report import charts, tables
-from lib.report.charts import Dot, Profile
-from lib.report.diagram import pipeline
-from lib.report.figures import PALETTE, image, inline
-from lib.report.findings import Findings
-from lib.report.frontier import frontier
-from lib.report.routes import alike, routes
+from . import charts, tables
+from .charts import Dot, Profile
+from .diagram import pipeline
+from .figures import PALETTE, image, inline
+from .findings import Findings
+from .frontier import frontier
+from .routes import alike, routes
 
 UNITS = {"params": "parameters", "macs": "MACs an image", "memory": "bytes of activations", "latency": "ms a batch"}
 PANELS = 8  # learning curves shown, at most

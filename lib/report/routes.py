@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lib.report.figures import INK, LINE, PALETTE, draw
+from .figures import INK, LINE, PALETTE, draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

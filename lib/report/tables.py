@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
-from lib.report.findings import Findings, Json
+from .findings import Findings, Json
 
 PROTOCOLS = ("untrained", "frozen", "full")  # in the order in which a candidate goes through them
 MISSING = "–"

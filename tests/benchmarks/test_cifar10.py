@@ -10,10 +10,10 @@ import torch
 from benchmarks.cifar10 import statistics, transfer
 from benchmarks.cifar10.tree import Judge, content, grow, reassembled
 from benchmarks.sheet import Result, Sheet, write_part
-from lib.data import DataSet
-from lib.dery.bricks import Bricks
-from lib.dery.proxies.agreement import kendall_tau
-from lib.dery.reassembly import reassemble
+from lib.dery.assembly.material import Bricks
+from lib.dery.assembly.proxies.agreement import kendall_tau
+from lib.dery.assembly.reassembly import reassemble
+from lib.images.data import DataSet
 from tests.dery.conftest import bricks, images
 
 __all__ = ["bricks", "images"]

@@ -13,10 +13,11 @@ import torch
 from benchmarks.cifar10 import ablation, budgets, families, hybrids, page, predictors, transfer, tree, tuning, work
 from benchmarks.cifar10.__main__ import figures
 from benchmarks.cifar10.study import NETWORKS, Study, configured
-from lib import artifacts, zoo
-from lib.data import DataSet
-from lib.dery.bricks import Bricks
+from lib.base import artifacts
+from lib.dery.assembly.material import Bricks
+from lib.images.data import DataSet
 from lib.params.assembly import Assembly
+from lib.zoo import networks as zoo
 from tests import pico
 from tests.dery.conftest import PARAMS, bricks, images
 
@@ -85,7 +86,7 @@ def test_tuning_is_kept_and_leaves_the_network_as_it_was(study: Study, monkeypat
     networks = study.networks("recalibrated", study.hybrids[:2])
     before = {path: own[0].state_dict()["stitch_1.channels.weight"].clone() for path, own in networks.items()}
     first = tuning.tuned(study, networks, ["frozen"])
-    monkeypatch.setattr(tuning.training, "fit", None)
+    monkeypatch.setattr(tuning.fit, "fit", None)
     again = tuning.tuned(study, networks, ["frozen"])
     for path, (network, _) in networks.items():
         assert (first[path] == again[path]).all()

@@ -11,10 +11,11 @@ from torch import nn
 from benchmarks.faults import __main__ as faults
 from benchmarks.faults import bits, checkpoints, images, judge, kills, networks, pieces
 from benchmarks.faults.job import Job
-from lib import artifacts, coupling
-from lib.chain import Chain
-from lib.mda.cutting import Kept, cut
-from lib.part import Part
+from lib.base import artifacts
+from lib.chain.chain import Chain
+from lib.channels import coupling
+from lib.channels.cutting import Kept, cut
+from lib.trace.subnetwork import Part
 
 SEEDS = range(100_000, 100_040)
 MOST_REFUSED = 0.15  # a share

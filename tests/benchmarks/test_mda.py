@@ -29,12 +29,13 @@ from benchmarks.mda import (
 )
 from benchmarks.mda.__main__ import TABLES, figures
 from benchmarks.mda.lab import Lab
-from lib import artifacts, graph
-from lib.coupling import couple
-from lib.errors import BrickyardError
-from lib.mda.contribution import contributions
+from lib.base import artifacts
+from lib.base.errors import BrickyardError
+from lib.channels.coupling import couple
+from lib.mda.contributions.contribution import contributions
 from lib.params.base import read
 from lib.params.components import Repair
+from lib.trace import graph
 from tests.mda import networks, pico
 
 NAMES = ("vgg_a", "vgg_b", "resnet20")

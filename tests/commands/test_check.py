@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from commands import check
-from lib.code import ROOT
-from lib.errors import BrickyardError
+from lib.base.code import ROOT
+from lib.base.errors import BrickyardError
 
 PICO = (ROOT / "tests" / "stages" / "pico.yaml").read_text()
 

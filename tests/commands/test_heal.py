@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lib import artifacts, cache
-from lib.code import ROOT
-from lib.errors import BrickyardError
+from lib.base import artifacts, cache
+from lib.base.code import ROOT
+from lib.base.errors import BrickyardError
 
 STAGES = """
 stages:

@@ -7,8 +7,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from commands import names
-from lib.code import ROOT
-from lib.errors import BrickyardError
+from lib.base.code import ROOT
+from lib.base.errors import BrickyardError
 
 HOSTILE = [
     "../../data/images",

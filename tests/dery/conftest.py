@@ -8,14 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from lib import cost
-from lib.architecture import Factory
-from lib.chain import Chain
-from lib.data import DataSet, Loader
-from lib.dery.bricks import Bricks
+from lib.chain.chain import Chain
+from lib.dery.assembly.material import Bricks
+from lib.images.data import DataSet, Loader
+from lib.images.sources import Images
 from lib.params.assembly import Assembly
-from lib.sources import Images
-from lib.zoo import Architecture, Card, Input
+from lib.trace import cost
+from lib.zoo.architecture import Factory
+from lib.zoo.networks import Architecture, Card, Input
 from tests import pico
 
 CLASSES = ("a", "b", "c", "d")

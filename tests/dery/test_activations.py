@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from lib import artifacts
-from lib.chain import Chain
-from lib.data import Batch
+from lib.base import artifacts
+from lib.base.errors import BrickyardError
+from lib.chain.chain import Chain
+from lib.chain.layout import Layout
 from lib.dery import activations
-from lib.errors import BrickyardError
-from lib.layout import Layout
+from lib.images.data import Batch
 from tests import pico
 
 NETWORKS = {"cnn": pico.PicoResNet, "vit": pico.PicoViT, "inception": pico.PicoInception}

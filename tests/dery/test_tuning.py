@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from lib.data import DataSet
-from lib.dery.bricks import Bricks
-from lib.dery.reassembly import reassemble
+from lib.base.errors import BrickyardError
+from lib.dery.assembly.material import Bricks
+from lib.dery.assembly.reassembly import reassemble
 from lib.dery.tuning import beside_controls, curves, figures, from_scratch, tune, untrained
-from lib.errors import BrickyardError
+from lib.images.data import DataSet
 from lib.params.training import Training
 
 SETTINGS = Training(epochs=2, batch_size=16, learning_rate=1e-3, weight_decay=0.0, warmup=0.1, label_smoothing=0.0)

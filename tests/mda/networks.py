@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from data.models.cifar_resnet import CifarResNet
-from lib.channels import Coupling
+from lib.channels.channels import Coupling
 from tests import pico, unusual
 
 SHAPE = (3, 16, 16)

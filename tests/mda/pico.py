@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lib import cost, zoo
+from lib.trace import cost
+from lib.zoo import networks as zoo
 
 
 def plain(num_classes: int = 3, widths: tuple[int, int, int] = (6, 8, 5), seed: int = 0) -> nn.Sequential:

@@ -4,12 +4,12 @@ from typing import Any
 import pytest
 import torch
 
-from lib import cost, graph
-from lib.channels import Coupling
-from lib.coupling import couple
-from lib.errors import BrickyardError
-from lib.mda import components
-from lib.mda.choice import problem, ranking, solve
+from lib.base.errors import BrickyardError
+from lib.channels.channels import Coupling
+from lib.channels.coupling import couple
+from lib.mda.choice import offers, ranking, selection
+from lib.mda.components import components
+from lib.trace import cost, graph
 from tests import pico as branched
 from tests.mda import networks, pico
 
@@ -35,14 +35,14 @@ def test_prices_add_up_to_the_network_that_is_cut(kind: Any) -> None:
     coupling = couple(graph.trace(model, "net", shape), "net")
     classes = [str(i) for i in range(len(coupling.classifier.outputs))]
     masks = _random_masks(coupling, len(classes), 0.4)
-    source = problem.Source("net", dict.fromkeys(classes, 1.0), problem.prices(model, coupling, masks, classes))
+    source = offers.Source("net", dict.fromkeys(classes, 1.0), offers.prices(model, coupling, masks, classes))
     for outputs in ALL:
         cut = components.cut(model, components.union(masks, outputs), shape)
         real, found = cost.count(cut, shape), source.cost([classes[i] for i in outputs])
         assert (found.params, found.macs) == (real.params, real.macs)
 
 
-def _problem(seed: int, **limits: Any) -> problem.Problem:
+def _problem(seed: int, **limits: Any) -> offers.Problem:
     torch.manual_seed(seed)
     sources = []
     for m, known in enumerate((NAMES, NAMES[:3], NAMES[1:])):
@@ -50,11 +50,11 @@ def _problem(seed: int, **limits: Any) -> problem.Problem:
         coupling = couple(graph.trace(model, "net", pico.SHAPE), "net")
         masks = _random_masks(coupling, len(known), 0.35)
         accuracy = {name: float(torch.randint(50, 100, ())) for name in known}
-        sources.append(problem.Source(f"m{m}", accuracy, problem.prices(model, coupling, masks, known)))
-    return problem.Problem(NAMES, tuple(sources), **limits)
+        sources.append(offers.Source(f"m{m}", accuracy, offers.prices(model, coupling, masks, known)))
+    return offers.Problem(NAMES, tuple(sources), **limits)
 
 
-def _all(problem: problem.Problem) -> list[tuple[float, int, int]]:
+def _all(problem: offers.Problem) -> list[tuple[float, int, int]]:
     """(accuracy, params, macs) of every legal assignment."""
     found = []
     for assignment in itertools.product(range(3), repeat=len(NAMES)):
@@ -71,7 +71,7 @@ def _all(problem: problem.Problem) -> list[tuple[float, int, int]]:
 @pytest.mark.parametrize("program", ["columns", "pairs"])
 def test_equals_brute_force(seed: int, least: int, program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if program == "pairs":
-        monkeypatch.setattr(solve, "COLUMNS", 0)
+        monkeypatch.setattr(selection, "COLUMNS", 0)
     everything = _all(_problem(seed, least=least))
     params, macs = sorted(p for _, p, _ in everything), sorted(m for _, _, m in everything)
     for share in (0.05, 0.3, 1.0):
@@ -80,9 +80,9 @@ def test_equals_brute_force(seed: int, least: int, program: str, monkeypatch: py
         within = [(a, -p) for a, p, m in everything if p <= params[at] and m <= macs[max(at, len(macs) // 2)]]
         if not within:
             with pytest.raises(BrickyardError, match="no choice of components is within"):
-                solve.choose(wanted)
+                selection.choose(wanted)
             continue
-        found = solve.choose(wanted)
+        found = selection.choose(wanted)
         assert (found.accuracy, found.cost.params) == pytest.approx((max(within)[0], -max(within)[1]))
         assert found.bound == pytest.approx(found.accuracy, abs=1e-4)
         assert sorted(name for names in found.tasks.values() for name in names) == sorted(NAMES)
@@ -99,25 +99,25 @@ def test_shared_channels_are_paid_once() -> None:
 @pytest.mark.parametrize("program", ["columns", "pairs"])
 def test_what_cannot_be_met_is_named(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if program == "pairs":
-        monkeypatch.setattr(solve, "COLUMNS", 0)
+        monkeypatch.setattr(selection, "COLUMNS", 0)
     whole = _problem(0)
     least = min(p for _, p, _ in _all(whole))
     with pytest.raises(
         BrickyardError, match=rf"budget: .*params = 10 \(with all else free, the least is {least}\); raise"
     ):
-        solve.choose(_problem(0, params=10))
-    missing = problem.Problem((*NAMES, "ship"), whole.sources)
+        selection.choose(_problem(0, params=10))
+    missing = offers.Problem((*NAMES, "ship"), whole.sources)
     with pytest.raises(BrickyardError, match="none of m0, m1, m2 knows class 'ship'; leave it out"):
-        solve.choose(missing)
+        selection.choose(missing)
     with pytest.raises(BrickyardError, match=r"least = 5: .*lower it"):
-        solve.choose(_problem(0, least=5))
+        selection.choose(_problem(0, least=5))
 
 
 @pytest.mark.parametrize("program", ["columns", "pairs"])
 @pytest.mark.parametrize("seed", range(3))
 def test_fewer_networks_each_time(seed: int, program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if program == "pairs":
-        monkeypatch.setattr(solve, "COLUMNS", 0)
+        monkeypatch.setattr(selection, "COLUMNS", 0)
     params = sorted(p for _, p, _ in _all(_problem(seed)))
     wanted = _problem(seed, params=params[len(params) // 2])
     best: dict[int, float] = {}  # networks at most -> accuracy
@@ -127,12 +127,12 @@ def test_fewer_networks_each_time(seed: int, program: str, monkeypatch: pytest.M
         if legal and wanted.cost(assignment).params <= params[len(params) // 2]:
             for most in range(len(taken), 4):
                 best[most] = max(best.get(most, 0.0), wanted.accuracy(assignment))
-    found = solve.choices(wanted)
+    found = selection.choices(wanted)
     counts = [len(own.tasks) for own in found]
     assert counts == sorted(counts, reverse=True)
     assert len(set(counts)) == len(counts)
     assert counts[-1] == min(best)
-    assert found[0] == solve.choose(wanted)
+    assert found[0] == selection.choose(wanted)
     for own, most in zip(found, [3, *(count - 1 for count in counts)], strict=False):
         assert own.accuracy == pytest.approx(best[most])
         assert own.cost.params <= params[len(params) // 2]

@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from lib import cost, graph
-from lib.cost import Cost
-from lib.coupling import couple
-from lib.errors import BrickyardError
-from lib.mda import components, recount
-from lib.mda.choice.problem import Source, prices
-from lib.mda.cutting import Scales, indices
+from lib.base.errors import BrickyardError
+from lib.channels.coupling import couple
+from lib.channels.cutting import Scales, indices
+from lib.mda import recount
+from lib.mda.choice.offers import Source, prices
+from lib.mda.components import components
+from lib.trace import cost, graph
+from lib.trace.cost import Cost
 from tests import pico, unusual
 from tests.mda import networks
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from lib import artifacts
-from lib.errors import BrickyardError
-from lib.mda import components as lib_components
-from lib.mda import lego as lib_lego
-from lib.mda import saved
+from lib.base import artifacts
+from lib.base.errors import BrickyardError
+from lib.mda.components import components as lib_components
+from lib.mda.lego import lego as lib_lego
+from lib.network import files
 from stages import components, contributions, dataset, lego, predict, zoo
 
 FACTORY = Path(__file__).parents[2] / "data/models/plain_cnn.py"
@@ -71,7 +71,7 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     lego.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("lego"), Path("lego.json"))
     assert not Path("zoo/removed").exists()
-    _, recipe = saved.load(Path("lego/network"), lib_lego.Recipe, trust=True)
+    _, recipe = files.load(Path("lego/network"), lib_lego.Recipe, trust=True)
     assert recipe.classes == ("5", "6", "7", "8", "9", "1", "3")
     assert recipe.scaling.factors != (1.0,) * 7
     assert recipe.scaling.offsets == (0.0,) * 7
@@ -83,7 +83,7 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result["accuracy"]["mean_component"] == pytest.approx(
         (found["few"]["accuracy"]["component"] + found["upper"]["accuracy"]["component"]) / 2
     )
-    _, few = saved.load(Path("components/few"), lib_components.Recipe, trust=True)
+    _, few = files.load(Path("components/few"), lib_components.Recipe, trust=True)
     assert few.classes == ("1", "3")
     assert few.source.name == "low"
 
@@ -104,8 +104,8 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tuned = artifacts.read_metrics(Path("t.json"))
     assert tuned["accuracy"] == result["accuracy"]
     assert tuned["tuned"]["test"] > result["accuracy"]["scaled"]
-    network, recipe = saved.load(Path("tuned/network"), lib_lego.Recipe, trust=True)
-    untuned, _ = saved.load(Path("lego/network"), lib_lego.Recipe, trust=True)
+    network, recipe = files.load(Path("tuned/network"), lib_lego.Recipe, trust=True)
+    untuned, _ = files.load(Path("lego/network"), lib_lego.Recipe, trust=True)
     assert not torch.equal(network(torch.ones(1, 3, 8, 8)), untuned(torch.ones(1, 3, 8, 8)))
     norms = {name: value for name, value in untuned.state_dict().items() if "running" in name}
     assert norms

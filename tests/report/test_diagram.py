@@ -4,7 +4,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from lib.code import ROOT
+from lib.base.code import ROOT
 from lib.report.diagram import ARROWS, STAGES, pipeline
 
 DVC: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]

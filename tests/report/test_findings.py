@@ -7,8 +7,8 @@ import pandas
 import pytest
 import torch
 
-from lib import artifacts
-from lib.errors import BrickyardError
+from lib.base import artifacts
+from lib.base.errors import BrickyardError
 from lib.report import findings
 from lib.report.findings import Findings
 from stages import report

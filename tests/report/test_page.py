@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lib.errors import BrickyardError
+from lib.base.errors import BrickyardError
 from lib.report import page
 from lib.report.findings import Entry, Findings
 from lib.report.tables import amount, count, percent, signed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.code import ROOT
+from lib.base.code import ROOT
 
 
 def dvc(repo: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

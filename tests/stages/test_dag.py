@@ -12,8 +12,9 @@ import torch
 from ruamel.yaml import YAML
 
 from commands import check
-from lib import artifacts, cost
-from lib.dery import network
+from lib.base import artifacts
+from lib.dery.assembly import network
+from lib.trace import cost
 from stages import predict
 from tests.stages.conftest import dvc
 

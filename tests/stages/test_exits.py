@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lib import artifacts
-from lib.code import ROOT
-from lib.errors import BrickyardError
+from lib.base import artifacts
+from lib.base.code import ROOT
+from lib.base.errors import BrickyardError
 from stages import in_one_line
 
 

@@ -10,11 +10,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from commands.deps import rewritten
-from lib.code import ROOT, imported_files, imported_modules
+from lib.base.code import ROOT, imported_files, imported_modules, imports
+from lib.base.versions import of_imports
 from lib.params.base import SECTIONS
 from lib.params.components import Components
 from lib.params.contributions import Contributions
-from lib.versions import of_imports
 
 DVC: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 STAGES = {name: stage.get("do", stage) for name, stage in DVC.items()}
@@ -66,7 +66,7 @@ def test_deps_name_every_file_that_the_stage_runs(name: str) -> None:
 def test_deps_are_as_the_command_writes_them() -> None:
     text = (ROOT / "dvc.yaml").read_text()
     assert rewritten(text) == text, "python -m commands.deps"
-    assert rewritten(text.replace("      - lib/errors.py\n", "", 1)) == text
+    assert rewritten(text.replace("      - lib/base/errors.py\n", "", 1)) == text
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -142,13 +142,45 @@ def test_the_committed_lock_is_of_these_params() -> None:
                 assert current == value, f"{stage}: {key} has changed since dvc.lock was made: dvc repro"
 
 
-@pytest.mark.parametrize("wing", ["dery", "mda"])
-def test_no_import_runs_from_one_wing_to_the_other_or_up_from_the_ground_floor(wing: str) -> None:
-    other = {"dery": "mda", "mda": "dery"}[wing]
-    for file in [*(ROOT / "lib" / wing).rglob("*.py")]:
-        assert not re.search(rf"\blib\.({other}|report)\b", file.read_text()), file
-    for file in [*(ROOT / "lib").glob("*.py"), *(ROOT / "lib" / "params").glob("*.py")]:
-        assert not re.search(r"\blib\.(dery|mda|report)\b", file.read_text()), file
+FLOORS = (
+    {"base"},
+    {"params"},
+    {"images", "trace", "fit"},
+    {"training"},
+    {"zoo"},
+    {"chain", "channels"},
+    {"network"},
+    {"mda"},
+    {"dery"},
+    {"report"},
+)
+
+
+def test_rooms_are_those_of_the_plan() -> None:
+    rooms = {folder.name for folder in (ROOT / "lib").iterdir() if folder.is_dir() and folder.name != "__pycache__"}
+    assert rooms == set.union(*FLOORS)
+    assert [file.name for file in (ROOT / "lib").iterdir() if file.is_file()] == ["__init__.py"]
+
+
+def test_every_room_says_what_belongs_there() -> None:
+    for file in (ROOT / "lib").rglob("__init__.py"):
+        (only,) = ast.parse(file.read_text()).body
+        assert isinstance(only, ast.Expr), file
+
+
+def test_no_import_runs_up() -> None:
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    arrows: set[tuple[str, str]] = set()
+    for file in (ROOT / "lib").rglob("*.py"):
+        assert not re.search(r"^\s*(from|import) lib\b", file.read_text(), re.MULTILINE), (
+            f"{file}: imports are relative"
+        )
+        own = file.relative_to(ROOT / "lib").parts[0]
+        for name in imports(file):
+            to = name.split(".")[1] if name.startswith("lib.") else own
+            arrows |= {(own, to)} if to != own else set()
+            assert floor.get(to, -1) <= floor.get(own, -1), f"{file} imports {name}"
+    assert not arrows & {(to, own) for own, to in arrows}
 
 
 def test_no_wall_clock_reaches_an_artifact() -> None:

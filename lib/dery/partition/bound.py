@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.dery.partition import dp
-from lib.dery.partition.dp import Anchor
-from lib.dery.partition.space import CutSpace
+from . import dp
+from .dp import Anchor
+from .space import CutSpace
 
 ROUNDS = 300  # of the subgradient method, at most
 PATIENCE = 10  # rounds without a lower bound before the step is halved

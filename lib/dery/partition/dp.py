@@ -8,7 +8,7 @@ a block of that set is worth splits into the best way to reach it, the block, an
 
 import numpy as np
 
-from lib.dery.partition.space import CutSpace
+from .space import CutSpace
 
 Anchor = tuple[int, int]  # rows of its start and its end
 

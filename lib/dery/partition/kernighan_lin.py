@@ -5,7 +5,7 @@ All starts go side by side: rows [R, N, K+1].
 
 import numpy as np
 
-from lib.dery.partition.space import CutSpace
+from .space import CutSpace
 
 
 def solve(space: CutSpace, starts: int, generator: np.random.Generator) -> np.ndarray:

@@ -12,8 +12,8 @@ from typing import Any, cast
 import numpy as np
 import pyomo.environ as pyo
 
-from lib import program
-from lib.dery.partition.space import CutSpace
+from ...base import program
+from .space import CutSpace
 
 
 @dataclass(frozen=True)

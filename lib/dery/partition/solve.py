@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lib.dery.partition import dp, kernighan_lin, milp
-from lib.dery.partition.bound import relax
-from lib.dery.partition.problem import Cuts, PartitionProblem
-from lib.dery.partition.space import CutSpace
+from . import dp, kernighan_lin, milp
+from .bound import relax
+from .cover import Cuts, PartitionProblem
+from .space import CutSpace
 
 Solver = Literal["dp", "milp", "kernighan_lin"]
 Bound = Literal["exact", "relaxation", "none"]

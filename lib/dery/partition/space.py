@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lib.dery.partition.problem import Cuts, PartitionProblem
+from .cover import Cuts, PartitionProblem
 
 
 class CutSpace:

@@ -10,9 +10,9 @@ from functools import cached_property
 
 import torch
 
-from lib.dery.similarity import covariance, gram, kernels
-from lib.dery.similarity.layers import Network, Pair, Tile, centred, is_constant, minibatches, spread
-from lib.errors import BrickyardError
+from ...base.errors import BrickyardError
+from . import covariance, gram, kernels
+from .layers import Network, Pair, Tile, centred, is_constant, minibatches, spread
 
 FEWEST = 4  # images for which the unbiased HSIC is defined
 ROUNDING = 1e-6  # of the biased product, below which the unbiased one is rounding errors

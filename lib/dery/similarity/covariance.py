@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from lib.dery.similarity.layers import Network, Pair, Tile
+from .layers import Network, Pair, Tile
 
 WIDTH = 512  # columns of a strip, at least, unless it is a network's last
 

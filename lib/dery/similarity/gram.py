@@ -11,7 +11,7 @@ from itertools import combinations_with_replacement
 
 import torch
 
-from lib.dery.similarity.layers import Network, Pair, Tile, centred, is_constant
+from .layers import Network, Pair, Tile, centred, is_constant
 
 ROWS = 256  # images a side of a block
 COLUMNS = 4096  # columns of a layer that are centred at once

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from lib.dery.similarity.gram import Blocks, Finish, Kernel
+from .gram import Blocks, Finish, Kernel
 
 
 def linear() -> Kernel:

@@ -6,8 +6,8 @@ from math import inf
 
 import torch
 
-from lib.dery.activations import Activations
-from lib.errors import BrickyardError
+from ...base.errors import BrickyardError
+from ..activations import Activations
 
 Pair = tuple[int, int]  # of networks, by position
 Tile = tuple[Pair, torch.Tensor]  # a pair and float64 [L_a, L_b]

@@ -6,10 +6,10 @@ from itertools import combinations_with_replacement
 
 import torch
 
-from lib.dery.similarity import cka, memo, subspaces
-from lib.dery.similarity.layers import Network, Pair, Tile
-from lib.errors import BrickyardError
-from lib.params.similarity import Similarity
+from ...base.errors import BrickyardError
+from ...params.similarity import Similarity
+from . import cka, memo, subspaces
+from .layers import Network, Pair, Tile
 
 Index = Callable[[Sequence[Network], Sequence[Pair], int], Iterator[Tile]]
 

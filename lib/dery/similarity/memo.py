@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from lib import artifacts
-from lib.code import digest, installed
-from lib.errors import BrickyardError
+from ...base import artifacts
+from ...base.code import digest, installed
+from ...base.errors import BrickyardError
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from functools import partial
 
 import torch
 
-from lib.dery.similarity import covariance
-from lib.dery.similarity.layers import Network, Pair, Tile, is_constant
-from lib.errors import BrickyardError
+from ...base.errors import BrickyardError
+from . import covariance
+from .layers import Network, Pair, Tile, is_constant
 
 
 def lr(networks: Sequence[Network], pairs: Iterable[Pair], memory: int) -> Iterator[Tile]:

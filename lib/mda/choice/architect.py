@@ -8,20 +8,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from lib import code, graph, resume
-from lib.artifacts import tensor_checksum
-from lib.cost import Cost
-from lib.coupling import couple
-from lib.mda import classes, components, recount
-from lib.mda.choice import ranking, solve
-from lib.mda.choice.evaluation import Evaluation
-from lib.mda.choice.problem import Problem, Source, prices
-from lib.mda.choice.ranking import Answers
-from lib.mda.choice.solve import Choice
-from lib.params.components import Repair
-from lib.params.lego import Choose
-from lib.progress import track
-from lib.zoo import Card
+from ...base import code, resume
+from ...base.artifacts import tensor_checksum
+from ...base.progress import track
+from ...channels.coupling import couple
+from ...params.components import Repair
+from ...params.lego import Choose
+from ...trace import graph
+from ...trace.cost import Cost
+from ...zoo.networks import Card
+from .. import classes, recount
+from ..components import components
+from . import ranking, selection
+from .evaluation import Evaluation
+from .offers import Problem, Source, prices
+from .ranking import Answers
+from .selection import Choice
 
 _CODE = code.digest([Path(__file__)])
 
@@ -56,14 +58,14 @@ class Tried:
 def choose(
     networks: Mapping[str, Network], evaluation: Evaluation, wanted: Choose, how: Repair, seed: int, scratch: Path
 ) -> list[Tried]:
-    """The choices of `solve.choices`, cut out, repaired as `how` says and scaled; best first on validation images.
+    """The choices of `selection.choices`, cut out, repaired as `how` says and scaled; best first on validation images.
 
     scratch: a folder in which a killed run finds what it has repaired. Raises BrickyardError where nothing can be
     chosen.
     """
     whole = {name: (one.module, one.card) for name, one in networks.items()}
     answers = evaluation.answers("validation", whole)
-    found = solve.choices(problem(networks, answers, evaluation.classes, wanted, evaluation.has_offsets))
+    found = selection.choices(problem(networks, answers, evaluation.classes, wanted, evaluation.has_offsets))
     tasks = dict.fromkeys(task for choice in found for task in choice.tasks.items())
     made = {
         task: component(networks[task[0]], *task, evaluation, how, seed, scratch)

@@ -7,8 +7,8 @@ from typing import Any, cast
 import numpy as np
 import pyomo.environ as pyo
 
-from lib.cost import Cost
-from lib.mda.choice.problem import Prices, Problem
+from ...trace.cost import Cost
+from .offers import Prices, Problem
 
 
 def count(problem: Problem) -> int:

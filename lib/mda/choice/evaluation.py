@@ -6,14 +6,14 @@ from typing import Literal
 import torch
 from torch import nn
 
-from lib import data
-from lib.errors import BrickyardError
-from lib.mda import measure
-from lib.mda.choice import ranking
-from lib.mda.choice.ranking import Answers
-from lib.mda.components import Recipe
-from lib.params.lego import Choose, Lego
-from lib.zoo import Card
+from ...base.errors import BrickyardError
+from ...images import data
+from ...params.lego import Choose, Lego
+from ...zoo.networks import Card
+from .. import accuracies
+from ..components.components import Recipe
+from . import ranking
+from .ranking import Answers
 
 Split = Literal["train", "validation", "test"]
 Asked = Mapping[str, tuple[nn.Module, Card] | tuple[nn.Module, Recipe]]  # a network or its component, by network
@@ -56,8 +56,8 @@ class Evaluation:
         images, index, logits = self.images.images, self._index[split], {}
         for name, (module, described) in asked.items():
             transform = described.input.transform()
-            loader = data.Loader(images, index, transform, measure.BATCH_SIZE, self._numbers)
-            logits[name] = measure.logits(module.to(self.device), loader)[0]
+            loader = data.Loader(images, index, transform, accuracies.BATCH_SIZE, self._numbers)
+            logits[name] = accuracies.logits(module.to(self.device), loader)[0]
             module.cpu()
         known = {name: described.classes for name, (_, described) in asked.items()}
         return Answers(logits, known, [images.classes[label] for label in images.labels[index]])

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pyomo.environ as pyo
 
-from lib.mda.choice.problem import Problem
+from .offers import Problem
 
 
 def model(problem: Problem) -> Any:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from lib.mda import calibration, measure
-from lib.params.lego import Method
+from ...params.lego import Method
+from .. import accuracies
+from ..lego import calibration
 
 
 @dataclass(frozen=True)
@@ -53,4 +54,4 @@ def accuracy(tasks: Mapping[str, Sequence[str]], train: Answers, asked: Answers,
         spans.append(range(ends, ends := ends + len(own)))
     scaling = calibration.fit(method, *train.of(tasks), spans, ridge)
     logits, labels = asked.of(tasks)
-    return measure.accuracy(scaling(logits), labels)
+    return accuracies.accuracy(scaling(logits), labels)

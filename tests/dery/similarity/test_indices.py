@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from lib.base.errors import BrickyardError
 from lib.dery.similarity import cka, gram
 from lib.dery.similarity.layers import minibatches
 from lib.dery.similarity.matrix import TITLES, matrix
-from lib.errors import BrickyardError
 from tests.dery.similarity.naive import (
     DEFINITIONS,
     hsic,

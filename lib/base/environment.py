@@ -1,0 +1,43 @@
+"""What comes from the environment, since it changes no bits of any result: memory, processes, the device."""
+
+import os
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from .errors import BrickyardError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def memory() -> int:
+    """BRICKYARD_MEMORY, given in GiB (2 by default), in bytes."""
+    text = os.environ.get("BRICKYARD_MEMORY", "2")
+    try:
+        gibibytes = float(text)
+    except ValueError:
+        gibibytes = -1
+    if not isfinite(gibibytes) or gibibytes < 0:
+        raise BrickyardError(f"BRICKYARD_MEMORY = {text!r}: should be a number of GiB, 0 or more")
+    return int(gibibytes * 2**30)
+
+
+def workers() -> int:
+    """BRICKYARD_WORKERS: processes that decode images, beside this one (0 by default)."""
+    text = os.environ.get("BRICKYARD_WORKERS", "0")
+    if not text.isdecimal():
+        raise BrickyardError(f"BRICKYARD_WORKERS = {text!r}: should be a number of processes, 0 or more")
+    return int(text)
+
+
+def device() -> "torch.device":
+    """BRICKYARD_DEVICE: where networks are trained and tuned (cpu by default)."""
+    import torch
+
+    text = os.environ.get("BRICKYARD_DEVICE", "cpu")
+    try:
+        return torch.empty(0, device=text).device
+    except (RuntimeError, AssertionError) as error:
+        if "out of memory" in str(error):
+            raise
+        raise BrickyardError(f"BRICKYARD_DEVICE = {text!r}: no such device here; should be cpu or cuda") from None

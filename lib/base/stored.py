@@ -1,0 +1,77 @@
+"""What JSON files may hold: types with bounds, and reading a dataclass from JSON that anyone may have written."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from .errors import BrickyardError
+
+CHECKED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # of a dataclass that is stored
+MANY = 100_000  # classes, channels of a layer
+LARGEST = 4096  # side of an image
+
+
+def _unique(values: Sequence[str]) -> Sequence[str]:
+    if len(set(values)) != len(values):
+        raise ValueError("a name appears twice")
+    return values
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("should be printable text")
+    return text
+
+
+def _ascending(values: tuple[int, ...]) -> tuple[int, ...]:
+    if any(b <= a for a, b in zip(values, values[1:], strict=False)):
+        raise ValueError("should ascend")
+    return values
+
+
+Text = Annotated[str, Field(max_length=1000), AfterValidator(_printable)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=200)]  # of a network or task
+ClassName = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_printable)]
+ClassNames = Annotated[tuple[ClassName, ...], Field(max_length=MANY), AfterValidator(_unique)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Seal = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # empty before the weights are saved
+Size = Annotated[int, Field(ge=1, le=MANY)]
+Pixels = Annotated[int, Field(ge=1, le=LARGEST)]
+Count = Annotated[int, Field(ge=0, le=2**60)]
+Indices = Annotated[tuple[Count, ...], Field(min_length=1, max_length=MANY), AfterValidator(_ascending)]
+Share = Annotated[float, Field(ge=0, le=100)]  # in percent
+
+T = TypeVar("T")
+
+
+def parse(kind: type[T], stored: Any) -> T:
+    """A `kind` from what JSON holds; lists become tuples. Raises BrickyardError naming the keys that are not right."""
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(stored))
+    except ValidationError as error:
+        lines = [_line(one) for one in error.errors(include_url=False)[:3]]
+        raise BrickyardError(f"damaged: {'; '.join(lines)}; dvc repro") from None
+    except (RecursionError, ValueError, TypeError) as error:
+        raise BrickyardError(f"damaged: {type(error).__name__}: {error}; dvc repro") from None
+
+
+def parse_kind(kind: type[T], name: str, stored: Any) -> T:
+    """Likewise, of an object whose key `kind` must be `name`."""
+    given = stored.get("kind") if isinstance(stored, dict) else None
+    if given != name:
+        raise BrickyardError(f"kind = {repr(given)[:80]}: not the recipe of a {name} network")
+    return parse(kind, {key: value for key, value in stored.items() if key != "kind"})
+
+
+def _line(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"]) or "it"
+    if error["type"] == "missing":
+        return f"{where} is missing"
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{where}: unknown key"
+    if error["loc"][-1:] == ("[key]",):
+        return f"{where.removesuffix('.[key]')!r}: a name has letters, digits, _ and - only"
+    message = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    return f"{where} = {repr(error['input'])[:80]}: {message}"

@@ -1,0 +1,110 @@
+"""How long nodes take: a file that one command measures (lib/chain/timing.py) and stages read."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ..base import artifacts
+from ..base.errors import BrickyardError
+from .chain import Chain
+
+COMMAND = "./run python -m stages.latency"
+Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Unmeasured(BrickyardError):
+    """Something has not been measured, or is no longer what was measured."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds for one batch. nodes[i]: of node i+1 of a chain; head: pooling and classifier."""
+
+    nodes: tuple[float, ...]
+    head: float
+
+    def block(self, start: int, stop: int) -> float:
+        """Of nodes start+1..stop one after another, to a good approximation."""
+        return sum(self.nodes[start:stop])
+
+
+@dataclass(frozen=True)
+class StitchLatency:
+    """Milliseconds of a stitch for one batch: base + per_gmac times its MACs in 10^9."""
+
+    base: Milliseconds
+    per_gmac: Milliseconds
+
+    def of(self, macs: int) -> float:
+        """Of a stitch of so many MACs for one image."""
+        return self.base + self.per_gmac * macs / 1e9
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Milliseconds of one network's nodes and of its head, and `made_of`, the `fingerprint` of its chain."""
+
+    made_of: str
+    nodes: dict[str, Milliseconds]
+    head: Milliseconds
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """networks: by name of the zoo entry; stitch: of any stitch; made: on what machine and how, for the reader."""
+
+    networks: dict[str, Measured]
+    stitch: StitchLatency
+    made: dict[str, Any]
+
+    def of(self, chain: Chain) -> Latency:
+        """Of the nodes of `chain`. Raises Unmeasured where they have not been measured, or were others then."""
+        if (found := self.networks.get(chain.name)) is None:
+            raise Unmeasured(f"latency: {chain.name} has not been measured: {COMMAND}")
+        if found.made_of != fingerprint(chain):
+            raise Unmeasured(
+                f"latency: {chain.name} has other nodes, sizes or costs than when it was measured: {COMMAND}"
+            )
+        return Latency(tuple(found.nodes[node.name] for node in chain.nodes), found.head)
+
+
+def fingerprint(chain: Chain) -> str:
+    """SHA-256 over what a network's latency depends on: its nodes with their layouts and costs, its input, its head.
+
+    Not its weights: a network that is trained anew takes as long.
+    """
+    return hashlib.sha256(json.dumps(chain.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def save(path: Path, latencies: Latencies) -> None:
+    """Writes JSON, milliseconds with four significant digits."""
+    networks = {
+        name: {"made_of": of.made_of, "nodes": {n: _digits(ms) for n, ms in of.nodes.items()}, "head": _digits(of.head)}
+        for name, of in sorted(latencies.networks.items())
+    }
+    stitch = {"base": _digits(latencies.stitch.base), "per_gmac": _digits(latencies.stitch.per_gmac)}
+    artifacts.write_json(path, {"unit": "ms a batch", **latencies.made, "stitch": stitch, "networks": networks})
+
+
+def load(path: Path) -> Latencies:
+    """What `save` wrote. Raises Unmeasured when nothing has been measured yet, BrickyardError for a damaged file."""
+    if not path.exists():
+        raise Unmeasured(f"{path} not found: {COMMAND}")
+    stored = artifacts.read_json(path)
+    if not stored.get("networks"):
+        raise Unmeasured(f"{path}: nothing has been measured yet: {COMMAND}")
+    try:
+        networks = TypeAdapter(dict[str, Measured]).validate_python(stored.pop("networks"))
+        stitch = TypeAdapter(StitchLatency).validate_python(stored.pop("stitch", None))
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise BrickyardError(f"{path}: {where}: {error.errors()[0]['msg']}; measure anew: {COMMAND}") from None
+    return Latencies(networks, stitch, stored)
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.4g}")

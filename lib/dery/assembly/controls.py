@@ -1,0 +1,108 @@
+"""What the candidates must be compared to: random candidates, the authors' random search, the zoo itself."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path as FilePath
+from statistics import mean
+from typing import Any
+
+from torch import nn
+
+from ...base.progress import track
+from ...params.assembly import Assembly
+from ...zoo.ask import Scores
+from ...zoo.networks import Input
+from ..paths.problem import AssemblyProblem, Candidate, Path
+from . import network
+from .material import Bricks
+from .ranking import PROXIES, Assembled, Measures, Ranked
+from .reassembly import reassemble
+from .recount import recount
+
+
+def random_controls(
+    bricks: Bricks, problem: AssemblyProblem, paths: Sequence[Path], params: Assembly, measures: Measures
+) -> dict[str, Any]:
+    """Random feasible candidates, put together in the same way as ours: `random_assembly`: test accuracies, plain and
+    balanced, of the first `random_assemblies`; `random_search`: of the one that NASWOT likes best among the first
+    `random_search` (DeRy, section 3.4).
+
+    Differs from the paper: its random search joins blocks by random stitches, ours by fitted ones, as everywhere here.
+    """
+    found: list[Scores] = []
+    best: tuple[float, Assembled] | None = None
+    for i, path in enumerate(track(paths, "random assemblies", len(paths))):
+        made = Assembled(Candidate.of(problem, path), *reassemble(bricks, path), measures)
+        if i < params.random_assemblies:
+            found.append(measures.test.scores(made.network, made.recipe.input))
+        if i < params.random_search:
+            liked = PROXIES["naswot"].key(made.naswot())
+            best = (liked, made) if best is None or liked > best[0] else best
+    if best is None:
+        return {"random_assembly": {"count": 0}, "random_search": {"candidates": 0}}
+    liked, made = best
+    recount("random_search", made.network, made.recipe, bricks, problem, made.candidate.path)
+    searched = {"candidates": min(len(paths), params.random_search), "blocks": " > ".join(made.recipe.blocks())}
+    searched |= {**made.candidate.cost, **_tested(measures, made.network, made.recipe.input)}
+    drawn, balanced = [one.accuracy for one in found], [one.balanced for one in found]
+    return {
+        "random_assembly": {
+            "count": len(found),
+            "mean": mean(drawn),
+            "max": max(drawn),
+            "balanced_mean": mean(balanced),
+            "balanced_max": max(balanced),
+        },
+        "random_search": searched,
+    }
+
+
+def _tested(measures: Measures, made: nn.Module, expected: Input) -> dict[str, float]:
+    scores = measures.test.scores(made, expected)
+    return {"test": scores.accuracy, "balanced_test": scores.balanced}
+
+
+def zoo_control(bricks: Bricks, problem: AssemblyProblem, lenders: Sequence[int], measures: Measures) -> dict[str, Any]:
+    """Every zoo network as it would be used for the task, and the best within the budget of those that may lend
+    blocks, chosen by validation, ties by fewer parameters; None where there is none.
+    """
+    models: dict[str, dict[str, Any]] = {}
+    for m, card in track(list(enumerate(bricks.cards)), "zoo networks"):
+        path = bricks.whole(m)
+        whole, recipe = reassemble(bricks, path)
+        recount(card.name, whole, recipe, bricks, problem, path, limited=problem.within(path))
+        models[card.name] = {
+            **problem.price(path),
+            "head": "own" if bricks.keeps_head(m) else "closed form",
+            "within_budget": problem.within(path),
+            "validation": measures.validation(whole, card.input),
+            **_tested(measures, whole, card.input),
+        }
+    affordable = [bricks.cards[m].name for m in lenders if models[bricks.cards[m].name]["within_budget"]]
+    best = min(affordable, key=lambda name: (-models[name]["validation"], models[name]["params"]), default=None)
+    return {"best_within_budget": {"model": best, **models[best]} if best else None, "models": models}
+
+
+def save(
+    folder: FilePath,
+    bricks: Bricks,
+    ranked: Sequence[Ranked],
+    rival: Mapping[str, Any] | None,
+    measures: Measures,
+) -> dict[str, Any]:
+    """Writes the candidates to r1, r2, … of `folder`, each with the best zoo network, to be tuned in the same way;
+    returns their blocks, costs and test accuracies, plain and balanced.
+    """
+    scores = {}
+    for place, candidate in enumerate(ranked, start=1):
+        assert candidate.made is not None
+        made, recipe = candidate.made
+        network.save(folder / f"r{place}", made, recipe)
+        if rival is not None:
+            m = [card.name for card in bricks.cards].index(rival["model"])
+            network.save(folder / f"r{place}" / "zoo", *reassemble(bricks, bricks.whole(m)))
+        scores[f"r{place}"] = {
+            "blocks": " > ".join(recipe.blocks()),
+            **candidate.candidate.cost,
+            **_tested(measures, made, recipe.input),
+        }
+    return scores

@@ -1,0 +1,73 @@
+"""What the assembly found, as tables and rows for files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ...params.assembly import Assembly
+from ..paths.problem import KINDS, AssemblyProblem, Candidate, Kind
+from ..paths.propose import Proposal
+from .ranking import Ranked
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def row(candidate: Candidate, problem: AssemblyProblem) -> dict[str, Any]:
+    """A candidate: the network that supplies each set, predicted score, costs."""
+    return {"path": [problem.names[m] for m in candidate.path], "score": candidate.score, **candidate.cost}
+
+
+def points(front: Sequence[Candidate], kind: Kind, problem: AssemblyProblem) -> list[dict[str, Any]]:
+    """A Pareto front for a plot: cost of one kind against score; within_budget: whether it keeps that limit, too."""
+    limit = problem.limits.get(kind)
+    return [
+        {"cost": c.cost[kind], "score": c.score, "path": words(c, problem)}
+        | {"within_budget": limit is None or c.cost[kind] <= limit}
+        for c in front
+    ]
+
+
+def pareto(fronts: Mapping[Kind, Sequence[Candidate]], problem: AssemblyProblem) -> "pandas.DataFrame":
+    """All fronts under one another: which budget, cost of that kind, score, path, and all costs."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        [
+            {"budget": kind, **point, **candidate.cost}
+            for kind, front in fronts.items()
+            for candidate, point in zip(front, points(front, kind, problem), strict=True)
+        ]
+    )
+
+
+def proxies(ranked: Sequence[Ranked], problem: AssemblyProblem) -> "pandas.DataFrame":
+    """One row a candidate in order of rank: its blocks and what each proxy says of it, empty where it says nothing."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        [{"rank": place, "path": words(r.candidate, problem), **r.values} for place, r in enumerate(ranked, start=1)]
+    )
+
+
+def report(found: Proposal, ranked: Sequence[Ranked], problem: AssemblyProblem, params: Assembly) -> dict[str, Any]:
+    """Everything for assembly.json: candidates in order of rank, with their accuracy on the ranking images; those that
+    are written, with what was counted of them beside what was predicted.
+    """
+    return {
+        **params.model_dump(include={"score", "block_score", "rank", "rank_on", "stitch"}),
+        "status": found.pool.status,
+        "bound": found.bound,
+        "budget": {kind: problem.limits.get(kind) for kind in KINDS},
+        "candidates": [
+            {**row(r.candidate, problem), "rank_accuracy": r.values["accuracy"]}
+            | ({} if r.counted is None else {"counted": asdict(r.counted)})
+            for r in ranked
+        ],
+        "pareto": {kind: points(front, kind, problem) for kind, front in found.fronts.items()},
+    }
+
+
+def words(candidate: Candidate, problem: AssemblyProblem) -> str:
+    """The networks that supply the sets, in order."""
+    return " > ".join(problem.names[m] for m in candidate.path)

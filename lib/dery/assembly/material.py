@@ -1,0 +1,133 @@
+"""What candidates are made of: the zoo's networks, cut into K blocks each, and images to fit them together."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path as FilePath
+from typing import Any, overload
+
+from ...chain.chain import Chain
+from ...chain.layout import Layout
+from ...images.data import DataSet, Loader, stratified_sample
+from ...params.assembly import Assembly, Stitching
+from ...zoo import networks as zoo
+from ...zoo.architecture import Trust
+from ...zoo.networks import Card
+from ..paths.problem import Path
+from .heads import Method
+from .stitching import takes_patches
+
+OPEN = 8  # networks in memory at once
+
+
+class Shelf(Sequence[Chain]):
+    """The chains of networks on disk, each opened when it is asked for; the last few stay open."""
+
+    def __init__(self, folders: Sequence[FilePath], trust: Trust = False) -> None:
+        """trust: as for `zoo.load`; where it is entries of params.yaml, each network has to have one."""
+        self._folders, self._trust = tuple(folders), trust
+        self._opened = lru_cache(maxsize=OPEN)(self._open)
+
+    def __len__(self) -> int:
+        return len(self._folders)
+
+    @overload
+    def __getitem__(self, index: int) -> Chain: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Shelf": ...
+    def __getitem__(self, index: int | slice) -> "Chain | Shelf":
+        return (
+            Shelf(self._folders[index], self._trust)
+            if isinstance(index, slice)
+            else self._opened(range(len(self))[index])
+        )
+
+    def _open(self, index: int) -> Chain:
+        folder = self._folders[index]
+        trust = self._trust if isinstance(self._trust, bool) else {folder.name: self._trust[folder.name]}
+        model, card = zoo.load(folder, trust)
+        return Chain(card.name, model, card.input.shape, declared=card.nodes)
+
+
+@dataclass(frozen=True)
+class Bricks:
+    """The networks and the images.
+
+    cuts[m]: K+1 positions; fit[m]: the same unlabelled train images in the same order under network m's own
+    transform; labelled[m]: train images for closed-form heads, likewise; classes: those of the task; head,
+    head_shrinkage: method of those heads and its strength; stitching: how `reassembly` joins blocks; seed: of random
+    stitches.
+    """
+
+    cards: tuple[Card, ...]
+    chains: Sequence[Chain]
+    cuts: tuple[tuple[int, ...], ...]
+    fit: tuple[Loader, ...]
+    labelled: tuple[Loader, ...]
+    classes: tuple[str, ...]
+    ridge: float
+    head: Method = "lda"
+    head_shrinkage: float = 1e-3
+    stitching: Stitching = field(default_factory=Stitching)
+    seed: int = 0
+
+    @property
+    def sets(self) -> int:
+        """K."""
+        return len(self.cuts[0]) - 1
+
+    def keeps_head(self, m: int) -> bool:
+        """Whether network m already answers with the task's classes, so that its own head serves."""
+        return self.cards[m].classes == self.classes
+
+    def patches(self, source: Layout, target: Layout) -> tuple[int, ...]:
+        """The sides of patches among which the fit of a stitch may choose: 1 is pooling."""
+        down = self.stitching.down
+        if down == "pool" or not takes_patches(source, target):
+            return (1,)
+        if down == "patch":
+            return (2,)
+        return (1, 2) if self.stitching.init == "least_squares" else (1,)
+
+    def whole(self, m: int) -> Path:
+        """The path of the unmodified network m, as it would be used for the task."""
+        return (m,) * self.sets
+
+    def runs(self, path: Path) -> Iterator[tuple[int, int, int]]:
+        """(network, first boundary, last boundary) of each run of consecutive blocks from one network."""
+        changes = [0, *(k for k in range(1, len(path)) if path[k] != path[k - 1]), len(path)]
+        for k, after in pairwise(changes):
+            yield path[k], self.cuts[path[k]][k], self.cuts[path[k]][after]
+
+
+def open_bricks(
+    folder: FilePath,
+    names: Sequence[str],
+    partition: dict[str, Any],
+    data: DataSet,
+    params: Assembly,
+    seed: int,
+    trust: Trust = False,
+) -> Bricks:
+    """The networks `names` below `folder`, cut as `partition` (its JSON form) says; networks that expect the same
+    input share their images; trust: see `Shelf`.
+    """
+    cards = zoo.read_cards(folder, list(names))
+    chosen = stratified_sample(data.images, data.train, params.head_images, seed)
+    transforms = {card.input: card.input.transform() for card in cards.values()}
+    fit = {key: Loader(data.images, data.probe, t, params.batch_size) for key, t in transforms.items()}
+    labelled = {key: Loader(data.images, chosen, t, params.batch_size) for key, t in transforms.items()}
+    return Bricks(
+        cards=tuple(cards.values()),
+        chains=Shelf([folder / name for name in names], trust),
+        cuts=tuple(tuple(partition["models"][name]["cuts"]) for name in names),
+        fit=tuple(fit[card.input] for card in cards.values()),
+        labelled=tuple(labelled[card.input] for card in cards.values()),
+        classes=data.images.classes,
+        ridge=params.ridge,
+        stitching=params.stitch,
+        seed=seed,
+        head=params.head,
+        head_shrinkage=params.head_shrinkage,
+    )

@@ -1,0 +1,1 @@
+"""What foretells a network's accuracy before it is tuned, and how well."""

@@ -1,0 +1,133 @@
+"""Putting a candidate together without training: stitches fitted in forward order, BatchNorm recalibrated, a head."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...fit import batchnorm
+from ...trace.duplicate import duplicate
+from ..paths.problem import Path
+from .heads import fit_head
+from .material import Bricks
+from .network import ReassembledNetwork
+from .recipe import NewHead, Recipe, Source
+from .refit import refit
+from .stitching import Stitch, StitchEquations, identity, random
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The first parts of a candidate, fitted: modules and their description for a recipe. Prefixes of candidates that
+    begin alike can be shared: no step changes the one before.
+    """
+
+    parts: tuple[nn.Module, ...]
+    described: tuple[dict[str, Any], ...]
+    first: int  # network whose images enter
+    last: int  # network and boundary behind which the prefix ends
+    stop: int
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """A batch of images of network `first` -> the activation that leaves the prefix."""
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+def reassemble(bricks: Bricks, path: Path) -> tuple[ReassembledNetwork, Recipe]:
+    """Builds a candidate. Each stitch is fitted to the activations that really reach it; then the block behind it and
+    the head are treated as `bricks.stitching` says. No labels are used, but for a new head.
+
+    Differs from the paper: closed-form stitches instead of random ones, so that the network works untrained.
+    """
+    first, *others = bricks.runs(path)
+    prefix = begin(bricks, *first)
+    for run in others:
+        prefix = extend(bricks, prefix, *run)
+    return finish(bricks, prefix)
+
+
+def begin(bricks: Bricks, m: int, start: int, stop: int) -> Prefix:
+    """The first run of blocks, as it is in its source."""
+    return Prefix((duplicate(bricks.chains[m][start:stop]),), (_block(bricks, m, start, stop),), m, m, stop)
+
+
+@torch.no_grad()
+def extend(bricks: Bricks, prefix: Prefix, m: int, start: int, stop: int) -> Prefix:
+    """One stitch and one run of blocks more."""
+    chain, how = bricks.chains[m], bricks.stitching.recalibrate
+    block, own = duplicate(chain[start:stop]), chain[0:start]
+    equations = _equations(bricks, prefix, m, start)
+    stitch = _stitch(bricks, equations, position=len(prefix.parts))
+    if how != "none" and not batchnorm.has_batchnorm(block):
+        stitch = equations.matched(stitch)
+    if how == "layers":
+        pairs = [(stitch(x), y) for x, y in _pairs(bricks, prefix, m, own)]
+        refit(block, chain[start:stop], pairs, bricks.stitching.pull)
+    elif how != "none":
+        batchnorm.batchnorm(block, (stitch(prefix(x)) for x, _ in bricks.fit[prefix.first]))
+    described = {"kind": "stitch", **stitch.to_dict(), "r2": equations.r2(bricks.ridge)}
+    return Prefix(
+        (*prefix.parts, stitch, block),
+        (*prefix.described, described, {**_block(bricks, m, start, stop), "recalibrated": how}),
+        prefix.first,
+        m,
+        stop,
+    )
+
+
+@torch.no_grad()
+def finish(bricks: Bricks, prefix: Prefix) -> tuple[ReassembledNetwork, Recipe]:
+    """The network with its head: that of the last source where it knows the task's classes, refitted to that source's
+    own logits behind stitches if `bricks.stitching` says so; else a new one in closed form.
+    """
+    last = prefix.last
+    if bricks.keeps_head(last):
+        chain = bricks.chains[last]
+        head: nn.Module = duplicate(chain.head)
+        if len(prefix.parts) > 1 and bricks.stitching.recalibrate in ("head", "layers"):
+            pairs = list(_pairs(bricks, prefix, last, chain[0 : len(chain)]))
+            refit(head, chain.head, pairs, bricks.stitching.pull)
+        head_recipe: str | NewHead = bricks.cards[last].name
+    else:
+        layout = bricks.chains[last].layout(len(bricks.chains[last]))
+        images = bricks.labelled[prefix.first]
+        labelled = ((prefix(x), y) for x, y in images)
+        head = fit_head(layout, labelled, len(bricks.classes), bricks.head, bricks.head_shrinkage)
+        head_recipe = NewHead(layout, bricks.head, bricks.head_shrinkage, len(images.index), images.images.checksum)
+    names = {part["source"] for part in prefix.described if part["kind"] == "block"}
+    sources = {card.name: Source.of(card) for card in bricks.cards if card.name in names}
+    recipe = Recipe(sources, prefix.described, head_recipe, bricks.cards[prefix.first].input, bricks.classes)
+    return ReassembledNetwork(prefix.parts, head, recipe).eval(), recipe
+
+
+def _pairs(bricks: Bricks, prefix: Prefix, m: int, own: nn.Module) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What leaves the prefix, and what leaves the front `own` of network m, for the same images, batch by batch."""
+    for (x, _), (y, _) in zip(bricks.fit[prefix.first], bricks.fit[m], strict=True):
+        yield prefix(x), own(y)
+
+
+def _equations(bricks: Bricks, prefix: Prefix, m: int, start: int) -> StitchEquations:
+    """Of a stitch from the prefix to what enters node start + 1 of network m, in the form that fits best."""
+    source, target = bricks.chains[prefix.last].layout(prefix.stop), bricks.chains[m].layout(start)
+    forms = [StitchEquations(source, target, patch) for patch in bricks.patches(source, target)]
+    for x, y in _pairs(bricks, prefix, m, bricks.chains[m][0:start]):
+        for form in forms:
+            form.add(x, y)
+    return max(forms, key=lambda form: form.held_out_r2(bricks.ridge)) if len(forms) > 1 else forms[0]
+
+
+def _stitch(bricks: Bricks, equations: StitchEquations, position: int) -> Stitch:
+    if bricks.stitching.init == "least_squares":
+        return equations.fitted(bricks.ridge)
+    if bricks.stitching.init == "identity":
+        return identity(equations.source, equations.target, equations.patch)
+    return random(equations.source, equations.target, equations.patch, bricks.seed + position)
+
+
+def _block(bricks: Bricks, m: int, start: int, stop: int) -> dict[str, Any]:
+    nodes = [node.name for node in bricks.chains[m].nodes[start:stop]]
+    return {"kind": "block", "source": bricks.cards[m].name, "start": start, "stop": stop, "nodes": nodes}

@@ -1,0 +1,154 @@
+"""Stitches: the layer between two blocks, fitted in closed form."""
+
+from collections.abc import Sequence
+from math import inf
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ...chain.layout import Layout
+from ...fit.ridge import Fit, NormalEquations
+
+HELD_OUT = 4  # one image of so many tells which form of a stitch fits better
+
+
+class Stitch(nn.Module):
+    """Maps one layout to another: pooling to a smaller grid, a convolution, interpolation to a larger one.
+
+    The convolution is 1x1; or 2x2 with stride 2 (`patch` = 2), where the grid shrinks to a half or a quarter, ...: it
+    then sees the positions of the larger grid. Prefix tokens of the target are a linear map of the pooled source.
+    Pooling and bilinear interpolation commute with a 1x1 convolution, so it always works on the smaller grid.
+    """
+
+    def __init__(self, source: Layout, target: Layout, patch: int = 1):
+        super().__init__()
+        self.source, self.target, self.patch = source, target, patch
+        self.channels = nn.Conv2d(source.channels, target.channels, patch, patch)
+        self.prefix = nn.Linear(source.channels, target.prefix * target.channels) if target.prefix else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A batch in the source's layout -> the same batch in the target's."""
+        y = _enlarge(self.channels(_shrink(self.source.to_map(x), self.target, self.patch)), self.target)
+        if self.prefix is None:
+            return self.target.from_map(y)
+        prefix = self.prefix(self.source.pool(x)).unflatten(1, (self.target.prefix, self.target.channels))
+        return self.target.from_map(y, prefix)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that `Stitch(source, target, patch)` takes, for a recipe."""
+        return {"source": self.source.to_dict(), "target": self.target.to_dict(), "patch": self.patch}
+
+    def maps(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Weight and bias of the map of positions and, where there is one, of that of prefix tokens."""
+        layers = (self.channels,) if self.prefix is None else (self.channels, self.prefix)
+        return [(layer.weight, layer.bias) for layer in layers if layer.bias is not None]
+
+
+def takes_patches(source: Layout, target: Layout) -> bool:
+    """Whether the grid shrinks by an even factor, so that a stitch can look at 2x2 patches."""
+    return source.height % (2 * target.height) == 0 and source.width % (2 * target.width) == 0
+
+
+@torch.no_grad()
+def random(source: Layout, target: Layout, patch: int, seed: int) -> Stitch:
+    """The paper's stitch: weights and biases uniform within 1/sqrt(inputs), torch's default."""
+    stitch, generator = Stitch(source, target, patch), torch.Generator().manual_seed(seed)
+    for weight, bias in stitch.maps():
+        limit = weight[0].numel() ** -0.5
+        for values in (weight, bias):
+            values.uniform_(-limit, limit, generator=generator)
+    return stitch
+
+
+@torch.no_grad()
+def identity(source: Layout, target: Layout, patch: int) -> Stitch:
+    """Channels as they are: those that the target has too many are zero, those that it lacks are dropped.
+
+    The grid is matched as in every stitch, a patch is averaged; prefix tokens are the source's pooled channels.
+    """
+    stitch = Stitch(source, target, patch)
+    same = torch.eye(target.channels, source.channels)
+    stitch.channels.weight.copy_((same / patch**2)[:, :, None, None].expand_as(stitch.channels.weight))
+    if stitch.prefix is not None:
+        stitch.prefix.weight.copy_(same.repeat(target.prefix, 1))
+    for _, bias in stitch.maps():
+        bias.zero_()
+    return stitch
+
+
+class StitchEquations:
+    """The least-squares problem of one stitch: source activations against the target's own, batch by batch."""
+
+    def __init__(self, source: Layout, target: Layout, patch: int = 1):
+        self.source, self.target, self.patch = source, target, patch
+        self._seen = 0
+        kept, held_out = (NormalEquations(source.channels * patch**2, target.channels) for _ in range(2))
+        self._parts = (kept, held_out)
+        self._prefix = NormalEquations(source.channels, target.prefix * target.channels) if target.prefix else None
+
+    def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        """A batch as it leaves the source and as it enters the target, for the same images."""
+        inputs = F.pixel_unshuffle(_shrink(self.source.to_map(x), self.target, self.patch), self.patch)
+        inputs, outputs = _enlarge(inputs, self.target), self.target.to_map(y)
+        held_out = torch.arange(self._seen, self._seen + len(x)) % HELD_OUT == HELD_OUT - 1
+        for part, images in zip(self._parts, (~held_out, held_out), strict=True):
+            part.add(rows(inputs[images]), rows(outputs[images]))
+        self._seen += len(x)
+        if self._prefix is not None:
+            self._prefix.add(self.source.pool(x), y[:, : self.target.prefix].flatten(1))
+
+    def r2(self, ridge: float) -> float:
+        """R^2 of the map over all positions and channels."""
+        return self._map.solve(ridge).r2
+
+    def held_out_r2(self, ridge: float) -> float:
+        """R^2 of the map on every fourth image, fitted on the others; -inf with fewer than four images."""
+        kept, held_out = self._parts
+        return held_out.explained(kept.solve(ridge)) if held_out.count else -inf
+
+    def fitted(self, ridge: float) -> Stitch:
+        """The stitch with the least squared error. Differs from the paper: fitted instead of random."""
+        return self._filled([equations.solve(ridge) for equations in self._equations])
+
+    def matched(self, stitch: Stitch) -> Stitch:
+        """`stitch` with its output channels scaled and moved so that they have the target's mean and variance."""
+        weights = (weight.flatten(1).T for weight, _ in stitch.maps())
+        return self._filled([own.match(weight) for own, weight in zip(self._equations, weights, strict=True)])
+
+    @property
+    def _map(self) -> NormalEquations:
+        return self._parts[0] + self._parts[1]
+
+    @property
+    def _equations(self) -> list[NormalEquations]:
+        return [self._map] if self._prefix is None else [self._map, self._prefix]
+
+    @torch.no_grad()
+    def _filled(self, fits: Sequence[Fit]) -> Stitch:
+        stitch = Stitch(self.source, self.target, self.patch)
+        for (weight, bias), fit in zip(stitch.maps(), fits, strict=True):
+            weight.copy_(fit.weight.T.reshape_as(weight))
+            bias.copy_(fit.bias)
+        return stitch
+
+
+def resized(x: torch.Tensor, target: Layout) -> torch.Tensor:
+    """A map [b, c, h, w] on the target's grid: pooled where that is smaller, interpolated where it is larger."""
+    return _enlarge(_shrink(x, target), target)
+
+
+def rows(x: torch.Tensor) -> torch.Tensor:
+    """[b, c, h, w] -> [b h w, c]"""
+    return x.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def _shrink(x: torch.Tensor, target: Layout, patch: int = 1) -> torch.Tensor:
+    size = (min(x.shape[2], patch * target.height), min(x.shape[3], patch * target.width))
+    return x if x.shape[2:] == size else F.adaptive_avg_pool2d(x, size)
+
+
+def _enlarge(x: torch.Tensor, target: Layout) -> torch.Tensor:
+    size = (target.height, target.width)
+    return x if x.shape[2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)

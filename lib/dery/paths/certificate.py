@@ -1,0 +1,131 @@
+"""The same problem as an integer program (DeRy, Eq. 8-11), solved by HiGHS: an independent certificate of the search.
+
+It is also where to put what a search over additive scores cannot take: nonlinear or pairwise terms are further
+expressions and constraints on the variables of `model`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pyomo.environ as pyo
+
+from ...base import program
+from ...base.errors import BrickyardError
+from .problem import AssemblyProblem, Candidate, Kind, Path, Pool
+from .unrolled import rolled, unroll
+
+TOLERANCE = 1e-6  # of HiGHS on objectives and constraints
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """objective: of the best candidate that the integer program found, None where there is none; bound: proven."""
+
+    objective: float | None
+    bound: float | None
+
+
+def certify(problem: AssemblyProblem, pool: Pool) -> Certificate:
+    """Solves the integer program and holds the first candidate of `pool` against it.
+
+    Raises BrickyardError when they disagree, which no input may cause: one of the two is wrong.
+    """
+    proven = first(problem)
+    best = pool.candidates[0].score if pool.candidates else None
+    if best is None or proven.objective is None or proven.bound is None:
+        agree = (best is None and proven.objective is None) or not pool.complete
+    else:
+        agree = abs(best - proven.objective) <= TOLERANCE and best <= proven.bound + TOLERANCE
+    if not agree:
+        raise BrickyardError(
+            f"the search and HiGHS disagree on the best candidate: {best} and {proven.objective}, "
+            f"bound {proven.bound}; please report this with params.yaml and partition.json"
+        )
+    return proven
+
+
+def first(problem: AssemblyProblem) -> Certificate:
+    """The best candidate's score by the integer program, and the proven bound on it."""
+    problem = unroll(problem)
+    found = _next(problem, model(problem))
+    return Certificate(None, None) if found is None else Certificate(problem.score(found[0]), found[1])
+
+
+def pool_by_cuts(problem: AssemblyProblem, count: int) -> Pool:
+    """The `count` best candidates, each by an integer program that excludes those before it: slow, for comparison."""
+    unrolled = unroll(problem)
+    own = model(unrolled)
+    found: list[Path] = []
+    while len(found) < count and (solved := _next(unrolled, own)) is not None:
+        found.append(solved[0])
+        _exclude(own, solved[0])
+    return Pool(tuple(Candidate.of(problem, rolled(unrolled, path, problem)) for path in found), "optimal")
+
+
+def model(problem: AssemblyProblem) -> Any:
+    """x[k, m]: set k takes network m's block; y[k, m, n]: n follows m behind set k; used[m]: m is a source.
+
+    Of a problem that `unroll` gave, m and n are columns, but in `used`.
+    """
+    sets, networks, sources = range(problem.sets), range(len(problem.names)), sorted(set(problem.networks))
+    most = len(sources) if problem.max_sources is None else problem.max_sources
+    model = cast(Any, pyo.ConcreteModel())
+    model.x = pyo.Var(sets, networks, domain=pyo.Binary)
+    model.y = pyo.Var(sets[:-1], networks, networks, domain=pyo.NonNegativeReals, bounds=(0, 1))
+    model.used = pyo.Var(sources, domain=pyo.Binary)
+    model.one = pyo.Constraint(sets, rule=lambda b, k: sum(b.x[k, m] for m in networks) == 1)
+    model.out = pyo.Constraint(
+        sets[:-1], networks, rule=lambda b, k, m: sum(b.y[k, m, n] for n in networks) == b.x[k, m]
+    )
+    model.into = pyo.Constraint(
+        sets[:-1], networks, rule=lambda b, k, n: sum(b.y[k, m, n] for m in networks) == b.x[k + 1, n]
+    )
+    own = {m: [column for column in networks if problem.networks[column] == m] for m in sources}
+    model.source = pyo.Constraint(
+        sources, rule=lambda b, m: b.used[m] <= sum(b.x[k, column] for k in sets for column in own[m])
+    )
+    model.counted = pyo.Constraint(sets, networks, rule=lambda b, k, m: b.x[k, m] <= b.used[problem.networks[m]])
+    model.sources = pyo.Constraint(
+        rule=lambda b: pyo.inequality(problem.min_sources, sum(b.used[m] for m in sources), most)
+    )
+    _fix(problem, model)
+    for kind in problem.additive:
+        total = _total(problem, model, kind)
+        model.add_component(f"{kind}_budget", pyo.Constraint(expr=total / problem.limits[kind] <= 1))
+    model.excluded = pyo.ConstraintList()
+    model.score = pyo.Objective(expr=_total(problem, model, None), sense=pyo.maximize)
+    return model
+
+
+def _fix(problem: AssemblyProblem, model: Any) -> None:
+    """What is decided beforehand: required networks, and blocks and stitches that may not be taken."""
+    for m in problem.required:
+        model.used[m].fix(1)
+    for k, m in np.argwhere(~problem.open_blocks).tolist():
+        model.x[k, m].fix(0)
+    for k, m, n in np.argwhere(~problem.open_stitches).tolist():
+        model.y[k, m, n].fix(0)
+
+
+def _total(problem: AssemblyProblem, model: Any, kind: Kind | None) -> Any:
+    """The score of the chosen candidate, or a cost of it, as a linear expression."""
+    table = problem.scores if kind is None else problem.costs[kind]
+    terms = [float(table.blocks[i]) * model.x[i] for i in np.ndindex(table.blocks.shape)]
+    stitches = [i for i in np.ndindex(table.stitches.shape) if table.stitches[i]]
+    return sum(terms) + sum(float(table.stitches[i]) * model.y[i] for i in stitches)
+
+
+def _next(problem: AssemblyProblem, model: Any) -> tuple[Path, float] | None:
+    """The path of the optimum, and the bound; paths that keep a limit only within HiGHS's tolerance are excluded."""
+    while (solution := program.solve(model)).status != "infeasible":
+        chosen = {k: m for (k, m), variable in model.x.items() if variable.value > 0.5}
+        path = tuple(chosen[k] for k in sorted(chosen))
+        if problem.feasible(path):
+            return path, float(cast(float, solution.bound))
+        _exclude(model, path)
+    return None
+
+
+def _exclude(model: Any, path: Path) -> None:
+    model.excluded.add(sum(model.x[k, m] for k, m in enumerate(path)) <= len(path) - 1)

@@ -1,0 +1,203 @@
+"""Score against each budget: all candidates that no other beats in both, by one sweep through the graph."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from . import bounds
+from .problem import GRAIN, AssemblyProblem, Candidate, Kind, Path
+from .unrolled import rolled, unroll
+
+REGIONS = 24  # in which the sweep asks whether a prefix can still lead to something new
+SLACK = 1e-7  # of the bounds' rounding
+ROUNDS = 32  # in which all small states are thinned together; what then remains of a large one is thinned by itself
+CHUNK = 256  # rows of it that are compared with one another at once
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Prefixes of k blocks in the order of their paths: scores [l], costs [l, 1 + R] (the swept kind first), paths
+    [l, k], and their sources, as bits [l, W]. free: bool [l], where the number of sources can no longer go wrong; there
+    only the required ones are kept.
+    """
+
+    scores: np.ndarray
+    costs: np.ndarray
+    paths: np.ndarray
+    sources: np.ndarray
+    free: np.ndarray
+
+    def rows(self, index: np.ndarray) -> "Labels":
+        """Some of them."""
+        return Labels(*(getattr(self, name)[index] for name in ("scores", "costs", "paths", "sources", "free")))
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where candidates may lie that nothing known beats: those that cost `limit` at most and score `score` at least.
+
+    A prefix with these scores and costs that ends in block k of network m leads there only if score + plain[k, m] and
+    score + priced[k, m] - costs @ multipliers reach `score`.
+    """
+
+    limit: float
+    score: float
+    plain: np.ndarray
+    priced: np.ndarray
+    multipliers: np.ndarray
+
+    def reached(self, labels: Labels, k: int) -> np.ndarray:
+        """bool [l]: which prefixes may lead there."""
+        m = labels.paths[:, -1]
+        gain = np.minimum(self.plain[k, m], self.priced[k, m] - labels.costs @ self.multipliers)
+        return (labels.costs[:, 0] <= self.limit) & (labels.scores + gain >= self.score - SLACK)
+
+
+def frontier(problem: AssemblyProblem, kind: Kind) -> list[Candidate]:
+    """Candidates that no other beats in both score and `kind` of cost, from the cheapest to the dearest.
+
+    The limit on `kind` is lifted, all other limits hold. Exact: label setting over the sets, in which a prefix goes
+    only if another one in the same state (last block and sources) with no lower score and no more of any cost that
+    counts can go on in every way that it can, or if bounds show that it leads to nothing new. What is known to begin
+    with comes from a first sweep that tells sources apart by their number only.
+    """
+    unrolled = unroll(problem)
+    sweep = _Sweep(replace(unrolled, limits={k: v for k, v in problem.limits.items() if k != kind}), kind)
+    labels = sweep.run(sweep.regions(sweep.run(None)))
+    paths: list[Path] = [rolled(unrolled, tuple(row), problem) for row in labels.paths.tolist()]
+    return sorted((Candidate.of(problem, path) for path in paths), key=lambda c: c.score)
+
+
+class _Sweep:
+    """One set after another, all prefixes at once."""
+
+    def __init__(self, problem: AssemblyProblem, kind: Kind) -> None:
+        self.problem, self.kind = problem, kind
+        networks = 1 + max(problem.networks)
+        bits = np.zeros((networks, -(-networks // 64)), np.uint64)
+        bits[np.arange(networks), np.arange(networks) // 64] = 1 << (np.arange(networks) % 64).astype(np.uint64)
+        self.bits = bits[list(problem.networks)]
+        self.required = np.bitwise_or.reduce(bits[sorted(problem.required)], axis=0)
+        self.most = problem.sets if problem.max_sources is None else problem.max_sources
+        self.kinds = (kind, *problem.additive)
+        self.limits = np.floor(np.array([problem.limits[k] for k in problem.additive]) * GRAIN) / GRAIN
+        tables = [problem.costs[k] for k in self.kinds]
+        self.blocks = np.stack([table.blocks for table in tables], -1)
+        self.stitches = np.stack([table.stitches for table in tables], -1)
+        least = [bounds.least(problem, k) for k in problem.additive]
+        self.least = np.stack(least, -1) if least else np.zeros((*problem.scores.blocks.shape, 0))
+
+    def run(self, regions: Sequence[Region] | None) -> Labels:
+        """The whole paths that no other found beats; without regions, a quick and inexact sweep."""
+        labels = self._thinned(self.starts(), 0, regions)
+        for k in range(1, self.problem.sets):
+            labels = self._thinned(self.step(labels, k), k, regions)
+        return labels.rows(nondominated(labels.scores, labels.costs[:, :1]))
+
+    def regions(self, known: Labels) -> list[Region]:
+        """What the staircase of known candidates leaves open: all that costs no more than the next and scores no less
+        than the one before, REGIONS at most.
+        """
+        order = np.argsort(known.scores)
+        scores = np.concatenate([[-np.inf], known.scores[order]])
+        limits = np.concatenate([known.costs[order, 0], [np.inf]])
+        return [
+            self._region(float(limits[part[-1]]), float(scores[part[0]]))
+            for part in np.array_split(np.arange(len(scores)), min(REGIONS, len(scores)))
+        ]
+
+    def _region(self, limit: float, score: float) -> Region:
+        others = self.problem.limits
+        limited = replace(self.problem, limits=others if limit == np.inf else {**others, self.kind: limit})
+        plain, relaxed = bounds.relax(limited, np.zeros(len(limited.additive))), bounds.tightest(limited)
+        price = dict(zip(limited.additive, relaxed.multipliers.tolist(), strict=True))
+        allowed = sum(price[kind] * limited.limits[kind] for kind in limited.additive)
+        multipliers = np.array([price.get(kind, 0.0) for kind in self.kinds])
+        return Region(limit, score, plain.rest, relaxed.rest + allowed, multipliers)
+
+    def starts(self) -> Labels:
+        """The first block alone."""
+        m = np.flatnonzero(self.problem.open_blocks[0])
+        scores, costs = self.problem.scores.blocks[0, m], self.blocks[0, m]
+        return Labels(scores, costs, m[:, None], self.bits[m], np.zeros(len(m), bool))
+
+    def step(self, labels: Labels, k: int) -> Labels:
+        """One more block to every prefix, wherever there is one."""
+        problem, last = self.problem, labels.paths[:, -1]
+        i, n = np.nonzero(problem.open_stitches[k - 1, last] & problem.open_blocks[k])
+        m = last[i]
+        scores = labels.scores[i] + (problem.scores.stitches[k - 1, m, n] + problem.scores.blocks[k, n])
+        stitches, blocks = self.stitches[k - 1, m, n], self.blocks[k, n]
+        costs = labels.costs[i] + stitches + blocks
+        if self.kind == "memory":
+            costs[:, 0] = np.maximum(labels.costs[i, 0], np.maximum(stitches[:, 0], blocks[:, 0]))
+        paths = np.concatenate([labels.paths[i], n[:, None]], 1)
+        return Labels(scores, costs, paths, labels.sources[i] | self.bits[n], labels.free[i])
+
+    def _thinned(self, labels: Labels, k: int, regions: Sequence[Region] | None) -> Labels:
+        """Those that end in block k, can still keep every limit, come right in their sources and are not beaten."""
+        least, most, rest = self.problem.min_sources, self.most, self.problem.sets - 1 - k
+        number = np.bitwise_count(labels.sources).sum(1)
+        missing = np.bitwise_count(self.required & ~labels.sources).sum(1)
+        good = (missing <= rest) & (labels.free | ((number + rest >= least) & (number + missing <= most)))
+        good &= (labels.costs[:, 1:] + self.least[k, labels.paths[:, -1]] <= self.limits).all(1)
+        if regions is not None:
+            good &= np.any([region.reached(labels, k) for region in regions], axis=0)
+        free = labels.free | ((number >= least) & (number + rest <= most))
+        sources = np.where(free[:, None], labels.sources & self.required, labels.sources)
+        labels = replace(labels, sources=sources, free=free).rows(np.flatnonzero(good))
+        told = number[good, None] if regions is None else labels.sources
+        states = np.column_stack([labels.paths[:, -1], labels.free, told]).astype(np.uint64)
+        return labels.rows(nondominated(labels.scores, labels.costs, states))
+
+
+def nondominated(scores: np.ndarray, costs: np.ndarray, states: np.ndarray | None = None) -> np.ndarray:
+    """Ascending positions of those rows that no other row of the same state equals or beats in score and in all costs;
+    of equal ones the first. scores: [l], costs: [l, C], states: [l, S], all the same where there are none.
+    """
+    keys = () if states is None else tuple(states.T)
+    order = np.lexsort((*costs.T[::-1], -scores, *keys))  # whatever dominates a row stands before it
+    if states is None or not len(order):
+        group = np.zeros(len(order), int)
+    else:
+        among = states[order]
+        group = np.concatenate([[0], np.cumsum((among[1:] != among[:-1]).any(1))])
+    kept = _cheaper(group, costs[order, 0]) if costs.shape[1] == 1 else _unbeaten(group, costs[order])
+    return np.sort(order[kept])
+
+
+def _cheaper(group: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    """bool [l]: whether a row costs less than all rows of its group before it; `group` ascends."""
+    place = np.unique(cost, return_inverse=True)[1] - group * (len(cost) + 1)  # below all of the groups before
+    cheapest = np.minimum.accumulate(place)
+    return np.concatenate([[True], place[1:] < cheapest[:-1]])[: len(cost)]
+
+
+def _unbeaten(group: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """bool [l]: whether no row of its group before it costs no more of anything; `group` ascends."""
+    kept, left = np.zeros(len(costs), bool), np.arange(len(costs))
+    for _ in range(ROUNDS):  # the first row left of every group is kept, and beats others
+        heads = np.flatnonzero(np.diff(group[left], prepend=-1))
+        kept[left[heads]] = True
+        first = np.repeat(left[heads], np.diff(heads, append=len(left)))
+        left = left[~(costs[first] <= costs[left]).all(1)]
+    for rows in np.split(left, np.flatnonzero(np.diff(group[left])) + 1):
+        kept[rows[_unbeaten_among(costs[rows])]] = True
+    return kept
+
+
+def _unbeaten_among(costs: np.ndarray) -> np.ndarray:
+    """Positions of the rows that cost less of something than each row before them."""
+    kept = np.empty(0, int)
+    for start in range(0, len(costs), CHUNK):
+        new = np.arange(start, min(start + CHUNK, len(costs)))
+        new = new[~_dominated(costs[new], costs[kept]).any(1)]
+        among = _dominated(costs[new], costs[new]) & (new[None, :] < new[:, None])
+        kept = np.concatenate([kept, new[~among.any(1)]])
+    return kept
+
+
+def _dominated(rows: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """bool [a, b]: row i costs at least as much of everything as row j of `by`."""
+    return np.all(by[None, :, :] <= rows[:, None, :], axis=2)

@@ -1,0 +1,200 @@
+"""Reassembly as a choice of a path through a layered graph (DeRy, section 3.4, Eq. 8-11).
+
+Notation: K sets, N networks. A candidate is a path m_1, ..., m_K: from the k-th equivalence set the block of network
+m_k, which is its k-th block; so each set and each stage supplies exactly one block. Where m_k != m_k+1 a stitch
+stands between them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from ...base.errors import BrickyardError
+
+Path = tuple[int, ...]
+Kind = Literal["params", "macs", "memory", "latency"]
+KINDS: tuple[Kind, ...] = ("params", "macs", "memory", "latency")
+GRAIN = 2.0**32
+ANYWHERE = -1  # as the beginning of a run, where it makes no difference
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the parts of a candidate contribute. blocks: [K, N], of network m's k-th block, its head counted into the
+    last; stitches: [K-1, N, N], from network m to network n behind set k; for m = n 0, or less than 0 where both blocks
+    need something that is there once (a shared weight), or what memory needs. A block and the stitch before it never
+    cost less than 0.
+
+    Values are rounded to multiples of 2^-32: below 2^21 their sums are then exact, so that equal ones are equal
+    whatever the order of the terms. Integers (parameters, MACs, bytes) stay what they are.
+    """
+
+    blocks: np.ndarray
+    stitches: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("blocks", "stitches"):
+            values = np.asarray(getattr(self, name), dtype=np.float64)
+            object.__setattr__(self, name, np.round(values * GRAIN) / GRAIN)
+
+    def parts(self, path: Path) -> list[float]:
+        """Of every block and every stitch on the way."""
+        blocks = [float(self.blocks[k, m]) for k, m in enumerate(path)]
+        return blocks + [float(self.stitches[k, m, n]) for k, (m, n) in enumerate(pairwise(path))]
+
+
+@dataclass(frozen=True)
+class AssemblyProblem:
+    """Maximise the sum of `scores` over paths.
+
+    costs: what parts need: params, macs and latency (milliseconds a batch) add up; memory (bytes of activations that
+    must be alive at once) is that of the part or the step which needs most. limits: upper limits, of the kinds in
+    `costs`. min_sources, max_sources: how many networks lend blocks (an unmodified network is one source); required,
+    excluded: networks that lend at least one block, and none.
+
+    shared: [N, K, K], how much less blocks i..j of network m cost in one run than `costs` say, because blocks that are
+    no neighbours need the same. columns: where it is not empty, the columns of all tables are no networks but
+    (network, set in which its run begins), see `lib.dery.paths.unrolled`; paths are paths of columns then.
+    """
+
+    names: tuple[str, ...]
+    scores: Table
+    costs: Mapping[Kind, Table]
+    limits: Mapping[Kind, float] = field(default_factory=dict)
+    min_sources: int = 1
+    max_sources: int | None = None
+    required: frozenset[int] = frozenset()
+    excluded: frozenset[int] = frozenset()
+    shared: Mapping[Kind, np.ndarray] = field(default_factory=dict)
+    columns: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def sets(self) -> int:
+        """K."""
+        return len(self.scores.blocks)
+
+    def score(self, path: Path) -> float:
+        """Sum over blocks and stitches."""
+        return sum(self.scores.parts(path))
+
+    def cost(self, path: Path, kind: Kind) -> float:
+        """Of the finished network, stitches and head counted in."""
+        parts = self.costs[kind].parts(path)
+        if kind == "memory":
+            return max(parts)
+        found = sum(parts)
+        if kind in self.shared:
+            found -= sum(float(self.shared[kind][m, i, j]) for m, i, j in runs(path))
+        return found
+
+    def price(self, path: Path) -> dict[Kind, float]:
+        """All costs of a path; milliseconds are floats, the rest integers."""
+        found: dict[Kind, float] = {}
+        for kind in KINDS:
+            if kind in self.costs:
+                value = self.cost(path, kind)
+                found[kind] = value if kind == "latency" else int(value)
+        return found
+
+    def within(self, path: Path) -> bool:
+        """Whether a path keeps all limits on cost."""
+        return all(self.cost(path, kind) <= limit for kind, limit in self.limits.items())
+
+    def feasible(self, path: Path) -> bool:
+        """Whether a path keeps the limits and takes its blocks from the right number of the right networks."""
+        return self.admits(frozenset(self.networks[m] for m in path)) and self.within(path)
+
+    def admits(self, sources: frozenset[int]) -> bool:
+        """Whether a candidate may take its blocks from exactly these networks."""
+        most = len(self.names) if self.max_sources is None else self.max_sources
+        right = self.required <= sources and not (self.excluded & sources)
+        return right and self.min_sources <= len(sources) <= most
+
+    @cached_property
+    def networks(self) -> tuple[int, ...]:
+        """The network of each column."""
+        return tuple(m for m, _ in self.columns) or tuple(range(len(self.names)))
+
+    @cached_property
+    def additive(self) -> tuple[Kind, ...]:
+        """The kinds that are limited and add up."""
+        return tuple(kind for kind in KINDS if kind in self.limits and kind != "memory")
+
+    @cached_property
+    def open_blocks(self) -> np.ndarray:
+        """bool [K, N]: blocks of networks that may lend some, and that fit into memory by themselves."""
+        found = self._fits("blocks") & ~np.isin(self.networks, sorted(self.excluded))
+        if self.columns:
+            begins = np.array([begin for _, begin in self.columns])
+            found &= begins <= np.arange(self.sets)[:, None]
+        return found
+
+    @cached_property
+    def open_stitches(self) -> np.ndarray:
+        """bool [K-1, N, N]: stitches that fit into memory by themselves."""
+        found = self._fits("stitches")
+        if self.columns:
+            networks, begins = np.array(self.networks), np.array([begin for _, begin in self.columns])
+            stays = np.eye(len(begins), dtype=bool)
+            begun = (begins == ANYWHERE) | (begins == np.arange(1, self.sets)[:, None])
+            found &= stays | ((networks[:, None] != networks) & begun[:, None, :])
+        return found
+
+    def _fits(self, parts: Literal["blocks", "stitches"]) -> np.ndarray:
+        if "memory" not in self.limits:
+            return np.ones(getattr(self.scores, parts).shape, bool)
+        return getattr(self.costs["memory"], parts) <= self.limits["memory"]
+
+    def check(self) -> None:
+        """Raises BrickyardError when no choice of networks can have the right number of sources."""
+        open_to, most = len(self.names) - len(self.excluded), self.max_sources
+        if self.min_sources > min(open_to, self.sets):
+            raise BrickyardError(
+                f"assembly.min_sources = {self.min_sources}: {open_to} networks may lend blocks and a candidate has "
+                f"{self.sets}; ask for {min(open_to, self.sets)} at most"
+            )
+        if len(self.required) > min(self.sets, self.sets if most is None else most):
+            raise BrickyardError(
+                f"assembly.include names {len(self.required)} networks; a candidate has {self.sets} blocks and at most "
+                f"{self.sets if most is None else most} sources"
+            )
+        if self.required & self.excluded:
+            name = self.names[min(self.required & self.excluded)]
+            raise BrickyardError(f"assembly.include: {name} is excluded, by exclude or by its licence")
+
+
+def runs(path: Path) -> list[tuple[int, int, int]]:
+    """(network, first set, last set) of each run of consecutive blocks from one network."""
+    begins = [0, *(k for k in range(1, len(path)) if path[k] != path[k - 1]), len(path)]
+    return [(path[begin], begin, end - 1) for begin, end in pairwise(begins)]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """path: a network for each set; score: predicted; cost: of the finished network."""
+
+    path: Path
+    score: float
+    cost: dict[Kind, float]
+
+    @classmethod
+    def of(cls, problem: AssemblyProblem, path: Path) -> "Candidate":
+        """With its score and costs in `problem`."""
+        return cls(path, problem.score(path), problem.price(path))
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The best candidates in descending order, equal ones by path, and how the search ended."""
+
+    candidates: tuple[Candidate, ...]
+    status: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether the search ended by itself: then a pool that is too short holds all there are."""
+        return self.status.startswith("optimal")

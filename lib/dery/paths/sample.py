@@ -1,0 +1,19 @@
+"""Candidates at random: the authors' search space without a search (DeRy, section 3.4), for controls."""
+
+import numpy as np
+
+from .problem import AssemblyProblem, Path
+
+
+def random_paths(problem: AssemblyProblem, count: int, seed: int) -> list[Path]:
+    """Distinct feasible candidates drawn uniformly, fewer if there are fewer within 100 tries each.
+
+    More of them begin with the same ones.
+    """
+    generator = np.random.default_rng(seed)
+    found: dict[Path, None] = {}
+    for _ in range(100 * count):
+        path = tuple(int(m) for m in generator.integers(len(problem.names), size=problem.sets))
+        if len(found) < count and path not in found and problem.feasible(path):
+            found[path] = None
+    return list(found)

@@ -1,0 +1,51 @@
+"""A problem whose costs depend on where a run of blocks begins, as one whose costs add up."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from .problem import ANYWHERE, AssemblyProblem, Path, Table
+
+
+def unroll(problem: AssemblyProblem) -> AssemblyProblem:
+    """The same problem, exact, without `shared`: a network with costs there has one column for each set in which a run
+    of its blocks may begin, each network else one. Paths keep their order: equal up to a place, they run in the same
+    columns up to there. Without `shared`, the problem itself.
+    """
+    wide = {m for saved in problem.shared.values() for m in np.flatnonzero(saved.any((1, 2))).tolist()}
+    if not wide:
+        return problem
+    columns = [
+        (m, begin) for m in range(len(problem.names)) for begin in (range(problem.sets) if m in wide else (ANYWHERE,))
+    ]
+    networks = np.array([m for m, _ in columns])
+    costs = {kind: _table(table, networks) for kind, table in problem.costs.items()}
+    for kind, saved in problem.shared.items():
+        costs[kind] = _lowered(costs[kind], columns, saved)
+    return replace(
+        problem,
+        names=tuple(problem.names[m] for m in networks),
+        scores=_table(problem.scores, networks),
+        costs=costs,
+        shared={},
+        columns=tuple(columns),
+    )
+
+
+def rolled(unrolled: AssemblyProblem, path: Path, problem: AssemblyProblem) -> Path:
+    """A path of what `unroll` gave for `problem`, as one of `problem`."""
+    return path if unrolled is problem else tuple(unrolled.networks[column] for column in path)
+
+
+def _table(table: Table, networks: np.ndarray) -> Table:
+    return Table(table.blocks[:, networks], table.stitches[:, networks][:, :, networks])
+
+
+def _lowered(table: Table, columns: Sequence[tuple[int, int]], saved: np.ndarray) -> Table:
+    """Every step of a run costs less by what is saved when the run is one block longer."""
+    stitches = table.stitches.copy()
+    for column, (m, begin) in enumerate(columns):
+        for k in range(begin, len(stitches)) if begin != ANYWHERE else ():
+            stitches[k, column, column] -= saved[m, begin, k + 1] - saved[m, begin, k]
+    return Table(table.blocks, stitches)

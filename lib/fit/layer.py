@@ -1,0 +1,105 @@
+"""One layer of a repair: the weights that bring what it is given to what it should make, in closed form."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from .patches import patches
+from .ridge import NormalEquations
+
+ROWS = 2**16  # most rows of a regression, images times positions
+_CHUNK = 2**24  # most elements of the rows that are unfolded at once, were none left out
+_KEPT = 2**26  # most elements of rows that are unfolded once for all regressions of a layer
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a layer should make: target [n, O, ...].
+
+    Where a ReLU follows, what lies below its floor [n, O, ...] is as good as the floor; sign [O] is -1 where a
+    BatchNorm between them turns the values round: there, what lies above.
+    """
+
+    target: torch.Tensor
+    floor: torch.Tensor | None = None
+    sign: torch.Tensor | None = None
+
+    def rows(self, of: slice, images: slice, drawn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Target and floor of some outputs and images at the `drawn` positions, as rows [rows, O]."""
+        floor = None if self.floor is None else _rows(self.floor[images, of], drawn)
+        return _rows(self.target[images, of], drawn), floor
+
+
+def refit(
+    x: torch.Tensor, goal: Goal, module: Any, ridge: float, free: bool, steps: int, most: int = ROWS
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weight of `module`, a convolution or linear layer, and the bias [O] that bring it from x to the goal.
+
+    Minimises ||X W + b - Y||^2 + lambda ||W - W0||^2 over the rows of X, the patches of x: W0 the present weight,
+    lambda = `ridge` times the mean diagonal of X'X, b zero unless `free`. Where a ReLU follows it is then
+    ||ReLU(X W + b) - ReLU(Y)||^2, but for outputs that lie below zero in Y alone: there, what exceeds it counts. That
+    is convex; each of the `steps` solves the ridge regression whose targets are moved to where they cost nothing, which
+    lowers it.
+    """
+    groups = getattr(module, "groups", 1)
+    start = module.weight.detach().flatten(1)
+    wide, deep = len(start) // groups, x.shape[1] // groups
+    fits = []
+    for g in range(groups):
+        inputs, outputs = slice(g * deep, (g + 1) * deep), slice(g * wide, (g + 1) * wide)
+        fits.append(_fit(x[:, inputs], goal, outputs, module, start[outputs].T, ridge, free, steps, most))
+    return torch.cat([w.T for w, _ in fits]).view_as(module.weight), torch.cat([b for _, b in fits])
+
+
+def _fit(
+    x: torch.Tensor,
+    goal: Goal,
+    of: slice,
+    module: Any,
+    start: torch.Tensor,
+    ridge: float,
+    free: bool,
+    steps: int,
+    most: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight [features, O] and bias [O] of one group."""
+    drawn = _drawn(goal.target[0, 0].numel(), len(x), most)
+    step = max(1, _CHUNK // (len(start) * goal.target[0, 0].numel()))
+    batches = [slice(first, first + step) for first in range(0, len(x), step)]
+    few = len(x) * len(drawn) * len(start) <= _KEPT
+    kept = {images.start: _given(x[images], module, drawn) for images in batches} if few else {}
+    sign = None if goal.sign is None else goal.sign[of]
+    equations = NormalEquations(*start.shape)
+    weight, bias = start, torch.zeros(start.shape[1], device=start.device)
+    for again in range(1 + (steps if goal.floor is not None else 0)):
+        if again:
+            equations.forget_targets()
+        for images in batches:
+            rows = kept[images.start] if few else _given(x[images], module, drawn)
+            target, floor = goal.rows(of, images, drawn)
+            if again and floor is not None and sign is not None:
+                made, target, floor = (rows @ weight + bias) * sign, target * sign, floor * sign
+                target = torch.where(target > floor, target, torch.minimum(made, floor)) * sign
+            equations.add(rows.cpu(), target.cpu())
+        found = equations.solve(ridge, towards=start.cpu(), intercept=free)
+        weight, bias = found.weight.to(start.device), found.bias.to(start.device)
+    return weight, bias
+
+
+def _drawn(positions: int, images: int, most: int) -> torch.Tensor:
+    """Which positions of each of so many images become rows: all, or as many at random, ascending, as there is room."""
+    count = max(1, min(positions, most // images))
+    return torch.randperm(positions, generator=torch.Generator().manual_seed(0))[:count].sort().values
+
+
+def _given(x: torch.Tensor, module: Any, drawn: torch.Tensor) -> torch.Tensor:
+    return x if isinstance(module, nn.Linear) else patches(x, module, drawn)
+
+
+def _rows(y: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    """[n, C, ...] -> [n * drawn, C]"""
+    y = y.reshape(*y.shape[:2], -1)
+    y = y if len(drawn) == y.shape[2] else y[:, :, drawn.to(y.device)]
+    return y.transpose(1, 2).flatten(0, 1)

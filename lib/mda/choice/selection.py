@@ -1,0 +1,114 @@
+"""Which network supplies which class, so that an assembly within a budget is as accurate as can be predicted.
+
+The parts are components (MDA), the architect is an integer program (as in DeRy, Eq. 8-11), solved by HiGHS.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import pyomo.environ as pyo
+
+from ...base import program
+from ...base.errors import BrickyardError
+from ...trace.cost import Cost
+from . import columns, pairs
+from .offers import Problem
+
+COLUMNS = 20_000  # more, and the program pays channel by channel
+
+
+@dataclass(frozen=True)
+class Choice:
+    """tasks: source name -> the classes that it supplies; accuracy: predicted, in percent; bound: proven, on that."""
+
+    tasks: dict[str, tuple[str, ...]] = field(hash=False)
+    accuracy: float
+    bound: float
+    cost: Cost
+
+
+def choose(problem: Problem) -> Choice:
+    """The assignment with the highest predicted accuracy within the budget, of several the one with fewest parameters.
+
+    Raises BrickyardError for a class that no source knows, and where no assignment is within the budget.
+    """
+    for name in problem.classes:
+        if not any(name in source.accuracy for source in problem.sources):
+            raise BrickyardError(
+                f"lego.choose.classes: none of {', '.join(s.name for s in problem.sources)} knows class {name!r}; "
+                "leave it out or add a network that does to lego.choose.models"
+            )
+    found = _chosen(problem)
+    if found is None:
+        raise BrickyardError(_refusal(problem))
+    return found
+
+
+def choices(problem: Problem) -> list[Choice]:
+    """The best choice, the best with fewer networks than that, and so on while there is one. Raises as `choose`."""
+    found = [choose(problem)]
+    while (most := len(found[-1].tasks) - 1) and (fewer := _chosen(replace(problem, most=most))):
+        found.append(fewer)
+    return found
+
+
+def _chosen(problem: Problem) -> Choice | None:
+    model = _model(problem)
+    found = _best(problem, model)
+    if found is None:
+        return None
+    bound = found[1]
+    model.as_good = pyo.Constraint(expr=model.accuracy.expr >= problem.accuracy(found[0]) - 1e-6)
+    model.accuracy.deactivate()
+    model.cheap = pyo.Objective(expr=_total(model, "params") / problem.scale("params"))
+    cheapest = _best(problem, model)
+    assignment = found[0] if cheapest is None else cheapest[0]
+    tasks = {problem.sources[m].name: names for m, names in sorted(problem.taken(assignment).items())}
+    return Choice(tasks, problem.accuracy(assignment), bound, problem.cost(assignment))
+
+
+def _model(problem: Problem) -> Any:
+    """The program with its limits; its objective is `accuracy`."""
+    model = (columns if columns.count(problem) <= COLUMNS else pairs).model(problem)
+    for kind, limit in problem.limits.items():
+        within = pyo.Constraint(expr=_total(model, kind) / limit <= 1)
+        model.add_component(f"{kind}_budget", within)
+    if problem.most is not None:
+        model.few = pyo.Constraint(expr=model.used <= problem.most)
+    return model
+
+
+def _total(model: Any, kind: str) -> Any:
+    return sum(getattr(cost, kind) * paid for cost, paid in model.costs)
+
+
+def _best(problem: Problem, model: Any) -> tuple[list[int], float] | None:
+    """The optimum and the bound; what keeps a limit only within HiGHS's tolerance is excluded."""
+    while (solution := program.solve(model)).status != "infeasible":
+        chosen = {c: m for (c, m), share in model.x.items() if cast(float, pyo.value(share)) > 0.5}
+        assignment = [chosen[name] for name in problem.classes]
+        if problem.cost(assignment).within(**problem.limits):
+            return assignment, float(cast(float, solution.bound))
+        model.excluded.add(sum(model.x[key] for key in chosen.items()) <= len(chosen) - 1)
+    return None
+
+
+def _refusal(problem: Problem) -> str:
+    """One line that says what to change where no assignment is within the budget."""
+    least = {}
+    for kind in ("params", "macs"):
+        free = Problem(problem.classes, problem.sources, least=problem.least)
+        model = _model(free)
+        model.accuracy.deactivate()
+        model.cheap = pyo.Objective(expr=_total(model, kind) / free.scale(kind))
+        found = _best(free, model)
+        if found is None:
+            return (
+                f"lego.choose.least = {problem.least}: networks know too few of the classes to supply so many; lower it"
+            )
+        least[kind] = getattr(free.cost(found[0]), kind)
+    short = [kind for kind, limit in problem.limits.items() if limit < least[kind]] or list(problem.limits)
+    wanted = " and ".join(
+        f"{kind} = {problem.limits[kind]:,.0f} (with all else free, the least is {least[kind]:,})" for kind in short
+    )
+    return f"lego.choose.budget: no choice of components is within {wanted}; raise it, or contributions' thresholds"

@@ -1,0 +1,36 @@
+"""The control of a choice: the best whole network within the same budget."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from ...params.lego import Budget
+from ...zoo.networks import Card
+from .evaluation import Evaluation
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The control: a whole network, scaled as an assembly is. Accuracies in percent."""
+
+    name: str
+    params: int
+    macs: int
+    validation_accuracy: float
+    test_accuracy: float
+
+
+def best_whole(zoo: Mapping[str, tuple[nn.Module, Card]], evaluation: Evaluation, budget: Budget) -> Whole | None:
+    """Of the networks within a budget that know all wanted classes the best on validation images, if there is one."""
+    found = {
+        name: evaluation.accuracy({name: evaluation.classes}, {name: (module, card)}, "validation")
+        for name, (module, card) in zoo.items()
+        if set(evaluation.classes) <= set(card.classes) and card.cost.within(budget.params, budget.macs)
+    }
+    if not found:
+        return None
+    best = max(found, key=lambda name: found[name])
+    cost = zoo[best][1].cost
+    test = evaluation.accuracy({best: evaluation.classes}, {best: zoo[best]}, "test")
+    return Whole(best, cost.params, cost.macs, found[best], test)

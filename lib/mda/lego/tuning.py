@@ -1,0 +1,63 @@
+"""Tuning: a few epochs of gradient training of an assembled network (MDA, "Score 2")."""
+
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from ...images import data
+from ...params.training import Training
+from ...training import fit
+from ...zoo import ask
+from .. import accuracies, classes
+from .lego import Recipe
+
+
+def tune(
+    network: nn.Module,
+    recipe: Recipe,
+    images: data.DataSet,
+    index: np.ndarray,
+    settings: Training,
+    seed: int,
+    scratch: Path | None = None,
+) -> None:
+    """Trains the weights of `network` in place on those of the images `index` that are of its classes.
+
+    BatchNorms stay as they are: a repaired component's have taken up what the repair found, and are no longer the
+    statistics of what they are given. In the padded form the zeros between components learn, too. scratch: as in
+    `lib.training.fit`.
+    """
+    loader = _loader(recipe, images, index, settings.batch_size)
+    kept = {
+        id(parameter)
+        for module in network.modules()
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+        for parameter in module.parameters()
+    }
+    learning = [parameter for parameter in network.parameters() if id(parameter) not in kept]
+    fit.fit(
+        network,
+        loader,
+        settings,
+        seed,
+        parameters=learning,
+        scratch=scratch,
+        what="lego.tuning",
+        rate="lego.tuning.learning_rate",
+    )
+
+
+def accuracy(network: nn.Module, recipe: Recipe, images: data.DataSet) -> dict[str, float]:
+    """On validation and test images of its classes, and balanced on test images, in percent."""
+    validation, test = (
+        ask.of(network, _loader(recipe, images, index, accuracies.BATCH_SIZE))
+        for index in (images.validation, images.test)
+    )
+    return {"validation": validation.accuracy, "test": test.accuracy, "balanced_test": test.balanced}
+
+
+def _loader(recipe: Recipe, images: data.DataSet, index: np.ndarray, batch: int) -> data.Loader:
+    numbers = classes.numbers(recipe.classes, images.images.classes, "lego.components")
+    own = data.of_classes(images.images, index, numbers)
+    return data.Loader(images.images, own, recipe.input.transform(), batch, numbers)

@@ -1,0 +1,1 @@
+"""What ships: recipes of every kind of network that is made here, and opening and saving them. Fits nothing."""

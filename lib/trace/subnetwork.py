@@ -1,0 +1,80 @@
+"""A part of a traced network as a module of its own."""
+
+import copy
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import fx, nn
+
+from .duplicate import made_anew
+from .graph import Trace
+
+
+class Part(nn.Module):
+    """A part of a network as a module of its own, with the source's submodules under their own names, not copied.
+
+    It follows train() and eval() like the source: each mode has the operations that were traced in it.
+    """
+
+    def __init__(self, evaluating: Trace, in_eval: fx.Graph, training: Trace, in_train: fx.Graph):
+        super().__init__()
+        for found, graph in ((evaluating, in_eval), (training, in_train)):
+            for node in graph.nodes:
+                if node.op == "get_attr" and node.target in found.constants:
+                    self.register_buffer(str(node.target), found.constants[str(node.target)], persistent=False)
+                elif node.op in ("call_module", "get_attr"):
+                    _share(found.model, self, str(node.target))
+        forward = _compiled(in_eval)
+        self._forward: dict[bool, Callable[..., torch.Tensor]] = {
+            False: forward,
+            True: forward if _code(in_eval) == _code(in_train) else _compiled(in_train),
+        }
+        self._modes = {False: evaluating.modes, True: training.modes}
+        self.training = evaluating.model.training
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        made = memo[id(self)] = type(self).__new__(type(self))
+        memo.update(made_anew(self))
+        vars(made).update(copy.deepcopy(vars(self), memo))
+        return made
+
+    def train(self, mode: bool = True) -> Self:
+        """As the source: modules that it keeps in one mode (a frozen BatchNorm) stay in it."""
+        super().train(mode)
+        for path, module in self.named_modules():
+            module.training = self._modes[mode].get(path, mode)
+        return self
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A batch as it leaves the boundary before -> as it leaves the part."""
+        return self._forward[self.training](self, x)
+
+
+def _code(graph: fx.Graph) -> str:
+    return graph.python_code("self").src
+
+
+def _compiled(graph: fx.Graph) -> Callable[..., torch.Tensor]:
+    code = graph.python_code("self")
+    namespace = dict(code.globals)
+    exec(compile(code.src, "<part of a network>", "exec"), namespace)  # the graph's own code, made by torch.fx
+    return namespace["forward"]
+
+
+def _share(source: nn.Module, target: nn.Module, path: str) -> None:
+    """Puts what stands at `path` of `source` at the same path of `target`."""
+    *outer, last = path.split(".")
+    for name in outer:
+        if name not in target._modules:
+            target.add_module(name, nn.Module())
+        source, target = getattr(source, name), getattr(target, name)
+    value = getattr(source, last)
+    if isinstance(value, nn.Module):
+        target.add_module(last, value)
+    elif isinstance(value, nn.Parameter):
+        target.register_parameter(last, value)
+    elif isinstance(value, torch.Tensor):
+        target.register_buffer(last, value, persistent=last not in source._non_persistent_buffers_set)
+    else:
+        setattr(target, last, value)

@@ -1,0 +1,1 @@
+"""Gradient training: one loop for networks of the zoo, reassembled and assembled ones; the images' random changes."""

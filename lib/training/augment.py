@@ -1,0 +1,106 @@
+"""Random changes of train images. Each depends on the seed, the epoch and the image or step alone."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..images.data import ImageChange, Loader
+from ..params.training import Augmentation
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@contextmanager
+def seeded(*numbers: int) -> Iterator[None]:
+    """Inside, the global generators of Python and numpy start from `numbers`; afterwards they go on as before."""
+    state = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    kept_python, kept_numpy = random.getstate(), np.random.get_state()
+    random.seed(state)
+    np.random.seed(state)
+    try:
+        yield
+    finally:
+        random.setstate(kept_python)
+        np.random.set_state(kept_numpy)
+
+
+class Augment:
+    """What `settings` ask for, on the images of `train`; mixed labels are smoothed by `label_smoothing`."""
+
+    def __init__(self, settings: Augmentation, train: Loader, label_smoothing: float, seed: int):
+        self._settings, self._seed = settings, seed
+        self._operations = None if settings.randaugment is None else _rand_augment(settings.randaugment, train)
+        self._mixup = None
+        if settings.mixup > 0 or settings.cutmix > 0:
+            from timm.data import Mixup
+
+            self._mixup = Mixup(
+                settings.mixup, settings.cutmix, label_smoothing=label_smoothing, num_classes=train.num_classes
+            )
+
+    def image_change(self, epoch: int) -> ImageChange | None:
+        """RandAugment of an image, given its index in the data set, before its transform; None where there is none."""
+        return None if self._operations is None else partial(_changed, self._operations, self._seed, epoch)
+
+    def batch(self, x: torch.Tensor, y: torch.Tensor, epoch: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Crops, flips and mixes a batch [b, 3, h, w] with labels [b]; mixed labels are shares [b, classes].
+
+        A batch of odd length loses its last image where batches are mixed in pairs.
+        """
+        settings = self._settings
+        generator = torch.Generator().manual_seed(_number(self._seed, epoch, step))
+        if settings.crop_padding:
+            x = _crop(x, settings.crop_padding, generator)
+        if settings.flip:
+            flipped = torch.rand(len(x), generator=generator) < 0.5
+            x = torch.where(flipped.to(x.device)[:, None, None, None], x.flip(3), x)
+        if self._mixup is not None and len(x) > 1:
+            even = len(x) // 2 * 2
+            with seeded(self._seed, epoch, step):
+                x, y = self._mixup(x[:even].clone(), y[:even])
+        return x, y
+
+
+def _changed(operations: Callable[["Image"], "Image"], seed: int, epoch: int, image: "Image", i: int) -> "Image":
+    with seeded(seed, epoch, i):
+        return operations(image)
+
+
+def _crop(x: torch.Tensor, padding: int, generator: torch.Generator) -> torch.Tensor:
+    """A random window of the size of the images within their zero-padded selves, one an image."""
+    batch, _, height, width = x.shape
+    padded = F.pad(x, (padding,) * 4)
+    top, left = (torch.randint(0, 2 * padding + 1, (batch,), generator=generator).to(x.device) for _ in range(2))
+    rows = top[:, None] + torch.arange(height, device=x.device)
+    columns = left[:, None] + torch.arange(width, device=x.device)
+    images = torch.arange(batch, device=x.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _rand_augment(notation: str, train: Loader) -> Callable[["Image"], "Image"]:
+    from timm.data.auto_augment import rand_augment_transform
+
+    size = min(train.images.image(int(train.index[0])).size)
+    made = rand_augment_transform(notation, {"translate_const": int(0.45 * size), "img_mean": (128, 128, 128)})
+    for operation in made.ops:
+        if operation.name.startswith("Posterize"):
+            operation.aug_fn = _posterize
+    return made
+
+
+def _posterize(image: "Image", bits: int, **_: Any) -> "Image":
+    """timm's strongest level asks for 0 bits, which Pillow refuses: one is kept."""
+    from PIL.ImageOps import posterize
+
+    return posterize(image, min(max(bits, 1), 8))
+
+
+def _number(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -1,0 +1,251 @@
+"""Gradient training: one loop for zoo networks, stitches and reassembled networks."""
+
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..base import code, resume
+from ..base.artifacts import tensor_checksum
+from ..base.errors import BrickyardError
+from ..base.progress import track
+from ..images.data import Batch, Loader
+from ..params.training import Training
+from ..trace.duplicate import duplicate
+from ..trace.logits import logits
+from .augment import Augment
+
+CODE = code.digest([Path(__file__)])
+
+
+def fit(
+    model: nn.Module,
+    train: Loader,
+    settings: Training,
+    seed: int,
+    *,
+    parameters: Iterable[nn.Parameter] | None = None,
+    validate: Callable[[nn.Module], float] | None = None,
+    teacher: nn.Module | None = None,
+    scratch: Path | None = None,
+    what: str = "training",
+    rate: str = "learning_rate",
+) -> list[dict[str, float]]:
+    """Trains `model` in place and returns the learning curve, one row an epoch.
+
+    parameters: those that learn, all by default; modules that hold others too stay in eval mode (frozen BatchNorm, no
+    dropout). validate: accuracy of a network in percent, measured after each epoch. teacher: answers the same batches,
+    for distillation. scratch: a folder for the state after each epoch; a run that was killed goes on from there to the
+    same result. what: is learning, rate: the key of its learning rate, for its progress and errors. Raises
+    BrickyardError at the first loss that is not finite, after an epoch that leaves weights that are not, without
+    epochs, and for distillation without a teacher.
+    """
+    if settings.epochs == 0:
+        raise BrickyardError(f"{what}: epochs = 0; at least 1 to train it here")
+    if settings.distillation > 0 and teacher is None:
+        raise BrickyardError(f"{what}: distillation = {settings.distillation:g}, but there is no teacher; set it to 0")
+    learning = list(model.parameters() if parameters is None else parameters)
+    ids = {id(parameter) for parameter in learning}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in ids)
+    run = _Run(model, train, settings, seed, learning, ids, teacher, what, scratch, rate)
+    key = _key(run) if scratch is not None else ""
+    if scratch is not None and (state := resume.load(scratch, key)) is not None:
+        run.load_state_dict(state)
+    for epoch in track(range(settings.epochs), what):
+        if epoch < len(run.curve):
+            continue
+        row = {"epoch": epoch + 1, "loss": run.epoch(epoch)}
+        run.curve.append(row if validate is None else {**row, "validation_accuracy": validate(run.result)})
+        if scratch is not None:
+            resume.save(scratch, key, run.state_dict())
+    if run.averaged is not None:
+        model.load_state_dict(run.averaged.module.state_dict())
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    model.eval()
+    return run.curve
+
+
+class _Run:
+    """The state of a training run."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Loader,
+        settings: Training,
+        seed: int,
+        learning: list[nn.Parameter],
+        ids: set[int],
+        teacher: nn.Module | None,
+        what: str,
+        scratch: Path | None,
+        rate: str,
+    ):
+        self.model, self.train, self.settings, self.seed = model, train, settings, seed
+        self.what, self.scratch, self.rate = what, scratch, rate
+        self.learning, self.ids, self.teacher = learning, ids, teacher
+        self.device = learning[0].device
+        self.augment = Augment(settings.augmentation, train, settings.label_smoothing, seed)
+        decayed = [p for p in learning if p.ndim > 1]
+        plain = [p for p in learning if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=settings.learning_rate,
+        )
+        total = settings.epochs * len(train)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: _factor(step, total, settings.warmup)
+        )
+        self.averaged = None
+        if settings.ema is not None:
+            self.averaged = AveragedModel(duplicate(model), multi_avg_fn=_moving(settings.ema), use_buffers=True).eval()
+        self.curve: list[dict[str, float]] = []
+
+    @property
+    def result(self) -> nn.Module:
+        """The network as it would be returned now."""
+        return self.model if self.averaged is None else self.averaged.module
+
+    def epoch(self, epoch: int) -> float:
+        """Trains one epoch; returns the mean loss."""
+        _train_mode(self.model, self.ids)
+        losses, images = 0.0, 0
+        batches = self.train.shuffled(self.seed, epoch, self.augment.image_change(epoch))
+        for step, (x, y) in enumerate(batches):
+            if len(y) == 1:  # a left-over single image has no batch statistics
+                continue
+            x, y = self.augment.batch(x.to(self.device), y.to(self.device), epoch, step)
+            loss = self._loss(x, y)
+            if not torch.isfinite(loss):
+                raise self._diverged(f"the loss is not finite at step {step + 1} of epoch {epoch + 1}", epoch)
+            self._step(loss)
+            losses, images = losses + loss.item() * len(y), images + len(y)
+        self.model.eval()
+        if not all(torch.isfinite(tensor).all() for tensor in self.model.state_dict().values()):
+            raise self._diverged(f"weights are not finite after epoch {epoch + 1}", epoch)
+        return losses / images
+
+    def _diverged(self, what: str, epochs: int) -> BrickyardError:
+        kept = f"; the state after epoch {epochs} is kept for the same settings" if epochs and self.scratch else ""
+        return BrickyardError(f"{self.what}: {what}; lower {self.rate} = {self.settings.learning_rate:g}{kept}")
+
+    def _loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        settings = self.settings
+        on_gpu = self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16" and on_gpu):
+            answers = logits(self.model(x))
+        answers = answers.float()
+        smoothing = settings.label_smoothing if y.ndim == 1 else 0.0  # mixed labels are smoothed already
+        loss = F.cross_entropy(answers, y, label_smoothing=smoothing)
+        if self.teacher is None or settings.distillation == 0:
+            return loss
+        with torch.no_grad():
+            taught = F.log_softmax(self.teacher(x).float() / settings.temperature, 1)
+        own = F.log_softmax(answers / settings.temperature, 1)
+        apart = F.kl_div(own, taught, reduction="batchmean", log_target=True) * settings.temperature**2
+        return (1 - settings.distillation) * loss + settings.distillation * apart
+
+    def _step(self, loss: torch.Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.learning, self.settings.clip_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.schedule.last_epoch,
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "curve": self.curve,
+            "generator": torch.get_rng_state(),
+            "cuda_generator": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes back to a state."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.last_epoch = state["steps"]
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.curve = state["curve"]
+        torch.set_rng_state(state["generator"])
+        if state["cuda_generator"] is not None:
+            torch.cuda.set_rng_state(state["cuda_generator"], self.device)
+
+
+def _key(run: _Run) -> str:
+    """What a run depends on, before its first step."""
+    parts = [run.model.state_dict(), {} if run.teacher is None else run.teacher.state_dict()]
+    images = {"index": torch.from_numpy(run.train.index), "labels": torch.from_numpy(run.train.labels)}
+    return resume.key_of(
+        {
+            "weights": [tensor_checksum(tensors) for tensors in (*parts, images)],
+            "networks": [resume.made_of(network) for network in (run.model, run.teacher) if network is not None],
+            "learning": [i for i, p in enumerate(run.model.parameters()) if id(p) in run.ids],
+            "images": [run.train.images.checksum, resume.without_addresses(run.train.transform)],
+            "settings": run.settings.model_dump(),
+            "seed": run.seed,
+            "batch": run.train.batch_size,
+            "device": str(run.device),
+            "threads": torch.get_num_threads(),
+            "code": CODE,
+        }
+    )
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
+    """Share of images whose largest logit is at their label, in percent; `model` in eval mode."""
+    device = next(model.parameters()).device
+    right = images = 0
+    for x, y in batches:
+        right += int((logits(model(x.to(device))).argmax(1).cpu() == y).sum())
+        images += len(y)
+    return 100 * right / images
+
+
+def _factor(step: int, total: int, warmup: float) -> float:
+    """Linear warm-up over the share `warmup` of all steps, then a cosine to zero."""
+    warm = warmup * total
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1)))
+
+
+def _moving(decay: float) -> Callable[[Any, Any, Any], None]:
+    """An exponential moving average whose decay after n updates is (1 + n) / (10 + n) at most: it forgets the random
+    start even in a short run.
+    """
+
+    def update(averaged: Any, current: Any, count: Any) -> None:
+        get_ema_multi_avg_fn(min(decay, (1 + int(count)) / (10 + int(count))))(averaged, current, count)
+
+    return update
+
+
+def _train_mode(model: nn.Module, learning: set[int]) -> None:
+    """Train mode, as the network itself understands it, for modules all of whose parameters learn; eval mode for the
+    rest.
+    """
+    model.train()
+    trained: set[nn.Module] = set()
+    for module in model.modules():  # outer modules first: an inner one without parameters follows its parent
+        own = [id(parameter) for parameter in module.parameters()]
+        if own and all(parameter in learning for parameter in own):
+            trained |= set(module.modules())
+    for module in model.modules():
+        module.training = module.training and module in trained

@@ -1,0 +1,65 @@
+"""A zoo on disk: networks are opened when they are needed, a few at a time."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib.chain.layout import Layout
+from lib.dery.assembly import material as lib_bricks
+from lib.dery.assembly.material import Bricks, open_bricks
+from lib.images.data import DataSet
+from lib.params.assembly import Assembly, Stitching
+from lib.params.zoo import ZooModel
+from lib.trace import cost
+from lib.zoo import networks as zoo
+from lib.zoo.architecture import Trust
+
+
+def test_a_few_networks_are_open_at_once(
+    bricks: Bricks, images: DataSet, params: Callable[..., Assembly], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"copy{i}" for i in range(5)]
+    model, card = bricks.chains[0]._model, bricks.cards[0]
+    for name in names:
+        zoo.save(tmp_path / name, model, replace(card, name=name, cost=cost.count(model, card.input.shape)))
+    entry = ZooModel(factory=card.architecture.factory, weights="train")
+    partition = {"models": {name: {"cuts": [0, 1, 3, 4]} for name in names}}
+    opened: list[str] = []
+    load = zoo.load
+
+    def counted(folder: Path, trust: Trust) -> object:
+        opened.append(folder.name)
+        return load(folder, trust)
+
+    monkeypatch.setattr(lib_bricks, "OPEN", 2)
+    monkeypatch.setattr(lib_bricks.zoo, "load", counted)
+    found = open_bricks(tmp_path, names, partition, images, params(), 0, dict.fromkeys(names, entry))
+    assert opened == []
+    assert len(found.chains[3]) == 4
+    assert found.chains[3] is found.chains[3]
+    assert [len(found.chains[m]) for m in (0, 3, 1, 0)] == [4] * 4
+    assert opened == ["copy3", "copy0", "copy1", "copy0"]
+    assert found.fit[0] is found.fit[4]  # the same images for networks that expect the same
+    assert [len(chain) for chain in found.chains[1:3]] == [4, 4]
+
+
+def test_runs_join_blocks_of_one_network(bricks: Bricks) -> None:
+    assert list(bricks.runs((0, 0, 2))) == [(0, 0, 3), (2, 2, 3)]
+    assert list(bricks.runs((0, 1, 0))) == [(0, 0, 1), (1, 1, 2), (0, 3, 4)]
+    assert list(bricks.runs(bricks.whole(1))) == [(1, 0, 3)]
+
+
+def test_which_patches_a_stitch_may_look_at(bricks: Bricks) -> None:
+    big, small = Layout("tokens", 3, 8, 8, 1), Layout("nchw", 5, 2, 2)
+
+    def allowed(**settings: Any) -> tuple[int, ...]:
+        return replace(bricks, stitching=Stitching(**settings)).patches(big, small)
+
+    assert allowed() == (1, 2)
+    assert allowed(down="patch") == (2,)
+    assert allowed(down="pool") == (1,)
+    assert allowed(init="random") == (1,)  # nothing is fitted that could choose
+    assert bricks.patches(small, big) == (1,)

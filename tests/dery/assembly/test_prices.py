@@ -1,0 +1,124 @@
+"""The assembly problem of a zoo: who may lend, latency where it has been measured."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lib.base.errors import BrickyardError
+from lib.chain import latency
+from lib.chain.latency import Latencies, Measured, StitchLatency
+from lib.dery.assembly import prices
+from lib.dery.assembly.material import Bricks
+from lib.params.assembly import Assembly
+
+UNMEASURED = Path("data/latency.json")
+Params = Callable[..., Assembly]
+
+
+@pytest.fixture
+def measured(bricks: Bricks, tmp_path: Path) -> Path:
+    """Node i of a network takes i + 1 ms, its head 0.5, a stitch 0.25."""
+    networks = {
+        chain.name: Measured(latency.fingerprint(chain), {n.name: i + 1.0 for i, n in enumerate(chain.nodes)}, 0.5)
+        for chain in bricks.chains
+    }
+    latency.save(tmp_path / "latency.json", Latencies(networks, StitchLatency(0.25, 0.0), {}))
+    return tmp_path / "latency.json"
+
+
+def test_latency_adds_up_over_nodes_stitches_and_head(bricks: Bricks, params: Params, measured: Path) -> None:
+    limited = params(budget={"params": None, "macs": None, "latency": 7.0})
+    problem = prices.problem(bricks, limited, measured)
+    assert problem.limits == {"latency": 7.0}
+    assert problem.cost((0, 0, 0), "latency") == 1 + 2 + 3 + 4 + 0.5
+    assert problem.cost((1, 0, 1), "latency") == 1 + 0.25 + (2 + 3) + 0.25 + 3 + 0.5
+    assert problem.price((1, 0, 1))["latency"] == 10.0
+
+
+def test_latency_is_left_out_where_nothing_asks_for_it(bricks: Bricks, params: Params) -> None:
+    assert set(prices.problem(bricks, params(), UNMEASURED).costs) == {"params", "macs", "memory"}
+
+
+def test_a_network_that_is_another_than_was_measured_is_not_priced(
+    bricks: Bricks, params: Params, measured: Path
+) -> None:
+    """The same name and nodes, but other sizes."""
+    found = latency.load(measured)
+    name = bricks.chains[1].name
+    changed = replace(found, networks={**found.networks, name: replace(found.networks[name], made_of="0" * 64)})
+    latency.save(measured, changed)
+    assert "latency" not in prices.problem(bricks, params(), measured).costs
+    limited = params(budget={"params": None, "macs": None, "latency": 7.0})
+    with pytest.raises(BrickyardError, match=rf"latency: {name} has other nodes, sizes or costs than when it was"):
+        prices.problem(bricks, limited, measured)
+    measured.write_bytes(measured.read_bytes().replace(b"0.5", b"0.4"))
+    with pytest.raises(BrickyardError, match=r"latency\.json is damaged"):
+        prices.problem(bricks, params(), measured)
+
+
+def test_a_budget_on_what_was_never_measured_is_one_line(bricks: Bricks, params: Params) -> None:
+    limited = params(budget={"params": None, "macs": None, "latency": 7.0})
+    with pytest.raises(BrickyardError, match=r"nothing has been measured yet: \./run python -m stages\.latency"):
+        prices.problem(bricks, limited, UNMEASURED)
+
+
+def test_stitches_and_heads_count_and_staying_costs_nothing(bricks: Bricks, params: Params) -> None:
+    problem = prices.problem(bricks, params(), UNMEASURED)
+    for kind, table in problem.costs.items():
+        for k in range(2):
+            if kind == "memory":
+                continue
+            assert (table.stitches[k].diagonal() == 0).all()
+            assert (table.stitches[k] > 0).sum() == 6
+    resnet = bricks.chains[0]
+    assert problem.cost((0, 0, 0), "params") == resnet.cost(0, 4).params + resnet.head_cost.params
+    layout = bricks.chains[2].layout(3)
+    assert problem.costs["params"].blocks[2, 2] - bricks.chains[2].cost(2, 3).params == 4 * (layout.channels + 1)
+
+
+def test_who_may_lend(bricks: Bricks, params: Params) -> None:
+    def lend(**changes: object) -> list[str]:
+        return [bricks.cards[m].name for m in prices.lenders(bricks, params(**changes))]
+
+    assert lend() == ["resnet", "vit", "plain"]
+    assert lend(exclude=["vit"]) == ["resnet", "plain"]
+    assert lend(licences=["MIT"]) == ["resnet", "plain"]
+    assert lend(licences=["MIT", "Apache-2.0"], exclude=["resnet"]) == ["vit", "plain"]
+    problem = prices.problem(bricks, params(licences=["MIT"], include=["plain"]), UNMEASURED)
+    assert (problem.excluded, problem.required) == ({1}, {2})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"exclude": ["resnett"]}, r"assembly\.exclude: the zoo has no 'resnett'; did you mean resnet\?"),
+        ({"include": ["xyz"]}, r"assembly\.include: the zoo has no 'xyz'; resnet, vit, plain"),
+        ({"licences": ["GPL-3.0"]}, r"assembly\.licences = \['GPL-3\.0'\]: .* are under Apache-2\.0, MIT"),
+        (
+            {"licences": ["MIT"], "include": ["vit"]},
+            r"assembly\.include: vit is excluded, by exclude or by its licence",
+        ),
+        ({"licences": ["Apache-2.0"]}, r"assembly\.min_sources = 2: 1 networks may lend"),
+    ],
+)
+def test_conditions_on_sources_that_cannot_be_met(
+    bricks: Bricks, params: Params, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(BrickyardError, match=message):
+        prices.problem(bricks, params(**changes), UNMEASURED)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_sources": 1}, "should be at least min_sources = 2"),
+        ({"include": ["a"], "exclude": ["a"]}, "a is in include, too"),
+        ({"rank": "luck"}, "rank"),
+        ({"licences": []}, "licences"),
+    ],
+)
+def test_params_that_contradict_one_another(params: Params, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        params(**changes)

@@ -1,0 +1,131 @@
+"""Re-ranking of a pool by each proxy, and the controls."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.dery.assembly import controls, gains, listing, prices, ranking
+from lib.dery.assembly.material import Bricks
+from lib.dery.assembly.proxies.naswot import naswot
+from lib.dery.assembly.ranking import PROXIES, Measures, Ranked
+from lib.dery.assembly.reassembly import reassemble
+from lib.dery.paths import search
+from lib.dery.paths.problem import AssemblyProblem
+from lib.dery.paths.propose import propose
+from lib.images.data import DataSet
+from lib.params.assembly import Assembly
+from lib.training.fit import accuracy
+
+Params = Callable[..., Assembly]
+
+
+@pytest.fixture(scope="module")
+def problem(bricks: Bricks) -> AssemblyProblem:
+    budget = {"params": None, "macs": None}
+    counts = dict.fromkeys(("pool", "head_images", "rank_images", "random_assemblies", "batch_size"), 16)
+    params = Assembly.model_validate({"budget": budget, "min_sources": 2, "ridge": 1e-4, **counts})
+    found = prices.problem(bricks, params, Path("data/latency.json"))
+    return replace(found, scores=gains.scores(bricks, params, {}, Path(), range(3)))
+
+
+@pytest.fixture
+def measures(images: DataSet, params: Params) -> Measures:
+    return ranking.measures(images, params(), 0)
+
+
+@pytest.mark.parametrize("by", PROXIES)
+def test_a_pool_is_ranked_by_any_proxy(bricks: Bricks, problem: AssemblyProblem, measures: Measures, by: str) -> None:
+    pool = search.solve(problem, 4).candidates
+    ranked = ranking.rank(bricks, pool, by, 2, measures)
+    assert {r.candidate.path for r in ranked} == {c.path for c in pool}
+    keys = [PROXIES[by].key(r.values[by]) for r in ranked]
+    assert keys == sorted(keys, reverse=True)
+    assert [r.made is not None for r in ranked] == [True, True, False, False]
+    if by in ("params", "macs"):
+        values = [r.candidate.cost[by] for r in ranked]
+        assert values == sorted(values)  # less is better
+
+
+def test_proxies_are_those_of_the_network(bricks: Bricks, problem: AssemblyProblem, measures: Measures) -> None:
+    candidate = search.solve(problem, 1).candidates[0]
+    ranked = ranking.rank(bricks, [candidate], "accuracy", 1, measures)[0]
+    network, recipe = reassemble(bricks, candidate.path)
+    loader = measures.probes.images(recipe.input)
+    assert ranked.values["naswot"] == naswot(network, (x for x, _ in loader))
+    assert [len(x) for x, _ in loader] == [32, 8]  # no more than there are
+    assert ranked.values["accuracy"] == accuracy(network, measures.ranking.images(recipe.input))
+    logits = torch.cat([network(x) for x, _ in measures.ranking.images(recipe.input)]).detach().double()
+    labels = torch.cat([y for _, y in measures.ranking.images(recipe.input)])
+    by_hand = [float(row[y] - row.exp().sum().log()) for row, y in zip(logits, labels, strict=True)]
+    assert ranked.values["likelihood"] == pytest.approx(np.mean(by_hand))
+    assert ranked.values["score"] == candidate.score
+    assert measures.ranking.images(recipe.input) is measures.ranking.images(recipe.input)
+
+
+def test_equal_accuracies_are_told_apart_by_likelihood_then_by_score(
+    bricks: Bricks, problem: AssemblyProblem, measures: Measures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = search.solve(problem, 4).candidates
+    answers = dict(zip((c.path for c in pool), [(90.0, -0.4), (90.0, -0.3), (80.0, -0.1), (90.0, -0.4)], strict=True))
+    monkeypatch.setattr(ranking.Assembled, "_judged", property(lambda made: answers[made.candidate.path]))
+    ranked = ranking.rank(bricks, pool, "accuracy", 1, measures)
+    assert [r.candidate.path for r in ranked] == [pool[i].path for i in (1, 0, 3, 2)]
+
+
+def test_images_of_the_ranking(images: DataSet, params: Params) -> None:
+    assert ranking.measures(images, params(), 0).ranking.index.tolist() == images.validation.tolist()
+    few = ranking.measures(images, params(rank_on="train", rank_images=8), 0).ranking.index
+    assert len(few) == 8
+    assert set(few.tolist()) <= set(images.train.tolist())
+
+
+def test_agreement_is_in_the_direction_that_a_proxy_calls_better(problem: AssemblyProblem) -> None:
+    pool = search.solve(problem, 3).candidates
+    values = [(90.0, 3.0, 10.0), (80.0, 2.0, 20.0), (70.0, None, 30.0)]
+    rest = {"likelihood": -0.5, "synflow": 1.0, "macs": 5.0, "score": -1.0}
+    ranked = [
+        Ranked(c, {"accuracy": a, "naswot": n, "params": p, **rest}) for c, (a, n, p) in zip(pool, values, strict=True)
+    ]
+    taus = ranking.agreements(ranked)
+    assert taus == {"likelihood": None, "naswot": 1.0, "synflow": None, "params": 1.0, "macs": None, "score": None}
+
+
+def test_controls_and_tables(
+    bricks: Bricks, problem: AssemblyProblem, measures: Measures, params: Params, tmp_path: Path
+) -> None:
+    paths = [(0, 0, 1), (1, 1, 2), (2, 0, 0)]
+    found = controls.random_controls(bricks, problem, paths, params(), measures)
+    assert found["random_assembly"]["count"] == 2
+    liked = [
+        naswot(reassemble(bricks, p)[0], (x for x, _ in measures.probes.images(bricks.cards[0].input))) for p in paths
+    ]
+    best = paths[max(range(3), key=lambda i: liked[i] or 0)]
+    assert found["random_search"]["candidates"] == 3
+    assert found["random_search"]["params"] == problem.price(best)["params"]
+    none = controls.random_controls(bricks, problem, [], params(), measures)
+    assert none == {"random_assembly": {"count": 0}, "random_search": {"candidates": 0}}
+
+    zoo = controls.zoo_control(bricks, problem, [1, 2], measures)
+    assert set(zoo["models"]) == {"resnet", "vit", "plain"}
+    assert zoo["best_within_budget"]["model"] in ("vit", "plain")  # resnet may not lend
+    assert (
+        controls.zoo_control(bricks, replace(problem, limits={"params": 1}), [0, 1, 2], measures)["best_within_budget"]
+        is None
+    )
+
+    proposal = propose(replace(problem, limits={"macs": 10**9}), 4, 1)
+    ranked = ranking.rank(bricks, proposal.pool.candidates, "accuracy", 1, measures)
+    saved = controls.save(tmp_path, bricks, ranked[:1], zoo["best_within_budget"], measures)
+    assert (tmp_path / "r1" / "recipe.json").is_file()
+    assert (tmp_path / "r1" / "zoo" / "recipe.json").is_file()
+    assert saved["r1"]["params"] == ranked[0].candidate.cost["params"]
+    report = listing.report(proposal, ranked, problem, params())
+    assert len(report["candidates"]) == 4
+    assert set(report["pareto"]) == {"params", "macs", "memory"}
+    assert listing.proxies(ranked, problem).shape == (4, 2 + len(PROXIES))
+    table = listing.pareto(proposal.fronts, problem)
+    assert table["cost"].tolist() == [row[row["budget"]] for row in table.to_dict("records")]

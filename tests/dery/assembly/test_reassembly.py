@@ -1,0 +1,149 @@
+"""Reassembly end to end on pico networks: costs as predicted, reload without the zoo, sources untouched."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+
+from lib.dery.assembly import network, prices
+from lib.dery.assembly.material import Bricks
+from lib.dery.assembly.reassembly import reassemble
+from lib.dery.tuning import untrained
+from lib.params.assembly import Assembly, Stitching
+from lib.trace import cost
+from tests import pico
+
+
+@pytest.mark.parametrize("path", [(0, 0, 1), (1, 0, 0), (0, 2, 1), (1, 2, 2), (2, 1, 0)])
+@pytest.mark.parametrize("down", ["pool", "patch"])
+def test_predicted_cost_is_the_saved_networks_own(
+    bricks: Bricks,
+    params: Callable[..., Assembly],
+    down: Literal["pool", "patch"],
+    path: tuple[int, ...],
+    tmp_path: Path,
+) -> None:
+    bricks = replace(bricks, stitching=Stitching(down=down))
+    task = prices.problem(bricks, params(), Path("data/latency.json"))
+    before = deepcopy([dict(chain.head.state_dict()) for chain in bricks.chains])
+    states = [deepcopy(chain[0 : len(chain)].state_dict()) for chain in bricks.chains]
+    made, recipe = reassemble(bricks, path)
+    saved = network.save(tmp_path, made, recipe)
+    again = network.load(tmp_path, trust=True)
+    assert again.recipe == saved
+    counted = cost.count(again, pico.IMAGE)
+    assert counted == saved.cost
+    assert {kind: getattr(counted, kind) for kind in ("params", "macs", "memory")} == task.price(path)
+    x = torch.rand(4, *pico.IMAGE)
+    with torch.no_grad():
+        assert torch.equal(made(x), again(x))
+    for chain, head, state in zip(bricks.chains, before, states, strict=True):  # the sources are left as they were
+        assert all(torch.equal(head[k], v) for k, v in chain.head.state_dict().items())
+        assert all(torch.equal(state[k], v) for k, v in chain[0 : len(chain)].state_dict().items())
+
+
+@pytest.mark.parametrize("cuts", [(0, 1, 3, 4), (0, 2, 3, 4), (0, 1, 2, 4)])
+def test_every_candidate_keeps_the_memory_budget_that_it_was_chosen_by(
+    bricks: Bricks, params: Callable[..., Assembly], cuts: tuple[int, ...]
+) -> None:
+    """As predicted wherever there are two sources; a whole network may need less."""
+    bricks = replace(bricks, cuts=(cuts, *bricks.cuts[1:]), stitching=Stitching(recalibrate="none"))  # costs the same
+    task = prices.problem(bricks, params(), Path("data/latency.json"))
+    for path in product(range(3), repeat=3):
+        counted = cost.count(reassemble(bricks, path)[0], pico.IMAGE).memory
+        assert counted <= task.price(path)["memory"]
+        if len(set(path)) > 1:
+            assert counted == task.price(path)["memory"]
+
+
+def test_a_fitted_stitch_beats_a_random_one(bricks: Bricks) -> None:
+    made, _ = reassemble(bricks, (0, 2, 2))
+    first, stitch = made.parts[0], made.parts[1]
+    x, _ = bricks.fit[0].all()
+    with torch.no_grad():
+        wanted = bricks.chains[2][0:1](x)
+        error = (stitch(first(x)) - wanted).square().mean()
+        random = type(stitch)(stitch.source, stitch.target)
+        assert error < 0.8 * (random(first(x)) - wanted).square().mean()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("init", ["least_squares", "random", "identity"])
+@pytest.mark.parametrize("path", [(0, 2, 2), (0, 1, 1)])
+def test_recalibrated_activations_have_the_targets_moments(
+    bricks: Bricks, init: Literal["least_squares", "random", "identity"], path: tuple[int, ...]
+) -> None:
+    """BatchNorm statistics where there are some (network 2), else the mean and variance that leave the stitch."""
+    plain, treated = (
+        reassemble(replace(bricks, stitching=Stitching(init=init, recalibrate=how)), path)[0]
+        for how in ("none", "statistics")
+    )
+    x, _ = bricks.fit[0].all()
+    inputs = [net.parts[1](net.parts[0](x)) for net in (plain, treated)]
+    target = bricks.chains[path[1]]
+    own = target[0:1](x)
+    if path[1] == 2:
+        assert torch.equal(*inputs)
+        source = dict(target[1:3].named_buffers())
+        assert all(torch.equal(v, source[k]) for k, v in plain.parts[2].named_buffers())
+        assert any(not torch.equal(v, source[k]) for k, v in treated.parts[2].named_buffers() if "running" in k)
+    else:
+        means = [values[:, 1:].mean((0, 1)) for values in (*inputs, own)]
+        torch.testing.assert_close(means[1], means[2], atol=1e-4, rtol=1e-3)
+        assert init == "least_squares" or not torch.allclose(means[0], means[2], atol=1e-2)
+        moved = inputs[1][:, 1:].var((0, 1)) > 1e-6  # not what identity fills up with zeros
+        torch.testing.assert_close(inputs[1][:, 1:].var((0, 1))[moved], own[:, 1:].var((0, 1))[moved])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("path", [(0, 1, 1), (2, 0, 0)])
+def test_a_refitted_head_follows_the_sources_own_logits(bricks: Bricks, path: tuple[int, ...]) -> None:
+    """The blocks are the same; with `layers` the network comes closer still, from blocks of its own."""
+    made = {
+        how: reassemble(replace(bricks, stitching=Stitching(recalibrate=how, pull=1e-2)), path)[0]
+        for how in ("statistics", "head", "layers")
+    }
+    x, _ = bricks.fit[path[0]].all()
+    chain = bricks.chains[path[1]]
+    own = chain.head(chain[0 : len(chain)](x))
+    error = {how: float((network(x) - own).square().mean()) for how, network in made.items()}
+    assert error["head"] < error["statistics"]
+    assert error["layers"] < error["statistics"]
+    states = [torch.nn.ModuleList(network.parts).state_dict() for network in made.values()]
+    assert all(torch.equal(v, states[1][k]) for k, v in states[0].items())
+    assert any(not torch.equal(v, states[2][k]) for k, v in states[0].items())
+    whole, _ = reassemble(bricks, bricks.whole(path[1]))
+    assert torch.equal(whole(x), own)  # without a stitch nothing is refitted
+
+
+def test_a_budget_holds_whatever_form_the_fit_takes(bricks: Bricks, params: Callable[..., Assembly]) -> None:
+    task = prices.problem(bricks, params(), Path("data/latency.json"))
+    for path in [(0, 2, 1), (1, 2, 2), (2, 1, 0), (2, 0, 0)]:
+        counted = cost.count(reassemble(bricks, path)[0], pico.IMAGE)
+        assert counted.params <= task.price(path)["params"]
+        assert counted.macs <= task.price(path)["macs"]
+
+
+def test_frozen_tuning_moves_stitches_and_head_alone(bricks: Bricks) -> None:
+    made, _ = reassemble(bricks, (0, 2, 1))
+    new = {id(p) for p in made.new_parameters()}
+    named = {name for name, p in made.named_parameters() if id(p) in new}
+    assert all(name.startswith(("stitch_1.", "stitch_2.", "head.")) for name in named)
+    assert any(name.startswith("head.") for name in named)
+
+
+def test_the_control_from_scratch_depends_on_the_seed_alone(bricks: Bricks) -> None:
+    _, recipe = reassemble(bricks, (0, 1, 1))
+    first = untrained(recipe, 3).state_dict()
+    torch.rand(7)
+    state = torch.get_rng_state()
+    again = untrained(recipe, 3).state_dict()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    other = untrained(recipe, 4).state_dict()
+    assert any(not torch.equal(first[name], other[name]) for name in first)

@@ -1,0 +1,127 @@
+"""Closed-form refits against direct solutions, and what must stay as it is."""
+
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+
+import pytest
+import torch
+from timm.layers import ScaledStdConv2d
+from torch import nn
+from torch.nn import functional as F
+
+from lib.chain.chain import Chain
+from lib.dery.assembly.refit import refit
+from lib.fit import batchnorm
+from tests import pico
+
+
+class Twice(nn.Module):
+    """One layer that runs twice, one that is grouped, one that can be refitted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice, self.grouped = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, padding=1, groups=2)
+        self.once = nn.Conv2d(4, 2, 3, 2, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.once(self.grouped(self.twice(F.relu(self.twice(x)))))
+
+
+def _direct(x: torch.Tensor, y: torch.Tensor, given: torch.Tensor, pull: float) -> torch.Tensor:
+    """argmin ||X W - Y||^2 + lambda ||W - W0||^2 by rows stacked below X."""
+    penalty = (pull * x.square().sum(0).mean()) ** 0.5 * torch.eye(x.shape[1], dtype=x.dtype)
+    return torch.linalg.lstsq(torch.cat([x, penalty]), torch.cat([y, penalty @ given])).solution
+
+
+def test_a_linear_layer_is_the_direct_solution_whatever_the_batches() -> None:
+    source, x, y = nn.Linear(5, 3), torch.randn(60, 4, 5), torch.randn(60, 4, 5)
+    y += 2 * x
+    part = deepcopy(source)
+    refit(part, source, list(zip(x.split(17), y.split(17), strict=True)), 0.3)
+    with torch.no_grad():
+        rows, wanted = x.flatten(0, 1).double(), source(y).flatten(0, 1).double()
+        weight = _direct(rows - rows.mean(0), wanted - wanted.mean(0), source.weight.T.double(), 0.3)
+    torch.testing.assert_close(part.weight.T.double(), weight, atol=1e-5, rtol=1e-5)
+    bias = wanted.mean(0) - rows.mean(0) @ weight
+    torch.testing.assert_close(part.bias.double(), bias, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_strided_padded_convolution_is_the_direct_solution_on_its_patches() -> None:
+    source, x, y = nn.Conv2d(3, 4, 3, 2, 1, bias=False), torch.randn(40, 3, 6, 6), torch.randn(40, 3, 6, 6)
+    y += x
+    part = deepcopy(source)
+    refit(part, source, [(x, y)], 0.1)
+    patches = F.unfold(x, 3, padding=1, stride=2).transpose(1, 2).flatten(0, 1).double()
+    wanted = source(y).permute(0, 2, 3, 1).flatten(0, 2).double()
+    weight = _direct(patches, wanted, source.weight.flatten(1).T.double(), 0.1)
+    torch.testing.assert_close(part.weight.flatten(1).T.double(), weight, atol=1e-5, rtol=1e-5)
+    assert part.bias is None
+
+
+@torch.no_grad()
+def test_batchnorm_takes_the_moments_of_what_reaches_it() -> None:
+    source = pico.alive(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(inplace=True)))
+    part, x, y = deepcopy(source), torch.randn(32, 3, 4, 4), torch.randn(32, 3, 4, 4)
+    refit(part, source, [(x[:20], y[:20]), (x[20:], y[20:])], 0.1)
+    reaching = part[0](x)
+    torch.testing.assert_close(part[1].running_mean, reaching.mean((0, 2, 3)))
+    torch.testing.assert_close(part[1].running_var, reaching.var((0, 2, 3), correction=0))
+
+
+@torch.no_grad()
+def test_other_layers_stay_and_so_do_source_and_images() -> None:
+    source = Twice().eval()
+    before, part, x = deepcopy(source.state_dict()), deepcopy(source), torch.randn(8, 4, 6, 6)
+    pairs = [(2 * x, x)]
+    refit(part, source, pairs, 0.1)
+    assert all(torch.equal(v, before[k]) for k, v in source.state_dict().items())
+    assert torch.equal(pairs[0][0], 2 * x)
+    changed = {k for k, v in part.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {"once.weight"}
+    assert not any(module._forward_hooks for net in (part, source) for module in net.modules())
+    refit(part, source, [], 0.1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [pico.PicoViT, pico.PicoResNet])
+def test_a_part_behind_a_disturbance_comes_back_to_its_source(kind: type[nn.Module]) -> None:
+    """The same inputs leave it as it is; noisy ones are made up for, on images that the fit did not see, too."""
+    chain = Chain("net", pico.alive(kind()), pico.IMAGE)
+    source, images = chain[1 : len(chain)], torch.rand(192, *pico.IMAGE)
+    y = chain[0:1](images)
+    batchnorm.batchnorm(source, [y])
+    same = deepcopy(source)
+    refit(same, source, [(y, y)], 0.1)
+    wanted = source(y)
+    torch.testing.assert_close(same(y), wanted, atol=0.02 * float(wanted.std()), rtol=0.02)
+    x, part = 0.6 * y + 0.3 * y.flip(-1) + 0.2, deepcopy(source)
+    refit(part, source, [(x[:64], y[:64]), (x[64:128], y[64:128])], 1e-2)
+    errors = [float((p(x)[128:] - wanted[128:]).square().mean()) for p in (part, source)]
+    assert errors[0] < 0.7 * errors[1]
+
+
+def test_threads_may_share_a_source() -> None:
+    source = pico.alive(pico.plain())
+    torch.manual_seed(1)
+    pairs = [(torch.randn(6, *pico.IMAGE), torch.randn(6, *pico.IMAGE)) for _ in range(2)]
+
+    def refitted(_: int) -> list[torch.Tensor]:
+        part = deepcopy(source)
+        refit(part, source, pairs, 0.1)
+        return list(part.state_dict().values())
+
+    expected = refitted(0)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(refitted, range(8)):
+            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert not any(module._forward_hooks for module in source.modules())
+
+
+def test_a_convolution_that_normalises_its_weights_stays() -> None:
+    source = nn.Sequential(ScaledStdConv2d(3, 4, 3), nn.Conv2d(4, 4, 1))
+    part = deepcopy(source)
+    x = torch.randn(16, 3, 8, 8)
+    refit(part, source, [(x + 0.1 * torch.randn_like(x), x)], 0.1)
+    assert torch.equal(part.get_parameter("0.weight"), source.get_parameter("0.weight"))
+    assert not torch.equal(part.get_parameter("1.weight"), source.get_parameter("1.weight"))

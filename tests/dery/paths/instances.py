@@ -1,0 +1,87 @@
+"""Random small instances of the assembly problem, and all their feasible paths."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise, product
+
+import numpy as np
+
+from lib.dery.paths.problem import KINDS, AssemblyProblem, Kind, Path, Table
+
+
+def instance(seed: int) -> AssemblyProblem:
+    """2-5 networks, 2-4 sets; which limits there are, how tight, and the conditions on sources are random.
+
+    Half of them have scores in quarters, so that many candidates tie.
+    """
+    generator = np.random.default_rng(seed)
+    networks, sets = int(generator.integers(2, 6)), int(generator.integers(2, 5))
+    apart = 1 - np.eye(networks)
+
+    def table() -> Table:
+        blocks = generator.integers(1, 100, (sets, networks))
+        return Table(blocks, generator.integers(1, 100, (sets - 1, networks, networks)) * apart)
+
+    stitches = -generator.random((sets - 1, networks, networks)) * apart
+    stitches = np.round(4 * stitches) / 4 if generator.random() < 0.5 else stitches
+    blocks = generator.random((sets, networks)) * (generator.random() < 0.3)
+    costs: dict[Kind, Table] = {"params": table(), "macs": table(), "memory": table()}
+    costs["latency"] = Table(table().blocks / 7, table().stitches / 7)
+    names = tuple(f"m{m}" for m in range(networks))
+    free = AssemblyProblem(names, Table(blocks, stitches), costs)
+    limits: dict[Kind, float] = {}
+    for kind in KINDS:
+        if generator.random() < 0.5:
+            values = [free.cost(path, kind) for path in everything(free)]
+            limits[kind] = float(np.quantile(values, generator.uniform(0.05, 0.95)))
+    least = int(generator.integers(1, min(networks, sets) + 1))
+    required = frozenset(generator.permutation(networks)[: generator.integers(0, 2)].tolist())
+    excluded = frozenset(generator.permutation(networks)[: generator.integers(0, 2)].tolist()) - required
+    most = None if generator.random() < 0.5 else int(generator.integers(least, sets + 1))
+    return replace(free, limits=limits, min_sources=least, max_sources=most, required=required, excluded=excluded)
+
+
+def sharing(seed: int) -> tuple[AssemblyProblem, dict[Path, float]]:
+    """Like `instance`, but blocks of a network share weights, neighbours or not; and every path's parameters, counted
+    weight by weight.
+    """
+    problem = instance(seed)
+    generator = np.random.default_rng(seed + 10**6)
+    networks, sets = len(problem.names), problem.sets
+    weights = generator.integers(1, 40, (networks, 6))
+    used = generator.random((networks, sets, 6)) < generator.choice([0.2, 0.5])
+    used |= ~used.any(2, keepdims=True)
+
+    def run(m: int, i: int, j: int) -> int:
+        return int(weights[m] @ used[m, i : j + 1].any(0))
+
+    blocks = np.array([[run(m, k, k) for m in range(networks)] for k in range(sets)])
+    stitches = problem.costs["params"].stitches.copy()
+    for k, m in np.ndindex(sets - 1, networks):
+        stitches[k, m, m] = run(m, k, k + 1) - run(m, k, k) - run(m, k + 1, k + 1)
+    shared = np.zeros((networks, sets, sets))
+    for m, i, j in np.ndindex(shared.shape):
+        if i < j:
+            sums = blocks[i : j + 1, m].sum() + stitches[i:j, m, m].sum()
+            shared[m, i, j] = sums - run(m, i, j)
+    costs = {**problem.costs, "params": Table(blocks, stitches)}
+    found = replace(problem, costs=costs, shared={"params": shared})
+    counted = {}
+    for path in everything(found):
+        changes = [0, *(k for k in range(1, sets) if path[k] != path[k - 1]), sets]
+        between = sum(stitches[k - 1, path[k - 1], path[k]] for k in changes[1:-1])
+        counted[path] = between + sum(run(path[i], i, j - 1) for i, j in pairwise(changes))
+    if "params" in found.limits:
+        limit = float(np.quantile(list(counted.values()), generator.uniform(0.05, 0.95)))
+        found = replace(found, limits={**found.limits, "params": limit})
+    return found, counted
+
+
+def everything(problem: AssemblyProblem) -> Iterator[Path]:
+    """All paths, feasible or not, in order."""
+    return product(range(len(problem.names)), repeat=problem.sets)
+
+
+def feasible(problem: AssemblyProblem) -> list[Path]:
+    """All feasible paths, best first, equal scores by path."""
+    return sorted(filter(problem.feasible, everything(problem)), key=lambda path: (-problem.score(path), path))

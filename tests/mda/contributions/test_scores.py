@@ -1,0 +1,82 @@
+from typing import Any
+
+import pytest
+import torch
+
+from lib.channels.coupling import couple
+from lib.mda.contributions import scores
+from lib.params.contributions import Contributions, Threshold
+from lib.trace import graph
+from tests.mda import networks
+
+SHAPE = networks.SHAPE
+
+
+def _params(**changed: Any) -> Contributions:
+    threshold = Threshold(alpha=0.3, beta=0.2)
+    given = {"models": ["pico"], "images_per_class": 4, "conv": threshold, "linear": threshold, "batch_size": 4}
+    return Contributions(**{**given, **changed})
+
+
+def _images(n: int) -> torch.Tensor:
+    return torch.randn(n, *SHAPE, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("name", ["plain", "resnet", "excited"])
+def test_taylor_is_the_derivative_of_taking_a_channel_out(name: str) -> None:
+    """Against differences: every reader's input of one channel times 1 - epsilon, one image at a time."""
+    model = networks.build(name)
+    coupling = couple(graph.trace(model, name, SHAPE), name)
+    model.double()
+    x, y = _images(2).double(), torch.tensor([1, 3])
+    found = scores.taylor(model, coupling, [(x, y)])
+    streams = [s for s in coupling.streams if s != coupling.classifier.outputs]
+    for channel in [stream[0] for stream in streams]:
+        expected = 0.0
+        for i in range(2):
+            losses = []
+            for epsilon in (-1e-4, 1e-4):
+                handles = []
+                for layer in coupling.layers:
+                    if layer.groups > 1:
+                        continue
+                    by = torch.tensor([1 - epsilon * (c == channel) for c in layer.inputs]).double()
+                    by = by.repeat_interleave(layer.positions)
+
+                    def hook(_: Any, given: tuple[torch.Tensor, ...], by: torch.Tensor = by) -> tuple[torch.Tensor]:
+                        return (given[0] * by.view(1, -1, *[1] * (given[0].ndim - 2)),)
+
+                    handles.append(model.get_submodule(layer.name).register_forward_pre_hook(hook))
+                with torch.no_grad():
+                    losses.append(torch.nn.functional.cross_entropy(model(x[i : i + 1]), y[i : i + 1]).item())
+                for handle in handles:
+                    handle.remove()
+            expected += abs(losses[1] - losses[0]) / 2e-4
+        assert found[channel].item() == pytest.approx(expected, rel=1e-3, abs=1e-8)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_magnitude_counts_all_layers_that_make_a_channel() -> None:
+    model = networks.build("resnet")
+    coupling = couple(graph.trace(model, "net", SHAPE), "net")
+    found = scores.magnitude(model, coupling)
+    names = ["conv", "stages.0.0.conv2", "stages.0.1.conv2"]
+    squares = sum(model.get_parameter(f"{name}.weight").detach()[4].square().sum() for name in names)
+    assert found[coupling.layers[0].outputs[4]].item() == pytest.approx(float(squares) ** 0.5)
+
+
+def test_scores_by_name() -> None:
+    model = networks.build("excited")
+    coupling = couple(graph.trace(model, "net", SHAPE), "net")
+    batches = {c: [(_images(4), torch.full((4,), c))] for c in (0, 2)}
+    contribution = scores.gather(model, coupling, batches, _params(), 0)
+    assert set(contribution.soft) == {0, 2}
+    assert set(contribution.soft[0]) == {"expand.0", "reduce", "gate", "project.0", "fc"}  # not stem, not depthwise
+    for score in ("taylor", "magnitude", "random"):
+        found = scores.gather(model, coupling, batches, _params(score=score), 0)
+        assert set(found.scores) == {0, 2}
+        assert torch.equal(found.scores[0], found.scores[2]) == (score != "taylor")
+        assert (found.margins(2, _params().thresholds) > 0).any()
+    drawn = [scores.gather(model, coupling, batches, _params(score="random"), seed).scores[0] for seed in (1, 1, 2)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
