@@ -2,7 +2,7 @@
 
 python -m benchmarks.activations [--rounds N] [--batches N] [--batch-size N] [--grid S] [--quick]
 
-Recorded: Chain.walk, pooling, the check that all is finite, writing and the checksum (`lib.dery.activations.record`);
+Recorded: Chain.walk, pooling, the check that all is finite, writing and the checksum (`lib.dery.recording.record`);
 bare: model(x). Both on the same images, in alternating rounds; CPU seconds of one thread. The ratio is the median over
 rounds of bare / recorded: 1 means that recording costs nothing. Networks: three of timm's at 224 pixels, and those of
 params.yaml, all with random weights.
@@ -23,7 +23,7 @@ from torch import nn
 
 from lib.base.progress import track
 from lib.chain.chain import Chain
-from lib.dery import activations
+from lib.dery import recording
 from lib.params.base import read
 from lib.params.zoo import Zoo
 from lib.zoo import networks as zoo
@@ -96,7 +96,7 @@ def _round(chain: Chain, model: nn.Module, images: torch.Tensor, grid: int) -> t
     ids = np.arange(images.shape[0] * images.shape[1])
     with tempfile.TemporaryDirectory() as folder:
         started = time.process_time()
-        activations.record(Path(folder), chain, ((x, x[:0]) for x in images), ids, grid)
+        recording.record(Path(folder), chain, ((x, x[:0]) for x in images), ids, grid)
         return bare, time.process_time() - started
 
 

@@ -30,7 +30,7 @@ from rich.table import Table
 
 from lib.base import artifacts
 from lib.chain.chain import Chain
-from lib.dery import activations
+from lib.dery import activations, recording
 from lib.dery.partition.cover import PartitionProblem
 from lib.dery.partition.solve import solve
 from lib.dery.partition.space import CutSpace
@@ -191,7 +191,7 @@ def _record(out: Path, name: str, path: Path, images: Images, probe: np.ndarray)
     )
     network, _, expected = zoo.create(name, entry, len(images.classes))
     chain = Chain(name, network, expected.shape)
-    activations.record(out, chain, data.Loader(images, probe, expected.transform(), 64), probe)
+    recording.record(out, chain, data.Loader(images, probe, expected.transform(), 64), probe)
 
 
 def _depth(path: Path) -> int:

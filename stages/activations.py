@@ -6,7 +6,7 @@ import torch
 
 from lib.base import artifacts
 from lib.chain.chain import Chain
-from lib.dery import activations
+from lib.dery import recording
 from lib.images import data
 from lib.params.activations import Activations
 from lib.params.base import read
@@ -25,7 +25,7 @@ def main(dataset: Path, zoo: Path, out: Path, metrics: Path) -> None:
     probe = data.Loader(images.images, images.probe, card.input.transform(), params.batch_size)
     chain = Chain(card.name, model, card.input.shape, declared=card.nodes)
     chain.verify(next(iter(probe))[0])
-    activations.record(out, chain, probe, images.probe, params.grid, getattr(torch, params.dtype))
+    recording.record(out, chain, probe, images.probe, params.grid, getattr(torch, params.dtype))
     artifacts.write_metrics(metrics, {"nodes": len(chain), "images": len(images.probe)})
 
 

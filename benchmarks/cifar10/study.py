@@ -14,7 +14,7 @@ from benchmarks.cifar10.store import kept
 from benchmarks.cifar10.tree import BATCH, ChannelsLast, Judge, Network, reassembled
 from lib.base import artifacts
 from lib.chain.chain import Chain
-from lib.dery import activations
+from lib.dery import activations, recording
 from lib.dery.assembly import gains, prices
 from lib.dery.assembly.material import Bricks, open_bricks
 from lib.dery.partition.cover import PartitionProblem
@@ -166,4 +166,4 @@ def _record(folder: FilePath, out: FilePath, images: DataSet) -> None:
     """The activations of one network on the probe images."""
     model, card = zoo.load(folder, trust=True)
     probe = Loader(images.images, images.probe, card.input.transform(), BATCH)
-    activations.record(out, Chain(card.name, model, card.input.shape, declared=card.nodes), probe, images.probe)
+    recording.record(out, Chain(card.name, model, card.input.shape, declared=card.nodes), probe, images.probe)

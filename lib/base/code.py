@@ -15,8 +15,9 @@ ROOT = Path(__file__).parents[2]  # of the repository
 def imported_files(script: Path) -> set[str]:
     """The files of `lib` and `stages` that `script` imports, directly or not, itself included, relative to the root.
 
-    Imports inside functions count, those under `if TYPE_CHECKING` do not, nor do `__init__.py` files that hold nothing
-    but a docstring. Files of other kinds (templates) belong to the module that names their folder beside it.
+    Imports inside functions count; those under `if TYPE_CHECKING` or by importlib do not, nor do `__init__.py` files
+    that hold nothing but a docstring. Files of other kinds (templates) belong to the module that names their folder
+    beside it.
     """
     found: set[Path] = set()
     waiting = [script]

@@ -1,14 +1,17 @@
 """Reading `params.yaml`: one frozen model a section; a bad value is one line that names its key."""
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..base.errors import BrickyardError
-from . import document
 from .mistakes import validated
 from .parse import NotYAMLError
-from .sections import SECTIONS, Sections
+
+if TYPE_CHECKING:
+    from .document import Checked
+    from .sections import Sections
 
 PARAMS = Path("params.yaml")
 _MISSING = object()
@@ -32,16 +35,21 @@ def read(key: str, kind: type[T], path: Path = PARAMS) -> T:
     return value  # pyright: ignore[reportReturnType]
 
 
-def read_all(path: Path = PARAMS) -> Sections:
+def read_all(path: Path = PARAMS) -> "Sections":
     """All sections, each of which is there. Raises BrickyardError as `read`, and for each that is missing."""
     found = load(path)
-    missing = (f"{name} is missing" for name in SECTIONS if name not in found.values)
+    missing = (f"{name} is missing" for name in vars(found.sections) if name not in found.values)
     _raise((*found.mistakes, *missing), path)
     return found.sections
 
 
-def load(path: Path = PARAMS) -> document.Checked:
-    """What `path` says, and what is wrong with it. Raises BrickyardError where it cannot be read at all."""
+def load(path: Path = PARAMS) -> "Checked":
+    """What `path` says, and what is wrong with it. Raises BrickyardError where it cannot be read at all.
+
+    What checks the other sections can refuse a run, and changes no result: it is not imported but called by name, so
+    that no stage depends on sections that it does not read.
+    """
+    document: Any = importlib.import_module(".document", __package__)
     try:
         return document.read(path.read_bytes())
     except FileNotFoundError:

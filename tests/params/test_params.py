@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from lib.base.errors import BrickyardError
-from lib.params.base import SECTIONS, read
+from lib.params.base import read
 from lib.params.components import Components
 from lib.params.mistakes import validated
 from lib.params.partition import Partition
+from lib.params.sections import SECTIONS
 from lib.params.training import Training
 from lib.params.zoo import Zoo, ZooModel
 

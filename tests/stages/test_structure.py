@@ -12,9 +12,9 @@ from ruamel.yaml import YAML
 from commands.deps import rewritten
 from lib.base.code import ROOT, imported_files, imported_modules, imports
 from lib.base.versions import of_imports
-from lib.params.base import SECTIONS
 from lib.params.components import Components
 from lib.params.contributions import Contributions
+from lib.params.sections import SECTIONS
 
 DVC: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 STAGES = {name: stage.get("do", stage) for name, stage in DVC.items()}
