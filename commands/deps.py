@@ -1,6 +1,8 @@
-"""Writes into dvc.yaml which files of the code and which packages each stage runs: python -m commands.deps."""
+"""Writes into dvc.yaml what code and which packages each stage runs: python -m commands.deps."""
 
 from pathlib import Path
+
+from ruamel.yaml import YAML
 
 from lib.base.artifacts import write_text
 from lib.base.code import ROOT, imported_files, imported_modules
@@ -8,7 +10,10 @@ from lib.base.versions import FILE, of_imports
 from stages import in_one_line
 
 DVC = ROOT / "dvc.yaml"
-_CODE = ("- lib/", "- stages/")
+BY_FILE = ("zoo", "finetune")  # stages that are dear to run again
+_SECTIONS = "lib/params"  # by file: a new key of one is no matter of those that read another
+_CODE = ("lib/", "stages/")
+_WIDTH = 120
 
 
 def main() -> None:
@@ -22,27 +27,63 @@ def main() -> None:
 def rewritten(text: str) -> str:
     """dvc.yaml with the deps and packages of every stage as the code has them."""
     lines: list[str] = []
-    stage, indent = "", None
+    stage, indent, listed = "", "", None
     for line in text.splitlines():
         if line.startswith("  ") and line[2] not in " -#" and line.endswith(":"):
             stage = line.strip(" :")
-        if indent is not None and not line.lstrip().startswith("- "):
-            lines += [f"{indent}- {file}" for file in _files(stage)]
-            indent = None
+        if line.lstrip().startswith("deps:"):
+            indent, listed = line[: line.index("deps:")], ""
+            line = line.strip().removeprefix("deps:")
+        if listed is not None:
+            listed += f" {line.strip()}"
+            if line.endswith("]"):
+                data = [dep for dep in YAML(typ="safe").load(listed) if not dep.startswith(_CODE)]
+                lines += _wrapped([*data, *code(stage)], indent)
+                listed = None
+            continue
         if line.lstrip().startswith(f"- {FILE}: "):
             packages = of_imports(imported_modules(Path(ROOT, "stages", f"{stage}.py")))
             line = f"{line[: line.index('-')]}- {FILE}: [{', '.join(packages)}]"
-        if indent is None or not line.lstrip().startswith(_CODE):
-            lines.append(line)
-        if line.strip() == "deps:":
-            indent = " " * (line.index("d") + 2)
+        lines.append(line)
     return "\n".join(lines) + "\n"
 
 
-def _files(stage: str) -> list[str]:
-    """The stage's own files, then those of lib."""
+def code(stage: str) -> list[str]:
+    """What a stage runs: its own files, then those of lib; in place of the files of a room, the room as a whole where
+    the stage runs half of them at least and is not dear to run again.
+    """
     files = imported_files(Path(ROOT, "stages", f"{stage}.py"))
-    return sorted(files, key=lambda file: (not file.startswith("stages/"), file))
+    own = sorted(file for file in files if file.startswith("stages/"))
+    rest = {Path(ROOT, file) for file in files if not file.startswith("stages/")}
+    if stage in BY_FILE:
+        found = list(rest)
+    else:
+        found = [dep for room in (ROOT / "lib").iterdir() for dep in _folded(room, rest)]
+    return own + sorted(str(dep.relative_to(ROOT)) for dep in found)
+
+
+def _folded(room: Path, files: set[Path]) -> list[Path]:
+    """The room, its sub-rooms, or those of `files` that lie there."""
+    inside = {file for file in files if file.is_relative_to(room)}
+    everything = [file for file in room.rglob("*.py") if file.name != "__init__.py"]
+    if not inside or room.is_file():
+        return list(inside)
+    if room != ROOT / _SECTIONS and 2 * sum(file.suffix == ".py" for file in inside) >= len(everything):
+        return [room]
+    return [dep for one in room.iterdir() for dep in _folded(one, inside)]
+
+
+def _wrapped(deps: list[str], indent: str) -> list[str]:
+    """A list in lines that are not too long."""
+    lines, first = [f"{indent}deps:"], f"{indent}  ["
+    line = first
+    for number, dep in enumerate(deps):
+        item = (f'"{dep}"' if "{" in dep else dep) + (", " if number + 1 < len(deps) else "]")
+        if len(line) + len(item.rstrip()) > _WIDTH:
+            lines.append(line.rstrip())
+            line = f"{indent}   "
+        line += item
+    return [*lines, line]
 
 
 if __name__ == "__main__":
