@@ -2,9 +2,10 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn import functional as F
+
+from .convex import minimise
 
 ITERATIONS = 1000
 
@@ -20,8 +21,6 @@ def refit(
     ||W - W0||^2 with lambda = `ridge` times the mean diagonal of X'X / n. Unlike squared differences of logits it
     counts what changes an answer. L-BFGS in float64. Not in the paper.
     """
-    from scipy.optimize import minimize
-
     features, rest = x.double().cpu(), others.double().cpu().logsumexp(1, keepdim=True)  # -inf without others
     rest = rest if others.shape[1] else rest[:, :0]
     target = torch.cat([wanted.double().cpu(), rest], 1).softmax(1)
@@ -30,17 +29,12 @@ def refit(
     pull = ridge * features.square().sum(0).mean() / len(features)
     parts = [start.numel()] if layer.bias is None else [start.numel(), len(start)]
 
-    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
-        theta = torch.from_numpy(values).requires_grad_()
+    def loss(theta: torch.Tensor) -> torch.Tensor:
         weight, *free = theta.split(parts)
         logits = features @ weight.view_as(start).T + (free[0] if free else 0.0)
         value = F.cross_entropy(torch.cat([logits, rest], 1), target)
-        value = value + pull * (weight.view_as(start) - start).square().sum()
-        (gradient,) = torch.autograd.grad(value, theta)
-        return value.item(), gradient.numpy()
+        return value + pull * (weight.view_as(start) - start).square().sum()
 
     first = torch.cat([start.flatten(), bias])[: sum(parts)]
-    with torch.enable_grad():
-        best = minimize(loss, first.numpy(), jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS})
-    weight, *free = torch.from_numpy(best.x).split(parts)
+    weight, *free = minimise(loss, first, maxiter=ITERATIONS).split(parts)
     return weight.view_as(start).to(layer.weight), (free[0] if free else bias).to(layer.weight)

@@ -1,4 +1,4 @@
-"""Recalibration of BatchNorm statistics without labels."""
+"""BatchNorm statistics without labels: of one layer, from all that reaches it; of a whole module, in one pass."""
 
 from collections.abc import Iterable
 
@@ -31,3 +31,19 @@ def batchnorm(module: nn.Module, batches: Iterable[torch.Tensor]) -> None:
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     module.eval()
+
+
+@torch.no_grad()
+def recalibrate(layer: _BatchNorm, inputs: Iterable[torch.Tensor]) -> None:
+    """Replaces, in place, the running statistics of `layer` by mean and variance of its `inputs` [n, C, ...] over all
+    images and positions.
+    """
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    count, total, squares = 0, torch.zeros(layer.num_features).double(), torch.zeros(layer.num_features).double()
+    for x in inputs:
+        values = x.movedim(1, -1).flatten(0, -2).double()
+        count, total, squares = count + len(values), total + values.sum(0), squares + values.square().sum(0)
+    mean = total / count
+    layer.running_mean.copy_(mean)
+    layer.running_var.copy_((squares / count - mean.square()).clamp_min(0))

@@ -1,5 +1,8 @@
-"""One layer of a repair: the weights that bring what it is given to what it should make, in closed form."""
+"""One layer in closed form: the weight W and bias b with the least ||X W + b - Y||^2 + lambda ||W - W0||^2 that bring
+what it is given, X, to what it should make, Y.
+"""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +13,49 @@ from .patches import patches
 from .ridge import NormalEquations
 
 ROWS = 2**16  # most rows of a regression, images times positions
+STREAMED = 2**17  # of one whose pairs come once
 _CHUNK = 2**24  # most elements of the rows that are unfolded at once, were none left out
 _KEPT = 2**26  # most elements of rows that are unfolded once for all regressions of a layer
+
+
+@torch.no_grad()
+def refit_from(
+    layer: nn.Linear | nn.Conv2d, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], ridge: float
+) -> None:
+    """Changes an ungrouped `layer` so that from the first tensor of each pair it makes the second; pairs come once.
+
+    lambda = `ridge` times the mean diagonal of the centred X'X; a layer without a bias gets none. No more pairs are
+    asked for once there are STREAMED rows, images times positions.
+    """
+    given = layer.weight.flatten(1).T
+    equations = NormalEquations(*given.shape)
+    for x, y in batches:
+        size = max(1, _CHUNK * len(y) // (y.numel() // given.shape[1] * given.shape[0]))  # images
+        for inputs, outputs in zip(x.split(size), y.split(size), strict=True):
+            equations.add(*_pair(layer, inputs, outputs))
+        if equations.count >= STREAMED:
+            break
+    fit = equations.solve(ridge, towards=given, intercept=layer.bias is not None)
+    layer.weight.copy_(fit.weight.T.reshape_as(layer.weight))
+    if layer.bias is not None:
+        layer.bias.copy_(fit.bias)
+
+
+def is_linear(layer: Any, x: torch.Tensor, y: torch.Tensor) -> bool:
+    """Whether y is the product of what `layer` sees of x with its weights, as they are: some kinds normalise them."""
+    try:
+        rows, outputs = _pair(layer, x, y)
+    except RuntimeError:  # where weights of another shape cannot be normalised
+        return False
+    made = rows @ layer.weight.flatten(1).T + (0 if layer.bias is None else layer.bias)
+    return torch.allclose(made, outputs, rtol=1e-3, atol=1e-3 * float(outputs.abs().max()))
+
+
+def _pair(layer: nn.Linear | nn.Conv2d, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What each row of outputs is a linear map of, [n, p], and the outputs, [n, q]."""
+    if isinstance(layer, nn.Linear):
+        return x.flatten(0, -2), y.flatten(0, -2)
+    return patches(x, layer), y.movedim(1, -1).flatten(0, -2)
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,16 @@
 """Layers refitted in closed form and without labels, so that a copied part of a network copes with other inputs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...fit.patches import patches
-from ...fit.ridge import NormalEquations
+from ...fit.batchnorm import recalibrate
+from ...fit.layer import is_linear, refit_from
 from ...trace.duplicate import duplicate
 
 Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
-ROWS = 2**17  # of a regression (images times positions): no more images are used once there are as many
-CHUNK = 2**24  # elements of X in memory at once
 
 
 class _ReachedError(Exception):
@@ -36,9 +34,9 @@ def refit(part: nn.Module, source: nn.Module, pairs: Pairs, pull: float) -> None
     for name in order(part, pairs[0][0], _is_taken):
         layer, own = part.get_submodule(name), source.get_submodule(name)
         if isinstance(layer, _BatchNorm):
-            _recalibrate(layer, (around(part, layer, x)[0] for x, _ in pairs))
-        elif isinstance(layer, nn.Linear | nn.Conv2d) and _is_linear(own, *around(source, own, pairs[0][1][:1])):
-            _fit(layer, ((around(part, layer, x)[0], around(source, own, y)[1]) for x, y in pairs), pull)
+            recalibrate(layer, (around(part, layer, x)[0] for x, _ in pairs))
+        elif isinstance(layer, nn.Linear | nn.Conv2d) and is_linear(own, *around(source, own, pairs[0][1][:1])):
+            refit_from(layer, ((around(part, layer, x)[0], around(source, own, y)[1]) for x, y in pairs), pull)
 
 
 def order(part: nn.Module, x: torch.Tensor, wanted: Callable[[nn.Module], bool]) -> list[str]:
@@ -78,49 +76,3 @@ def around(part: nn.Module, layer: nn.Module, x: torch.Tensor) -> tuple[torch.Te
     finally:
         handle.remove()
     return found[0], found[1]
-
-
-def _is_linear(layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> bool:
-    """Whether y is the product of what the layer sees of x with its weights, as they are: others normalise them."""
-    assert isinstance(layer, nn.Linear | nn.Conv2d)
-    try:
-        rows, outputs = _rows(layer, x, y)
-    except RuntimeError:  # where weights of another shape cannot be normalised
-        return False
-    made = rows @ layer.weight.flatten(1).T + (0 if layer.bias is None else layer.bias)
-    return torch.allclose(made, outputs, rtol=1e-3, atol=1e-3 * float(outputs.abs().max()))
-
-
-def _recalibrate(layer: _BatchNorm, inputs: Iterator[torch.Tensor]) -> None:
-    """Mean and variance over all images and positions."""
-    assert layer.running_mean is not None
-    assert layer.running_var is not None
-    count, total, squares = 0, torch.zeros(layer.num_features).double(), torch.zeros(layer.num_features).double()
-    for x in inputs:
-        values = x.movedim(1, -1).flatten(0, -2).double()
-        count, total, squares = count + len(values), total + values.sum(0), squares + values.square().sum(0)
-    mean = total / count
-    layer.running_mean.copy_(mean)
-    layer.running_var.copy_((squares / count - mean.square()).clamp_min(0))
-
-
-def _fit(layer: nn.Linear | nn.Conv2d, batches: Iterator[tuple[torch.Tensor, torch.Tensor]], pull: float) -> None:
-    given = layer.weight.flatten(1).T
-    equations = NormalEquations(*given.shape)
-    for x, y in batches:
-        size = max(1, CHUNK * len(y) // (y.numel() // given.shape[1] * given.shape[0]))  # images
-        for inputs, outputs in zip(x.split(size), y.split(size), strict=True):
-            equations.add(*_rows(layer, inputs, outputs))
-        if equations.count >= ROWS:
-            break
-    fit = equations.solve(pull, towards=given, intercept=layer.bias is not None)
-    layer.weight.copy_(fit.weight.T.reshape_as(layer.weight))
-    if layer.bias is not None:
-        layer.bias.copy_(fit.bias)
-
-
-def _rows(layer: nn.Linear | nn.Conv2d, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What each row of outputs is a linear map of, [n, p], and the outputs, [n, q]."""
-    if isinstance(layer, nn.Linear):
-        return x.flatten(0, -2), y.flatten(0, -2)
-    return patches(x, layer), y.movedim(1, -1).flatten(0, -2)

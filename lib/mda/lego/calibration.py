@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
+from ...fit.convex import minimise
 from ...params.lego import Method
 from .scaling import Scaling, winning_score
 
@@ -36,8 +36,6 @@ def convex(
     squared distances from factors 1 and offsets 0; without it, separable images would have no optimum. Convex, solved
     by L-BFGS-B in float64. Differs from the paper, which multiplies by reciprocals of winning scores.
     """
-    from scipy.optimize import minimize
-
     z, outputs = logits.double(), logits.shape[1]
     if kind == "temperature":
         group = torch.tensor([number for number, span in enumerate(spans) for _ in span])
@@ -46,17 +44,11 @@ def convex(
         group, count, offsets = torch.arange(outputs), outputs, outputs
     start = torch.cat([torch.ones(count), torch.zeros(offsets)]).double()
 
-    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
-        theta = torch.from_numpy(values).requires_grad_()
+    def loss(theta: torch.Tensor) -> torch.Tensor:
         found = z * theta[:count][group] + (theta[count:] if offsets else 0.0)
-        value = F.cross_entropy(found, labels) + ridge * (theta - start).square().sum()
-        (gradient,) = torch.autograd.grad(value, theta)
-        return value.item(), gradient.numpy()
+        return F.cross_entropy(found, labels) + ridge * (theta - start).square().sum()
 
     bounds = [(0.0, None)] * count + [(None, None)] * offsets
-    options = {"gtol": TOLERANCE, "ftol": 0.0, "maxiter": 10_000, "maxfun": 100_000}
-    best = torch.from_numpy(
-        minimize(loss, start.numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
-    )
+    best = minimise(loss, start, bounds, gtol=TOLERANCE, ftol=0.0, maxiter=10_000, maxfun=100_000)
     shifts = best[count:].tolist() if offsets else [0.0] * outputs
     return Scaling(tuple(best[:count][group].tolist()), tuple(shifts))
