@@ -34,7 +34,7 @@ from rich.table import Table
 from torch import nn
 
 from lib.base.progress import track
-from lib.dery.similarity import cka, gram
+from lib.dery.similarity import gram, hsic
 from lib.dery.similarity.layers import Network, centred
 from lib.dery.similarity.matrix import matrix
 from lib.params.similarity import Similarity
@@ -217,12 +217,12 @@ def _normalised(products: torch.Tensor) -> torch.Tensor:
 
 def forced(form: str, networks: Sequence[Network]) -> torch.Tensor:
     """Our matrix with all pairs in one form."""
-    chooser = cka.prefers_gram
-    cka.prefers_gram = lambda *_: form == "gram"
+    chooser = hsic.prefers_gram
+    hsic.prefers_gram = lambda *_: form == "gram"
     try:
         return matrix(networks, PARAMS, MEMORY)
     finally:
-        cka.prefers_gram = chooser
+        hsic.prefers_gram = chooser
 
 
 def difference(found: torch.Tensor, expected: torch.Tensor) -> float:

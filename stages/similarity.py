@@ -5,8 +5,9 @@ from pathlib import Path
 from lib.base import artifacts, environment
 from lib.dery import activations as lib_activations
 from lib.dery.similarity import rows
+from lib.dery.similarity.index import find
 from lib.dery.similarity.layers import Network
-from lib.dery.similarity.matrix import TITLES, matrix
+from lib.dery.similarity.matrix import matrix
 from lib.dery.similarity.memo import Memo
 from lib.params.base import read
 from lib.params.run import Run
@@ -26,7 +27,7 @@ def main(activations: Path, out: Path, metrics: Path) -> None:
     artifacts.keep_only(activations, names)
     found = lib_activations.load(activations, names)
     similar = matrix([Network.of(net) for net in found], params, environment.memory(), Memo(MEMO))
-    nodes, title = rows.nodes(found), TITLES[params.index]
+    nodes, title = rows.nodes(found), find(params.index).TITLE
     artifacts.write_tensors(out / "similarity.safetensors", {"similarity": similar})
     artifacts.write_json(out / "nodes.json", {"nodes": nodes})
     artifacts.write_csv(out / "similarity.csv", rows.long_form(similar, nodes, params.index))

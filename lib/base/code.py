@@ -4,6 +4,7 @@ the versions of installed packages.
 
 import ast
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -15,9 +16,10 @@ ROOT = Path(__file__).parents[2]  # of the repository
 def imported_files(script: Path) -> set[str]:
     """The files of `lib` and `stages` that `script` imports, directly or not, itself included, relative to the root.
 
-    Imports inside functions count; those under `if TYPE_CHECKING` or by importlib do not, nor do `__init__.py` files
-    that hold nothing but a docstring. Files of other kinds (templates) belong to the module that names their folder
-    beside it.
+    Imports inside functions count; those under `if TYPE_CHECKING` do not, nor do `__init__.py` files that hold nothing
+    but a docstring. A module that imports by `import_module(f".folder.{name}", ...)` runs all modules of that folder
+    beside it; importlib's other imports do not count. Files of other kinds (templates) belong to the module that names
+    their folder beside it.
     """
     found: set[Path] = set()
     waiting = [script]
@@ -62,7 +64,9 @@ def installed(packages: Iterable[str]) -> dict[str, str]:
 
 @cache
 def _imported(file: Path, _changed: int) -> list[Path]:
-    return [target for name in sorted(imports(file)) for target in _files(name)]
+    chosen = [file.parent / folder for folder in re.findall(r'import_module\(f"\.(\w+)\.\{', file.read_text())]
+    members = [member for folder in chosen for member in sorted(folder.glob("*.py"))]
+    return [*members, *(target for name in sorted(imports(file)) for target in _files(name))]
 
 
 def _belongs(data: Path, module: Path) -> bool:

@@ -1,26 +1,17 @@
 """The similarity of all nodes of all networks: DeRy's s(X, X'), section 3.2."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+import json
+from collections.abc import Sequence
 from itertools import combinations_with_replacement
 
 import torch
 
 from ...base.errors import BrickyardError
 from ...params.similarity import Similarity
-from . import cka, memo, subspaces
-from .layers import Network, Pair, Tile
+from . import memo
+from .index import find
+from .layers import Network, Pair
 
-Index = Callable[[Sequence[Network], Sequence[Pair], int], Iterator[Tile]]
-
-TITLES = {
-    "cka": "Linear CKA",
-    "cka_debiased": "Debiased linear CKA",
-    "cka_rbf": "RBF-CKA",
-    "lr": "Linear regression R²",
-    "cca": "CCA R²",
-    "svcca": "SVCCA",
-}
 NOTHING = 1e-12  # a layer's product with itself, mean over image pairs; below, it is rounding errors
 
 
@@ -35,36 +26,20 @@ def matrix(networks: Sequence[Network], params: Similarity, memory: int, kept: m
     """
     if networks[0].images < 2:
         raise BrickyardError("similarity needs at least 2 images; raise dataset.probe_images")
-    kept = kept or memo.Memo()
+    kept, index = kept or memo.Memo(), find(params.index)
+    settings = json.dumps([params.index, *(getattr(params, name) for name in index.READS)])
     unique = sorted({network.checksum: network for network in networks}.values(), key=lambda network: network.checksum)
     keys = {
-        (a, b): memo.key(unique[a].checksum, unique[b].checksum, _settings(params))
+        (a, b): memo.key(unique[a].checksum, unique[b].checksum, settings)
         for a, b in combinations_with_replacement(range(len(unique)), 2)
     }
     tiles = {pair: tile for pair, name in keys.items() if (tile := kept.get(name)) is not None}
     missing = [pair for pair in keys if pair not in tiles]
-    for pair, tile in _index(params)(unique, missing, memory):
+    for pair, tile in index.tiles(unique, missing, memory, params):
         tiles[pair] = tile.triu() + tile.triu(1).T if pair[0] == pair[1] else tile
         kept.put(keys[pair], tiles[pair])
     kept.prune()
     return _assembled(tiles, [[u.checksum for u in unique].index(network.checksum) for network in networks])
-
-
-def _index(params: Similarity) -> Index:
-    return {
-        "cka": cka.cka,
-        "cka_debiased": partial(cka.cka_debiased, batch_images=params.batch_images),
-        "cka_rbf": partial(cka.cka_rbf, bandwidth=params.bandwidth),
-        "lr": subspaces.lr,
-        "cca": subspaces.cca,
-        "svcca": partial(subspaces.svcca, variance=params.variance),
-    }[params.index]
-
-
-def _settings(params: Similarity) -> str:
-    """The index and the parameters that it reads."""
-    read = {"cka_debiased": params.batch_images, "cka_rbf": params.bandwidth, "svcca": params.variance}
-    return f"{params.index} {read.get(params.index)}"
 
 
 def _assembled(tiles: dict[Pair, torch.Tensor], order: list[int]) -> torch.Tensor:

@@ -1,54 +1,34 @@
-"""Indices that compare the column spaces of centred activations: linear regression, CCA, SVCCA.
+"""Column spaces of centred activations, which linear regression, CCA and SVCCA compare.
 
 X = U S V' is the thin singular value decomposition of a centred layer, of rank r; all three are made of C = U_i' U_j,
 whose singular values are the canonical correlations.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
 from ...base.errors import BrickyardError
 from . import covariance
-from .layers import Network, Pair, Tile, is_constant
-
-
-def lr(networks: Sequence[Network], pairs: Iterable[Pair], memory: int) -> Iterator[Tile]:
-    """R^2 of linear regression, symmetric: the mean of R^2(X from Y) and R^2(Y from X).
-
-    R^2(Y from X) = ||U_X' Y||_F^2 / ||Y||_F^2 (Kornblith et al. 2019, Table 1). Differs from the paper: there it is one
-    direction; a partition needs a symmetric index.
-    """
-    return covariance.products(networks, pairs, partial(_bases, variance=1.0, index="lr"), _regression, memory)
-
-
-def cca(networks: Sequence[Network], pairs: Iterable[Pair], memory: int) -> Iterator[Tile]:
-    """Mean squared canonical correlation, ||U_X' U_Y||_F^2 / min(r_X, r_Y) (Kornblith et al. 2019, Table 1)."""
-    return covariance.products(networks, pairs, partial(_bases, variance=1.0, index="cca"), _squared, memory)
-
-
-def svcca(networks: Sequence[Network], pairs: Iterable[Pair], memory: int, variance: float) -> Iterator[Tile]:
-    """Mean canonical correlation, ||U_X' U_Y||_* / min(r_X, r_Y), of the fewest leading principal components that hold
-    `variance` of each layer's variance (Raghu et al. 2017).
-    """
-    return covariance.products(networks, pairs, partial(_bases, variance=variance, index="svcca"), _nuclear, memory)
+from .layers import Network, is_constant
 
 
 @dataclass(frozen=True)
-class _Bases:
-    """columns: U of each layer; shares: of the layer's variance that its columns hold, float32 [sum of ranks]."""
+class Bases:
+    """Of some layers of one network. columns: U of each layer; shares: of the layer's variance that its columns
+    hold, float32 [sum of ranks].
+    """
 
     columns: torch.Tensor
     shares: torch.Tensor
     widths: tuple[int, ...]
 
 
-def _bases(network: Network, layers: range, variance: float, index: str) -> _Bases:
+def bases(network: Network, layers: range, variance: float, index: str) -> Bases:
+    """Of some layers, those that hold `variance` of each; index: for whom, in errors."""
     found = [_basis(network, i, variance, index) for i in layers]
     columns, shares = torch.cat([u for u, _ in found], 1), torch.cat([s for _, s in found])
-    return _Bases(columns, shares, tuple(len(s) for _, s in found))
+    return Bases(columns, shares, tuple(len(s) for _, s in found))
 
 
 def _basis(network: Network, i: int, variance: float, index: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,21 +52,24 @@ def _basis(network: Network, i: int, variance: float, index: str) -> tuple[torch
     return u[:, :kept].float(), s[:kept].float()
 
 
-def _regression(c: torch.Tensor, left: _Bases, right: _Bases) -> torch.Tensor:
+def regression(c: torch.Tensor, left: Bases, right: Bases) -> torch.Tensor:
+    """Mean of both R^2 for each pair of layers, from C of all of them."""
     return covariance.sums(c.square_().mul_((left.shares[:, None] + right.shares) / 2), left, right)
 
 
-def _squared(c: torch.Tensor, left: _Bases, right: _Bases) -> torch.Tensor:
+def squared(c: torch.Tensor, left: Bases, right: Bases) -> torch.Tensor:
+    """Mean squared canonical correlation, likewise."""
     return covariance.sums(c.square_(), left, right) / _smaller(left, right)
 
 
-def _nuclear(c: torch.Tensor, left: _Bases, right: _Bases) -> torch.Tensor:
+def nuclear(c: torch.Tensor, left: Bases, right: Bases) -> torch.Tensor:
+    """Mean canonical correlation, likewise."""
     rows = [part.split(list(right.widths), 1) for part in c.double().split(list(left.widths))]
     norms = [[torch.linalg.svdvals(part).sum() for part in row] for row in rows]
     return torch.tensor(norms, dtype=torch.float64) / _smaller(left, right)
 
 
-def _smaller(left: _Bases, right: _Bases) -> torch.Tensor:
+def _smaller(left: Bases, right: Bases) -> torch.Tensor:
     """The smaller rank of each pair, 1 at least."""
     ranks = torch.tensor(left.widths), torch.tensor(right.widths)
     return torch.minimum(ranks[0][:, None], ranks[1]).clamp_min(1).double()

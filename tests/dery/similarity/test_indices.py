@@ -1,16 +1,21 @@
 """Every index against its definition in float64, and where the definition ends."""
 
+from pathlib import Path
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
 from lib.base.errors import BrickyardError
-from lib.dery.similarity import cka, gram
+from lib.dery.similarity import gram, hsic, indices
+from lib.dery.similarity.index import find
 from lib.dery.similarity.layers import minibatches
-from lib.dery.similarity.matrix import TITLES, matrix
+from lib.dery.similarity.matrix import matrix
+from lib.params.similarity import Similarity
+from tests.dery.similarity import naive
 from tests.dery.similarity.naive import (
     DEFINITIONS,
-    hsic,
     linear,
     minibatch_cka,
     network,
@@ -34,23 +39,27 @@ def test_equals_the_definition(index: str, n: int) -> None:
     assert np.abs(found.numpy() - table(networks, DEFINITIONS[index])).max() < 2e-6
 
 
-def test_every_index_has_a_definition_and_a_title() -> None:
-    assert set(DEFINITIONS) == set(TITLES)
+def test_every_index_has_a_module_and_a_definition() -> None:
+    names = get_args(Similarity.model_fields["index"].annotation)
+    assert set(names) == {file.stem for file in Path(indices.__file__).parent.glob("*.py")} - {"__init__"}
+    assert set(names) == set(DEFINITIONS)
+    for name in names:
+        assert set(find(name).READS) < set(Similarity.model_fields)
 
 
 @pytest.mark.parametrize("index", ["cka", "cka_debiased"])
 @pytest.mark.parametrize("prefers_gram", [False, True])
 def test_both_forms_equal_the_definition(index: str, prefers_gram: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cka, "prefers_gram", lambda *_: prefers_gram)
+    monkeypatch.setattr(hsic, "prefers_gram", lambda *_: prefers_gram)
     for networks in (zoo(40, (3, 200), (1500, 7)), zoo(700, (6, 9), (12,))):
         found = matrix(networks, params(index), MEMORY)
         assert np.abs(found.numpy() - table(networks, DEFINITIONS[index])).max() < 2e-6
 
 
 def test_the_cheaper_form_follows_the_shapes() -> None:
-    assert not cka.prefers_gram(2048, [64] * 20, [64] * 20)
-    assert cka.prefers_gram(512, [16384] * 20, [16384] * 20)
-    assert cka.prefers_gram(64, [64] * 20, [64] * 20)
+    assert not hsic.prefers_gram(2048, [64] * 20, [64] * 20)
+    assert hsic.prefers_gram(512, [16384] * 20, [16384] * 20)
+    assert hsic.prefers_gram(64, [64] * 20, [64] * 20)
 
 
 @pytest.mark.parametrize("n", [100, 101, 64])
@@ -142,7 +151,7 @@ def test_equidistant_images_have_nothing_to_compare_without_bias() -> None:
 @pytest.mark.parametrize("prefers_gram", [False, True])
 def test_one_active_image_is_nothing_without_bias(prefers_gram: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its U-centred kernel is 0, too."""
-    monkeypatch.setattr(cka, "prefers_gram", lambda *_: prefers_gram)
+    monkeypatch.setattr(hsic, "prefers_gram", lambda *_: prefers_gram)
     x = torch.zeros(80, 5)
     x[17] = torch.rand(5)
     found = matrix([network("a", x, torch.randn(80, 4)), network("b", 7 * x)], params("cka_debiased"), MEMORY)
@@ -160,7 +169,7 @@ def test_narrow_types_are_compared_as_float32(dtype: torch.dtype) -> None:
 def test_large_means_and_scales_cost_no_digit() -> None:
     x, y = torch.randn(300, 20), torch.randn(300, 30)
     far = [network("a", 1e8 * (x + 100), 1e-12 * y), network("b", x + 3000)]
-    expected = table(far, lambda a, b: normalised(hsic, linear(a - a.mean(0)), linear(b - b.mean(0))))
+    expected = table(far, lambda a, b: normalised(naive.hsic, linear(a - a.mean(0)), linear(b - b.mean(0))))
     for memory in (MEMORY, 1):
         assert np.abs(matrix(far, params("cka"), memory).numpy() - expected).max() < 2e-6
 
@@ -170,7 +179,7 @@ def test_large_means_and_scales_cost_no_digit() -> None:
 def test_activations_beyond_float32_are_refused(
     scale: float, prefers_gram: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cka, "prefers_gram", lambda *_: prefers_gram)
+    monkeypatch.setattr(hsic, "prefers_gram", lambda *_: prefers_gram)
     networks = [network("far", scale * torch.randn(40, 5), torch.randn(40, 3))]
     with pytest.raises(BrickyardError, match="activations of node node0 of far are too large or too small"):
         matrix(networks, params("cka"), MEMORY)
@@ -181,7 +190,7 @@ def test_activations_beyond_float32_are_refused(
 @pytest.mark.parametrize("prefers_gram", [False, True])
 def test_eight_thousand_images(index: str, prefers_gram: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors of sums over n^2 entries do not grow with n."""
-    monkeypatch.setattr(cka, "prefers_gram", lambda *_: prefers_gram)
+    monkeypatch.setattr(hsic, "prefers_gram", lambda *_: prefers_gram)
     networks = zoo(8192, (16, 32, 64), (16, 64))
     found = matrix(networks, params(index), MEMORY).numpy()
 

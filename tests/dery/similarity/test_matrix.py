@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from lib.dery.similarity import cka, covariance, gram, memo
+from lib.dery.similarity import covariance, gram, hsic, memo
+from lib.dery.similarity.index import find
 from lib.dery.similarity.layers import Network, Pair, Tile
 from lib.dery.similarity.matrix import matrix
 from lib.dery.similarity.memo import Memo
@@ -33,9 +34,9 @@ def index(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     """An index, CKA in both its forms."""
     name, _, form = request.param.partition(" ")
     if form:
-        monkeypatch.setattr(cka, "prefers_gram", lambda *_: True)
+        monkeypatch.setattr(hsic, "prefers_gram", lambda *_: True)
     elif name == "cka":
-        monkeypatch.setattr(cka, "prefers_gram", lambda *_: False)
+        monkeypatch.setattr(hsic, "prefers_gram", lambda *_: False)
     return name
 
 
@@ -78,13 +79,14 @@ def test_bits_do_not_depend_on_the_memo(index: str, tmp_path: Path) -> None:
 def _asked(monkeypatch: pytest.MonkeyPatch, index: str = "cka") -> list[list[Pair]]:
     """What the function of an index is asked to compute, call by call."""
     asked: list[list[Pair]] = []
-    compute = getattr(cka, index)
+    found: Any = find(index)
+    compute = found.tiles
 
-    def counting(networks: list[Network], pairs: list[Pair], memory: int, **more: Any) -> Iterator[Tile]:
+    def counting(networks: list[Network], pairs: list[Pair], *more: Any) -> Iterator[Tile]:
         asked.append(list(pairs))
-        return compute(networks, pairs, memory, **more)
+        return compute(networks, pairs, *more)
 
-    monkeypatch.setattr(cka, index, counting)
+    monkeypatch.setattr(found, "tiles", counting)
     return asked
 
 
@@ -100,7 +102,7 @@ def test_a_new_network_costs_its_own_rows(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("form", ["kernels", "products over images", "both", "minibatches"])
 def test_an_interrupted_run_keeps_what_it_has(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if form in ("kernels", "products over images"):
-        monkeypatch.setattr(cka, "prefers_gram", lambda *_: form == "kernels")
+        monkeypatch.setattr(hsic, "prefers_gram", lambda *_: form == "kernels")
     name, networks = ("minibatches" if form == "minibatches" else "cka"), zoo(530, *WIDTHS)
     whole = _matrix(networks, name)
     asked = _asked(monkeypatch, "cka_debiased" if form == "minibatches" else "cka")

@@ -1,60 +1,33 @@
-"""CKA (Kornblith et al. 2019; debiased: Nguyen et al. 2021): HSIC of every pair of layers, up to normalisation.
+"""HSIC of every pair of layers, of which CKA is made (Kornblith et al. 2019).
 
 CKA(X, Y) = HSIC(K, M) / sqrt(HSIC(K, K) HSIC(M, M)). For linear kernels K = XX', <K, M>_F = ||X'Y||_F^2, so a pair of
 networks is compared through kernel matrices or through products over images, whichever costs less.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 
-from ...base.errors import BrickyardError
 from . import covariance, gram, kernels
-from .layers import Network, Pair, Tile, centred, is_constant, minibatches, spread
+from .layers import Network, Pair, Tile, centred, is_constant
 
-FEWEST = 4  # images for which the unbiased HSIC is defined
 ROUNDING = 1e-6  # of the biased product, below which the unbiased one is rounding errors
 
 
-def cka(networks: Sequence[Network], pairs: Iterable[Pair], memory: int) -> Iterator[Tile]:
+def biased(networks: Sequence[Network], pairs: Iterable[Pair], memory: int) -> Iterator[Tile]:
     """Biased HSIC of linear kernels, <HKH, M>_F / n^2 with H = I - 11'/n."""
     by_gram, by_covariance = _divide(networks, pairs)
     yield from covariance.products(networks, by_covariance, _centred, _biased, memory)
     yield from gram.products(networks, by_gram, kernels.linear(), memory)
 
 
-def cka_debiased(
-    networks: Sequence[Network], pairs: Iterable[Pair], memory: int, batch_images: int | None = None
-) -> Iterator[Tile]:
-    """Unbiased HSIC of linear kernels (Song et al. 2012); its CKA lies in [-1, 1].
-
-    batch_images: the mean over minibatches of about that many consecutive images, equally many up to one, instead of
-    all images at once (Nguyen et al. 2021, Eq. 3-5). Raises BrickyardError for fewer than 4 images.
-    """
-    pairs = list(pairs)
-    n = networks[0].images
-    if n < FEWEST:
-        raise BrickyardError(
-            f"similarity.index = cka_debiased needs at least {FEWEST} images, not {n}; raise dataset.probe_images"
-        )
-    if batch_images is None or batch_images >= n:
-        yield from _unbiased(networks, pairs, memory)
-        return
-    networks = [replace(net, spreads=tuple(spread(layer) for layer in net.layers)) for net in networks]
-    parts = list(minibatches(n, batch_images))
-    sums: dict[Pair, torch.Tensor] = {}
-    for count, part in enumerate(parts, start=1):
-        for pair, tile in _unbiased([net.rows(part) for net in networks], pairs, memory):
-            sums[pair] = sums.get(pair, 0) + tile / len(parts)
-            if count == len(parts):
-                yield pair, sums.pop(pair)
-
-
-def cka_rbf(networks: Sequence[Network], pairs: Iterable[Pair], memory: int, bandwidth: float) -> Iterator[Tile]:
-    """Biased HSIC of Gaussian kernels; sigma = bandwidth times the median distance of two images."""
-    return gram.products(networks, pairs, kernels.gaussian(networks[0].images, bandwidth), memory)
+def unbiased(networks: Sequence[Network], pairs: Iterable[Pair], memory: int) -> Iterator[Tile]:
+    """Unbiased HSIC of linear kernels (Song et al. 2012), of 4 images at least."""
+    by_gram, by_covariance = _divide(networks, pairs, widest=networks[0].images / 2)
+    yield from covariance.products(networks, by_covariance, _centred, _debiased, memory)
+    yield from gram.products(networks, by_gram, kernels.unbiased(networks[0].images), memory)
 
 
 def prefers_gram(n: int, a: Sequence[int], b: Sequence[int]) -> bool:
@@ -109,12 +82,6 @@ def _debiased(c: torch.Tensor, left: _Centred, right: _Centred) -> torch.Tensor:
     biased = covariance.sums(c.square_(), left, right)
     products = biased - n / (n - 2) * q @ p.T + q.sum(1)[:, None] * p.sum(1) / ((n - 1) * (n - 2))
     return products.where(products.abs() > ROUNDING * biased, 0) / (n * (n - 3))
-
-
-def _unbiased(networks: Sequence[Network], pairs: Sequence[Pair], memory: int) -> Iterator[Tile]:
-    by_gram, by_covariance = _divide(networks, pairs, widest=networks[0].images / 2)
-    yield from covariance.products(networks, by_covariance, _centred, _debiased, memory)
-    yield from gram.products(networks, by_gram, kernels.unbiased(networks[0].images), memory)
 
 
 def _divide(
