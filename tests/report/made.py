@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from lib.report.figures import heat_map
 from lib.report.findings import Entry, Findings, Json
 
 NODES, LAYERS = 6, ("0.0", "0.3", "0.7")
@@ -88,7 +87,8 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
         ranks=list(range(1, ranks + 1)),
         metrics=metrics,
         curves={rank: _curve() for rank in range(1, ranks + 1)},
-        similarity=heat_map(1 - np.abs(nodes[:, None] - nodes), [name for name in names for _ in range(NODES)]),
+        similarity=(1 - np.abs(nodes[:, None] - nodes)).tolist(),
+        rows=[name for name in names for _ in range(NODES)],
         partition=_partition(names, blocks),
         assembly={
             **{"score": "stitch_r2", "block_score": "none", "rank": "accuracy", "rank_on": "validation"},

@@ -52,7 +52,9 @@ def write(found: Findings) -> None:
     for rank, rows in found.curves.items():
         artifacts.write_metrics(Path(f"metrics/finetune/r{rank}.curve.json"), rows)
         artifacts.write_json(Path(f"assembly/candidates/r{rank}/recipe.json"), found.candidates[rank])
-    artifacts.write_svg(Path("similarity/similarity.svg"), found.similarity)
+    matrix = torch.tensor(found.similarity, dtype=torch.float64)
+    artifacts.write_tensors(Path("similarity/similarity.safetensors"), {"similarity": matrix})
+    artifacts.write_json(Path("similarity/nodes.json"), {"nodes": [{"model": model} for model in found.rows]})
     artifacts.write_json(Path("partition.json"), found.partition)
     artifacts.write_json(Path("assembly/assembly.json"), found.assembly)
     for name, rows in found.kept.items():
@@ -81,8 +83,8 @@ def test_gather_reads_what_was_written(here: Path) -> None:
 
 
 def test_gather_names_what_is_missing(here: Path) -> None:
-    Path("similarity/similarity.svg").unlink()
-    with pytest.raises(BrickyardError, match=r"similarity\.svg not found"):
+    Path("similarity/nodes.json").unlink()
+    with pytest.raises(BrickyardError, match=r"nodes\.json not found"):
         findings.gather(title="", zoo={}, ranks=[1], taken_apart=[], tasks=[], **PLACES)
 
 
