@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.dery.assembly.proxies.agreement import kendall_tau
+from lib.dery.assembly.agreement import kendall_tau
 from lib.dery.paths.problem import Path
 
 ROUNDS = 10_000

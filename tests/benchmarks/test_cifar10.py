@@ -10,8 +10,8 @@ import torch
 from benchmarks.cifar10 import statistics, transfer
 from benchmarks.cifar10.tree import Judge, content, grow, reassembled
 from benchmarks.sheet import Result, Sheet, write_part
+from lib.dery.assembly.agreement import kendall_tau
 from lib.dery.assembly.material import Bricks
-from lib.dery.assembly.proxies.agreement import kendall_tau
 from lib.dery.assembly.reassembly import reassemble
 from lib.images.data import DataSet
 from tests.dery.conftest import bricks, images

@@ -13,8 +13,9 @@ from ...zoo.ask import Scores
 from ...zoo.networks import Input
 from ..paths.problem import AssemblyProblem, Candidate, Path
 from . import network
+from .assembled import Assembled, Measures
 from .material import Bricks
-from .ranking import PROXIES, Assembled, Measures, Ranked
+from .ranking import PROXIES, Ranked, key
 from .reassembly import reassemble
 from .recount import recount
 
@@ -35,7 +36,7 @@ def random_controls(
         if i < params.random_assemblies:
             found.append(measures.test.scores(made.network, made.recipe.input))
         if i < params.random_search:
-            liked = PROXIES["naswot"].key(made.naswot())
+            liked = key(PROXIES["naswot"], PROXIES["naswot"].predict(made))
             best = (liked, made) if best is None or liked > best[0] else best
     if best is None:
         return {"random_assembly": {"count": 0}, "random_search": {"candidates": 0}}

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib.dery.assembly import controls, gains, listing, prices, ranking
+from lib.dery.assembly import assembled, controls, gains, listing, prices, proxies, ranking
+from lib.dery.assembly.assembled import Measures
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.proxies.naswot import naswot
-from lib.dery.assembly.ranking import PROXIES, Measures, Ranked
+from lib.dery.assembly.ranking import PROXIES, Ranked, key
 from lib.dery.assembly.reassembly import reassemble
 from lib.dery.paths import search
 from lib.dery.paths.problem import AssemblyProblem
@@ -34,7 +35,11 @@ def problem(bricks: Bricks) -> AssemblyProblem:
 
 @pytest.fixture
 def measures(images: DataSet, params: Params) -> Measures:
-    return ranking.measures(images, params(), 0)
+    return assembled.measures(images, params(), 0)
+
+
+def test_every_proxy_is_a_module() -> None:
+    assert set(PROXIES) == {file.stem for file in Path(proxies.__file__).parent.glob("*.py")} - {"__init__"}
 
 
 @pytest.mark.parametrize("by", PROXIES)
@@ -42,7 +47,7 @@ def test_a_pool_is_ranked_by_any_proxy(bricks: Bricks, problem: AssemblyProblem,
     pool = search.solve(problem, 4).candidates
     ranked = ranking.rank(bricks, pool, by, 2, measures)
     assert {r.candidate.path for r in ranked} == {c.path for c in pool}
-    keys = [PROXIES[by].key(r.values[by]) for r in ranked]
+    keys = [key(PROXIES[by], r.values[by]) for r in ranked]
     assert keys == sorted(keys, reverse=True)
     assert [r.made is not None for r in ranked] == [True, True, False, False]
     if by in ("params", "macs"):
@@ -77,8 +82,8 @@ def test_equal_accuracies_are_told_apart_by_likelihood_then_by_score(
 
 
 def test_images_of_the_ranking(images: DataSet, params: Params) -> None:
-    assert ranking.measures(images, params(), 0).ranking.index.tolist() == images.validation.tolist()
-    few = ranking.measures(images, params(rank_on="train", rank_images=8), 0).ranking.index
+    assert assembled.measures(images, params(), 0).ranking.index.tolist() == images.validation.tolist()
+    few = assembled.measures(images, params(rank_on="train", rank_images=8), 0).ranking.index
     assert len(few) == 8
     assert set(few.tolist()) <= set(images.train.tolist())
 
