@@ -23,7 +23,7 @@ from ...fit import answers
 from ...fit.joint import Reader, improve
 from ...fit.layer import Goal, refit
 from ...images.data import Batch
-from ...trace import graph
+from ...trace import graph, parts
 from ...trace.duplicate import duplicate
 from ...trace.plain import is_hooked
 from ...trace.replay import Replay
@@ -104,7 +104,7 @@ class _Repair:
         before, after = (graph.trace(model, "the source", shape) for model in (source, component))
         self.format = before.memory_format
         images = images.clone(memory_format=self.format)
-        needed = [graph.needed(found) for found in (before, after)]
+        needed = [parts.needed(found) for found in (before, after)]
         self.pairs = list(zip(*needed, strict=False))
         same = len(needed[0]) == len(needed[1])
         if not same or any(a.op != b.op for a, b in self.pairs):
