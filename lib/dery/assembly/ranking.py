@@ -13,20 +13,20 @@ from torch.nn import functional as F
 
 from ...base.progress import track
 from ...images.data import DataSet, Loader, stratified_sample
+from ...network.modules import ReassembledNetwork
+from ...network.reassembled import Reassembled
 from ...params.assembly import Assembly
 from ...trace.cost import Cost
 from ...training.fit import accuracy
 from ...zoo import ask
 from ...zoo.ask import Scores
-from ...zoo.networks import Input
+from ...zoo.card import Input
 from ..paths.problem import Candidate, Path
 from .material import Bricks
-from .network import ReassembledNetwork
 from .proxies.agreement import kendall_tau
 from .proxies.naswot import naswot
 from .proxies.synflow import synflow
 from .reassembly import reassemble
-from .recipe import Recipe
 
 NASWOT_BATCHES, NASWOT_IMAGES = 5, 32
 
@@ -82,7 +82,7 @@ class Assembled:
 
     candidate: Candidate
     network: ReassembledNetwork
-    recipe: Recipe
+    recipe: Reassembled
     measures: Measures
 
     def accuracy(self) -> float:
@@ -141,7 +141,7 @@ class Ranked:
 
     candidate: Candidate
     values: Mapping[str, float | None]
-    made: tuple[ReassembledNetwork, Recipe] | None = None
+    made: tuple[ReassembledNetwork, Reassembled] | None = None
     counted: Cost | None = None
 
 
