@@ -41,7 +41,7 @@ from lib.images.sources import Images, open_images
 from lib.params.dataset import Dataset
 from lib.params.similarity import Similarity
 from lib.params.zoo import ZooModel
-from lib.zoo import networks as zoo
+from lib.zoo.create import create
 
 CKA = Similarity(index="cka", bandwidth=0.8, variance=0.99, batch_images=None)
 MEMORY = 2 * 2**30  # bytes
@@ -189,7 +189,7 @@ def _record(out: Path, name: str, path: Path, images: Images, probe: np.ndarray)
         weights=str(path),
         input_size=32,
     )
-    network, _, expected = zoo.create(name, entry, len(images.classes))
+    network, _, expected = create(name, entry, len(images.classes))
     chain = Chain(name, network, expected.shape)
     recording.record(out, chain, data.Loader(images, probe, expected.transform(), 64), probe)
 

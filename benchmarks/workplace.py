@@ -9,13 +9,15 @@ from typing import Any
 from lib.base import artifacts
 from lib.base.errors import BrickyardError
 from lib.images import data
+from lib.network import files
 from lib.params.base import read
 from lib.params.dataset import Dataset
 from lib.params.run import Run
 from lib.params.training import Training
 from lib.params.zoo import Zoo, ZooModel
 from lib.trace import cost
-from lib.zoo import networks as zoo
+from lib.zoo.card import Card
+from lib.zoo.create import create
 from stages import dataset as dataset_stage
 from stages import zoo as zoo_stage
 
@@ -72,11 +74,11 @@ def network(name: str, dataset: Path = DATASET) -> Path:
         zoo_stage.main(dataset, name, folder, Path(f"metrics/{name}.json"), Path(f"metrics/{name}.curve.json"))
         return folder
     classes = data.load(dataset).images.classes
-    model, architecture, expected = zoo.create(name, entry, len(classes))
+    model, architecture, expected = create(name, entry, len(classes))
     size = cost.count(model, expected.shape)
     nodes = tuple(entry.nodes)
-    card = zoo.Card(name, architecture, expected, classes, nodes, entry.weights, entry.licence, size, None)
-    zoo.save(folder, model, card)
+    card = Card(name, architecture, expected, classes, nodes, entry.weights, entry.licence, size, None)
+    files.save(folder, model, card)
     return folder
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from commands import in_one_line
 from lib.base import artifacts
 from lib.base.errors import BrickyardError
 from lib.base.progress import track
@@ -23,8 +24,7 @@ from lib.params.base import PARAMS, load
 from lib.params.sections import SECTIONS, Sections
 from lib.params.zoo import ZooModel
 from lib.trace import graph
-from lib.zoo import networks as zoo
-from stages import in_one_line
+from lib.zoo.create import create
 
 DECODED = 32  # images that are looked at
 ZOO, PARTITION, LATENCY = Path("artifacts/zoo"), Path("artifacts/partition/partition.json"), Path("data/latency.json")
@@ -86,7 +86,7 @@ def _network(name: str, entry: ZooModel, given: Sections, images: data.DataSet |
         except BrickyardError:
             count = ASSUMED  # told before, where the images are there
     local = entry.model_copy(update={"weights": "train"}) if entry.weights == "pretrained" else entry
-    model, _, expected = zoo.create(name, local, count)
+    model, _, expected = create(name, local, count)
     chain = Chain(name, model, expected.shape, declared=entry.nodes)
     chain.verify(torch.rand(2, *expected.shape, generator=torch.Generator().manual_seed(0)))
     if given.partition and len(chain) < given.partition.num_blocks:

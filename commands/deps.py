@@ -4,10 +4,10 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from commands import in_one_line
 from lib.base.artifacts import write_text
 from lib.base.code import ROOT, imported_files, imported_modules
 from lib.base.versions import FILE, of_imports
-from stages import in_one_line
 
 DVC = ROOT / "dvc.yaml"
 BY_FILE = ("zoo", "finetune")  # stages that are dear to run again

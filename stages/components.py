@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from lib.base import artifacts
+from lib.channels.cutting import cut
 from lib.images import data
 from lib.mda import accuracies, classes, recount
 from lib.mda.components import components, sizing
@@ -18,7 +19,7 @@ from lib.params.components import Components, Task
 from lib.params.contributions import Contributions
 from lib.params.entries import entry
 from lib.params.run import Run
-from lib.zoo import networks
+from lib.zoo.card import Card
 from stages import prepare, run
 
 
@@ -33,7 +34,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, task: str, out: Path, me
     device, masks = prepare(run_params), contributions / wanted.model
     images = data.load(dataset)
     names = images.images.classes
-    network, card = networks.load(zoo / wanted.model, entry(wanted.model))
+    network, card = files.load_as(Card, zoo / wanted.model, entry(wanted.model))
     network.to(device)
     outputs = classes.outputs(task, wanted.classes, names, card.classes, wanted.model)
     numbers = classes.numbers(card.classes, names, wanted.model)
@@ -44,7 +45,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, task: str, out: Path, me
         selected = artifacts.read_tensors(masks / "selected.safetensors")
         batches = {output: loader(selected[card.classes[output]].numpy()) for output in outputs}
         kept = sizing.at_size(network, card.input.shape, batches, found, params.size, seed, who)
-    component = components.cut(network, kept, card.input.shape)
+    component = cut(network, kept, card.input.shape)
     recount.component(who, network, kept, component, card.input.shape)
     own = [numbers[output] for output in outputs]
     repaired = components.repaired(network, component, kept, images, own, card.input, params.repair, seed)
@@ -55,7 +56,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, task: str, out: Path, me
     artifacts.write_metrics(metrics, cost | _scores(network, component, repaired, test, outputs))
 
 
-def _loader(images: data.DataSet, card: networks.Card, numbers: Sequence[int], index: np.ndarray) -> data.Loader:
+def _loader(images: data.DataSet, card: Card, numbers: Sequence[int], index: np.ndarray) -> data.Loader:
     """Batches of some images as a network expects them; numbers: its classes, by which they are labelled."""
     return data.Loader(images.images, index, card.input.transform(), accuracies.BATCH_SIZE, numbers)
 

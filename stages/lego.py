@@ -13,9 +13,9 @@ from lib.mda import classes
 from lib.mda.choice import architect
 from lib.mda.choice.evaluation import Evaluation
 from lib.mda.choice.whole import best_whole
-from lib.mda.components.components import Recipe
 from lib.mda.lego import comparison, lego, tuning
 from lib.network import files
+from lib.network.component import Component
 from lib.params.base import read
 from lib.params.components import Components
 from lib.params.entries import entries, entry
@@ -23,11 +23,11 @@ from lib.params.lego import Lego
 from lib.params.run import Run
 from lib.params.zoo import Zoo
 from lib.trace.cost import Cost
-from lib.zoo import networks
+from lib.zoo.card import Card
 from stages import SCRATCH, prepare, run
 
 Modules = dict[str, nn.Module]
-Recipes = dict[str, Recipe]
+Recipes = dict[str, Component]
 
 
 def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: Path, metrics: Path) -> None:
@@ -71,13 +71,13 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
 def _listed(folder: Path, names: Sequence[str]) -> tuple[Modules, Recipes]:
     """The components that are named, as stage `components` made them."""
     classes.check_chosen(names, sorted(child.name for child in folder.glob("*/")))
-    loaded = {name: files.load(folder / name, Recipe, entries()) for name in names}
+    loaded = {name: files.load_as(Component, folder / name, entries()) for name in names}
     return {name: module for name, (module, _) in loaded.items()}, {name: found for name, (_, found) in loaded.items()}
 
 
-def _loaded(zoo: Path, name: str) -> tuple[nn.Module, networks.Card]:
+def _loaded(zoo: Path, name: str) -> tuple[nn.Module, Card]:
     """A network of the zoo, by the factory that params.yaml names for it."""
-    return networks.load(zoo / name, entry(name))
+    return files.load_as(Card, zoo / name, entry(name))
 
 
 def _opened(name: str, zoo: Path, contributions: Path) -> architect.Network:

@@ -7,9 +7,12 @@ from pathlib import Path as FilePath
 
 from benchmarks.cifar10.tree import Network
 from lib.base.code import digest
-from lib.dery.assembly import network, reassembly
+from lib.dery.assembly import reassembly
 from lib.dery.assembly.material import Bricks
 from lib.dery.paths.problem import Path
+from lib.network import files
+from lib.network.modules import ReassembledNetwork
+from lib.network.reassembled import Reassembled
 
 CODE = digest([FilePath(reassembly.__file__)])  # of what puts networks together
 
@@ -21,9 +24,14 @@ def kept(
     common = _described(bricks)
     folders = {path: folder / hashlib.sha256(f"{common} {path}".encode()).hexdigest()[:32] for path in paths}
     for path, made in make([path for path in paths if not (folders[path] / "recipe.json").exists()]).items():
-        network.save(folders[path], *made)
-    loaded = {path: network.load(folders[path], trust=True) for path in paths}
-    return {path: (own, own.recipe) for path, own in loaded.items()}
+        files.save(folders[path], *made)
+    return {path: _opened(folders[path]) for path in paths}
+
+
+def _opened(folder: FilePath) -> Network:
+    network, recipe = files.load_as(Reassembled, folder, trust=True)
+    assert isinstance(network, ReassembledNetwork)
+    return network, recipe
 
 
 def _described(bricks: Bricks) -> str:

@@ -24,12 +24,13 @@ from lib.dery.similarity.layers import Network as Layers
 from lib.dery.similarity.matrix import matrix
 from lib.images import data
 from lib.images.data import DataSet, Loader
+from lib.network.files import load_as
 from lib.params.assembly import Assembly, Stitching
 from lib.params.base import read
 from lib.params.partition import Partition
 from lib.params.run import Run
 from lib.params.similarity import Similarity
-from lib.zoo import networks as zoo
+from lib.zoo.card import Card
 
 NETWORKS = FilePath("networks")
 MEMORY = 2 * 2**30  # bytes, for the comparison of activations
@@ -164,6 +165,6 @@ def open_study(
 
 def _record(folder: FilePath, out: FilePath, images: DataSet) -> None:
     """The activations of one network on the probe images."""
-    model, card = zoo.load(folder, trust=True)
+    model, card = load_as(Card, folder, trust=True)
     probe = Loader(images.images, images.probe, card.input.transform(), BATCH)
     recording.record(out, Chain(card.name, model, card.input.shape, declared=card.nodes), probe, images.probe)

@@ -18,13 +18,14 @@ from torch.fx.proxy import TraceError
 
 from lib.base.artifacts import tensor_checksum
 from lib.dery.assembly.material import Bricks
-from lib.dery.assembly.network import ReassembledNetwork, Recipe
 from lib.dery.assembly.reassembly import Prefix, begin, extend, finish
 from lib.dery.paths.problem import Path
 from lib.images.data import Batch, DataSet, Loader
-from lib.zoo.networks import Input
+from lib.network.modules import ReassembledNetwork
+from lib.network.reassembled import Reassembled
+from lib.zoo.card import Input
 
-Network = tuple[ReassembledNetwork, Recipe]
+Network = tuple[ReassembledNetwork, Reassembled]
 BATCH = 50  # images
 
 
@@ -107,7 +108,7 @@ class Node:
             yield from child.answers(x)
 
 
-def content(network: ReassembledNetwork, recipe: Recipe) -> str:
+def content(network: ReassembledNetwork, recipe: Reassembled) -> str:
     """What a network computes, as a hash: its parts, its weights and statistics, its input."""
     parts = [{key: value for key, value in part.items() if key != "recalibrated"} for part in recipe.parts]
     described = json.dumps([parts, recipe.head, repr(recipe.input)], sort_keys=True, default=repr)
@@ -131,7 +132,7 @@ def grow(bricks: Bricks, networks: Mapping[str, Network]) -> dict[Input, dict[st
     return roots
 
 
-def _pieces(bricks: Bricks, network: ReassembledNetwork, recipe: Recipe) -> Iterator[tuple[str, nn.Module]]:
+def _pieces(bricks: Bricks, network: ReassembledNetwork, recipe: Reassembled) -> Iterator[tuple[str, nn.Module]]:
     """A network's parts with a hash of each, runs of blocks split at the cuts."""
     names = [card.name for card in bricks.cards]
     for part, described in zip(network.parts, recipe.parts, strict=True):

@@ -19,7 +19,8 @@ from lib.base.resume import key_of
 from lib.images import data
 from lib.mda import accuracies
 from lib.mda.lego import calibration, lego, tuning
-from lib.mda.lego.scaling import Scaling
+from lib.network.assembled import Assembled, Form
+from lib.network.scaling import Scaling
 from lib.params.base import read
 from lib.params.components import Repair
 from lib.params.lego import Lego, Method
@@ -148,7 +149,7 @@ def positions(lab: Lab, classes: Sequence[str]) -> torch.Tensor:
     return torch.tensor([classes.index(name) for name in lab.names])
 
 
-def assembled(parts: Mapping[str, Component], form: lego.Form) -> tuple[nn.Module, lego.Recipe]:
+def assembled(parts: Mapping[str, Component], form: Form) -> tuple[nn.Module, Assembled]:
     """The assembly itself."""
     modules = {name: part.module for name, part in parts.items()}
     return lego.build(modules, {name: part.recipe for name, part in parts.items()}, form)
@@ -169,9 +170,7 @@ def _tuned(lab: Lab, parts: Mapping[str, Component], scaling: Scaling) -> dict[s
     }
 
 
-def _trained(
-    lab: Lab, train: Callable[..., None], network: nn.Module, recipe: lego.Recipe, settings: Training
-) -> float:
+def _trained(lab: Lab, train: Callable[..., None], network: nn.Module, recipe: Assembled, settings: Training) -> float:
     index = data.stratified_sample(lab.images.images, lab.images.train, TUNED_ON, lab.seed)
     key = key_of(
         {
@@ -194,7 +193,7 @@ TUNING = {"epochs": 1, "learning_rate": 1e-4, "label_smoothing": 0.0}
 
 
 def _fit(
-    network: nn.Module, recipe: lego.Recipe, images: data.DataSet, index: np.ndarray, settings: Training, seed: int
+    network: nn.Module, recipe: Assembled, images: data.DataSet, index: np.ndarray, settings: Training, seed: int
 ) -> None:
     """Everything learns, BatchNorms too."""
     numbers = [images.images.classes.index(name) for name in recipe.classes]

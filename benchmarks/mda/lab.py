@@ -24,13 +24,14 @@ from lib.mda import accuracies
 from lib.mda.components import components, sizing
 from lib.mda.contributions import contribution, scores
 from lib.mda.contributions.masks import Evidence
+from lib.network import component as recipes
 from lib.network import files
 from lib.params.base import read
 from lib.params.components import Repair
 from lib.params.contributions import Contributions
 from lib.params.run import Run
 from lib.trace import graph
-from lib.zoo import networks as zoo
+from lib.zoo.card import Card, Input
 
 CODE = digest([Path(__file__), Path(fpgm.__file__)])
 SELECTING = digest([Path(contribution.__file__)])
@@ -71,7 +72,7 @@ class Component:
     """seconds: of the CPU, that the contributions took, and cutting and repair."""
 
     module: nn.Module
-    recipe: components.Recipe
+    recipe: recipes.Component
     kept: dict[str, tuple[int, ...]]
     seconds: tuple[float, float]
 
@@ -93,7 +94,8 @@ class Lab:
     def source(self, name: str) -> "Source":
         """A zoo network, made where it is missing."""
         if name not in self._sources:
-            self._sources[name] = Source(self, name, *zoo.load(workplace.network(name, self.training), trust=True))
+            folder = workplace.network(name, self.training)
+            self._sources[name] = Source(self, name, *files.load_as(Card, folder, trust=True))
         return self._sources[name]
 
     @cached_property
@@ -143,14 +145,14 @@ class Lab:
             artifacts.write_tensors(file, {"logits": accuracies.logits(module.eval(), batches)[0]})
         return artifacts.read_tensors(file)["logits"]
 
-    def tensor(self, expected: zoo.Input, split: str) -> torch.Tensor:
+    def tensor(self, expected: Input, split: str) -> torch.Tensor:
         """All images of a split, decoded once for every kind of input."""
         key = (repr(expected), split)
         if key not in self._tensors:
             self._tensors[key] = self.loader(expected, self.splits[split]).all()[0]
         return self._tensors[key]
 
-    def loader(self, expected: zoo.Input, index: np.ndarray, batch: int = BATCH) -> data.Loader:
+    def loader(self, expected: Input, index: np.ndarray, batch: int = BATCH) -> data.Loader:
         """Batches of some images."""
         return data.Loader(self.images.images, index, expected.transform(), batch)
 
@@ -158,7 +160,7 @@ class Lab:
 class Source:
     """A network that is taken apart."""
 
-    def __init__(self, lab: Lab, name: str, module: nn.Module, card: zoo.Card):
+    def __init__(self, lab: Lab, name: str, module: nn.Module, card: Card):
         self.lab, self.name, self.module, self.card = lab, name, module, card
         self._evidence: dict[tuple[Score, int], Evidence] = {}
 
@@ -237,10 +239,10 @@ class Source:
             module, recipe, seconds = self._made(classes, way)
             files.save(folder, module, recipe)
             artifacts.write_json(folder / MADE, {"seconds": seconds})
-        module, recipe = files.load(folder, components.Recipe, trust=True)
+        module, recipe = files.load_as(recipes.Component, folder, trust=True)
         return Component(module, recipe, recipe.kept, tuple(artifacts.read_json(folder / MADE)["seconds"]))
 
-    def _made(self, classes: Sequence[int], way: Way) -> tuple[nn.Module, components.Recipe, tuple[float, float]]:
+    def _made(self, classes: Sequence[int], way: Way) -> tuple[nn.Module, recipes.Component, tuple[float, float]]:
         _ = self.selected  # found before the clock starts
         started = time.process_time()
         evidence = self.evidence(way.score, way.hard, classes)

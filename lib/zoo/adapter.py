@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .networks import Input
+from .card import Input
 
 
 class Prepared(nn.Module):

@@ -16,8 +16,8 @@ from benchmarks.cifar10.study import NETWORKS, Study, configured
 from lib.base import artifacts
 from lib.dery.assembly.material import Bricks
 from lib.images.data import DataSet
+from lib.network.files import save
 from lib.params.assembly import Assembly
-from lib.zoo import networks as zoo
 from tests import pico
 from tests.dery.conftest import PARAMS, bricks, images
 
@@ -43,7 +43,7 @@ def study(bricks: Bricks, images: DataSet, tmp_path: Path, monkeypatch: pytest.M
     }
     found = Study(names, images, Assembly.model_validate(PARAMS), 0, {"models": models}, Path("s"), Path("r"), 1)
     for card in bricks.cards:
-        zoo.save(tmp_path / work.ZOO / card.name, pico.alive(card.architecture.build(trust=True)), card)
+        save(tmp_path / work.ZOO / card.name, pico.alive(card.architecture.build(trust=True)), card)
     monkeypatch.setattr(tuning, "IMAGES", {"frozen": 8, "full": 8})
     monkeypatch.setattr(hybrids, "CHANCE_IMAGES", 4)
     monkeypatch.setattr(families, "CHANCE_IMAGES", 4)

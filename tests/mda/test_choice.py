@@ -7,6 +7,7 @@ import torch
 from lib.base.errors import BrickyardError
 from lib.channels.channels import Coupling
 from lib.channels.coupling import couple
+from lib.channels.cutting import cut
 from lib.mda.choice import offers, ranking, selection
 from lib.mda.components import components
 from lib.trace import cost, graph
@@ -37,8 +38,8 @@ def test_prices_add_up_to_the_network_that_is_cut(kind: Any) -> None:
     masks = _random_masks(coupling, len(classes), 0.4)
     source = offers.Source("net", dict.fromkeys(classes, 1.0), offers.prices(model, coupling, masks, classes))
     for outputs in ALL:
-        cut = components.cut(model, components.union(masks, outputs), shape)
-        real, found = cost.count(cut, shape), source.cost([classes[i] for i in outputs])
+        part = cut(model, components.union(masks, outputs), shape)
+        real, found = cost.count(part, shape), source.cost([classes[i] for i in outputs])
         assert (found.params, found.macs) == (real.params, real.macs)
 
 

@@ -9,14 +9,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from ...images.data import DataSet, Loader, stratified_sample
+from ...network.modules import ReassembledNetwork
+from ...network.reassembled import Reassembled
 from ...params.assembly import Assembly
 from ...training.fit import accuracy
 from ...zoo import ask
 from ...zoo.ask import Scores
-from ...zoo.networks import Input
+from ...zoo.card import Input
 from ..paths.problem import Candidate
-from .network import ReassembledNetwork
-from .recipe import Recipe
 
 NASWOT_BATCHES, NASWOT_IMAGES = 5, 32
 
@@ -72,7 +72,7 @@ class Assembled:
 
     candidate: Candidate
     network: ReassembledNetwork
-    recipe: Recipe
+    recipe: Reassembled
     measures: Measures
 
     def accuracy(self) -> float:

@@ -8,11 +8,11 @@ from typing import Any
 from torch import nn
 
 from ...base.progress import track
+from ...network.files import save as save_network
 from ...params.assembly import Assembly
 from ...zoo.ask import Scores
-from ...zoo.networks import Input
+from ...zoo.card import Input
 from ..paths.problem import AssemblyProblem, Candidate, Path
-from . import network
 from .assembled import Assembled, Measures
 from .material import Bricks
 from .ranking import PROXIES, Ranked, key
@@ -97,10 +97,10 @@ def save(
     for place, candidate in enumerate(ranked, start=1):
         assert candidate.made is not None
         made, recipe = candidate.made
-        network.save(folder / f"r{place}", made, recipe)
+        save_network(folder / f"r{place}", made, recipe)
         if rival is not None:
             m = [card.name for card in bricks.cards].index(rival["model"])
-            network.save(folder / f"r{place}" / "zoo", *reassemble(bricks, bricks.whole(m)))
+            save_network(folder / f"r{place}" / "zoo", *reassemble(bricks, bricks.whole(m)))
         scores[f"r{place}"] = {
             "blocks": " > ".join(recipe.blocks()),
             **candidate.candidate.cost,

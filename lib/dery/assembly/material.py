@@ -10,10 +10,10 @@ from typing import Any, overload
 from ...chain.chain import Chain
 from ...chain.layout import Layout
 from ...images.data import DataSet, Loader, stratified_sample
+from ...network import files
 from ...params.assembly import Assembly, Stitching
-from ...zoo import networks as zoo
 from ...zoo.architecture import Trust
-from ...zoo.networks import Card
+from ...zoo.card import Card, read_cards
 from ..paths.problem import Path
 from .heads import Method
 from .stitching import takes_patches
@@ -25,7 +25,7 @@ class Shelf(Sequence[Chain]):
     """The chains of networks on disk, each opened when it is asked for; the last few stay open."""
 
     def __init__(self, folders: Sequence[FilePath], trust: Trust = False) -> None:
-        """trust: as for `zoo.load`; where it is entries of params.yaml, each network has to have one."""
+        """trust: as for `load`; where it is entries of params.yaml, each network has to have one."""
         self._folders, self._trust = tuple(folders), trust
         self._opened = lru_cache(maxsize=OPEN)(self._open)
 
@@ -46,7 +46,7 @@ class Shelf(Sequence[Chain]):
     def _open(self, index: int) -> Chain:
         folder = self._folders[index]
         trust = self._trust if isinstance(self._trust, bool) else {folder.name: self._trust[folder.name]}
-        model, card = zoo.load(folder, trust)
+        model, card = files.load_as(Card, folder, trust)
         return Chain(card.name, model, card.input.shape, declared=card.nodes)
 
 
@@ -113,7 +113,7 @@ def open_bricks(
     """The networks `names` below `folder`, cut as `partition` (its JSON form) says; networks that expect the same
     input share their images; trust: see `Shelf`.
     """
-    cards = zoo.read_cards(folder, list(names))
+    cards = read_cards(folder, list(names))
     chosen = stratified_sample(data.images, data.train, params.head_images, seed)
     transforms = {card.input: card.input.transform() for card in cards.values()}
     fit = {key: Loader(data.images, data.probe, t, params.batch_size) for key, t in transforms.items()}

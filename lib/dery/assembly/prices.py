@@ -14,13 +14,12 @@ from ...chain import latency
 from ...chain.chain import Chain
 from ...chain.latency import Latencies
 from ...chain.layout import Layout
+from ...network.modules import LinearHead, Stitch
 from ...params.assembly import Assembly
 from ...trace import cost
 from ...trace.cost import Cost
 from ..paths.problem import AssemblyProblem, Kind, Table
-from .heads import LinearHead
 from .material import Bricks
-from .stitching import Stitch
 
 
 def problem(bricks: Bricks, params: Assembly, latencies: FilePath) -> AssemblyProblem:

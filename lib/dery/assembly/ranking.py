@@ -7,15 +7,15 @@ from math import inf
 from typing import Any, Literal, Protocol, get_args
 
 from ...base.progress import track
+from ...network.modules import ReassembledNetwork
+from ...network.reassembled import Reassembled
 from ...params.assembly import Predictor
 from ...trace.cost import Cost
 from ..paths.problem import Candidate, Path
 from .agreement import kendall_tau
 from .assembled import Assembled, Measures
 from .material import Bricks
-from .network import ReassembledNetwork
 from .reassembly import reassemble
-from .recipe import Recipe
 
 
 class Proxy(Protocol):
@@ -52,7 +52,7 @@ class Ranked:
 
     candidate: Candidate
     values: Mapping[str, float | None]
-    made: tuple[ReassembledNetwork, Recipe] | None = None
+    made: tuple[ReassembledNetwork, Reassembled] | None = None
     counted: Cost | None = None
 
 

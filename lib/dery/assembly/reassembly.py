@@ -8,14 +8,15 @@ import torch
 from torch import nn
 
 from ...fit import batchnorm
+from ...network.modules import ReassembledNetwork, Stitch
+from ...network.reassembled import NewHead, Reassembled
+from ...network.source import Source
 from ...trace.duplicate import duplicate
 from ..paths.problem import Path
 from .heads import fit_head
 from .material import Bricks
-from .network import ReassembledNetwork
-from .recipe import NewHead, Recipe, Source
 from .refit import refit
-from .stitching import Stitch, StitchEquations, identity, random
+from .stitching import StitchEquations, identity, random
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Prefix:
         return x
 
 
-def reassemble(bricks: Bricks, path: Path) -> tuple[ReassembledNetwork, Recipe]:
+def reassemble(bricks: Bricks, path: Path) -> tuple[ReassembledNetwork, Reassembled]:
     """Builds a candidate. Each stitch is fitted to the activations that really reach it; then the block behind it and
     the head are treated as `bricks.stitching` says. No labels are used, but for a new head.
 
@@ -80,7 +81,7 @@ def extend(bricks: Bricks, prefix: Prefix, m: int, start: int, stop: int) -> Pre
 
 
 @torch.no_grad()
-def finish(bricks: Bricks, prefix: Prefix) -> tuple[ReassembledNetwork, Recipe]:
+def finish(bricks: Bricks, prefix: Prefix) -> tuple[ReassembledNetwork, Reassembled]:
     """The network with its head: that of the last source where it knows the task's classes, refitted to that source's
     own logits behind stitches if `bricks.stitching` says so; else a new one in closed form.
     """
@@ -99,8 +100,8 @@ def finish(bricks: Bricks, prefix: Prefix) -> tuple[ReassembledNetwork, Recipe]:
         head = fit_head(layout, labelled, len(bricks.classes), bricks.head, bricks.head_shrinkage)
         head_recipe = NewHead(layout, bricks.head, bricks.head_shrinkage, len(images.index), images.images.checksum)
     names = {part["source"] for part in prefix.described if part["kind"] == "block"}
-    sources = {card.name: Source.of(card) for card in bricks.cards if card.name in names}
-    recipe = Recipe(sources, prefix.described, head_recipe, bricks.cards[prefix.first].input, bricks.classes)
+    sources = tuple(Source.of(card) for card in bricks.cards if card.name in names)
+    recipe = Reassembled(sources, prefix.described, head_recipe, bricks.cards[prefix.first].input, bricks.classes)
     return ReassembledNetwork(prefix.parts, head, recipe).eval(), recipe
 
 

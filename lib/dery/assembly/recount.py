@@ -5,14 +5,14 @@ from dataclasses import replace
 
 from ...base.errors import BrickyardError
 from ...chain.layout import Layout
+from ...network.modules import ReassembledNetwork
+from ...network.reassembled import Reassembled
 from ...trace import cost
 from ...trace.cost import Cost
 from ..paths.problem import AssemblyProblem, Kind, Path
 from .material import Bricks
-from .network import ReassembledNetwork
 from .prices import stitch_cost
 from .ranking import Ranked
-from .recipe import Recipe
 
 COUNTED: tuple[Kind, ...] = ("params", "macs", "memory")  # latency is measured, not counted
 
@@ -20,7 +20,7 @@ COUNTED: tuple[Kind, ...] = ("params", "macs", "memory")  # latency is measured,
 def recount(
     name: str,
     network: ReassembledNetwork,
-    recipe: Recipe,
+    recipe: Reassembled,
     bricks: Bricks,
     problem: AssemblyProblem,
     path: Path,
@@ -58,7 +58,7 @@ def finished(bricks: Bricks, problem: AssemblyProblem, ranked: Sequence[Ranked])
     ]
 
 
-def _chosen(bricks: Bricks, recipe: Recipe) -> dict[Kind, int]:
+def _chosen(bricks: Bricks, recipe: Reassembled) -> dict[Kind, int]:
     """How much less stitches need in the form that the fit chose than in the dearest, which was priced."""
     found: dict[Kind, int] = {"params": 0, "macs": 0}
     for part in recipe.parts:

@@ -12,11 +12,13 @@ from ...base import code, resume
 from ...base.artifacts import tensor_checksum
 from ...base.progress import track
 from ...channels.coupling import couple
+from ...channels.cutting import cut
+from ...network.component import Component
 from ...params.components import Repair
 from ...params.lego import Choose
 from ...trace import graph
 from ...trace.cost import Cost
-from ...zoo.networks import Card
+from ...zoo.card import Card
 from .. import classes, recount
 from ..components import components
 from . import ranking, selection
@@ -45,7 +47,7 @@ class Tried:
 
     choice: Choice
     parts: dict[str, nn.Module]
-    recipes: dict[str, components.Recipe]
+    recipes: dict[str, Component]
     accuracy: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,7 +121,7 @@ def component(
     how: Repair,
     seed: int,
     scratch: Path,
-) -> tuple[nn.Module, components.Recipe]:
+) -> tuple[nn.Module, Component]:
     """The component of a network with some classes, cut out and repaired on train images, and its recipe.
 
     It is taken from `scratch` where a run that was killed has left it, else repaired and left there.
@@ -127,7 +129,7 @@ def component(
     source, card, images = network.module, network.card, evaluation.images
     outputs = sorted(card.classes.index(one) for one in wanted)
     kept = components.union(network.masks, outputs)
-    made = components.cut(source, kept, card.input.shape)
+    made = cut(source, kept, card.input.shape)
     recount.component(f"lego.choose: {name}", source, kept, made, card.input.shape)
     own = {"source": [tensor_checksum(source.state_dict()), resume.made_of(source)], "kept": kept}
     seen = {"images": images.images.checksum, "train": images.train.tolist(), "classes": outputs}

@@ -8,15 +8,15 @@ from torch import nn
 
 from ...base.errors import BrickyardError
 from ...images import data
+from ...network.component import Component
 from ...params.lego import Choose, Lego
-from ...zoo.networks import Card
+from ...zoo.card import Card
 from .. import accuracies
-from ..components.components import Recipe
 from . import ranking
 from .ranking import Answers
 
 Split = Literal["train", "validation", "test"]
-Asked = Mapping[str, tuple[nn.Module, Card] | tuple[nn.Module, Recipe]]  # a network or its component, by network
+Asked = Mapping[str, tuple[nn.Module, Card] | tuple[nn.Module, Component]]  # a network or its component, by network
 
 
 class Evaluation:

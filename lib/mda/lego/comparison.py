@@ -10,11 +10,12 @@ from torch import nn
 
 from ...images import data
 from ...images.sources import Images
+from ...network.assembled import Assembled
+from ...network.scaling import Scaling
 from ...params.lego import Lego, Method
-from ...zoo.networks import Card, Input
+from ...zoo.card import Card, Input
 from .. import accuracies, classes
 from . import calibration, lego
-from .scaling import Scaling
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Trial:
 
 def run(
     network: nn.Module,
-    recipe: lego.Recipe,
+    recipe: Assembled,
     sources: Mapping[str, tuple[nn.Module, Card]],
     images: data.DataSet,
     params: Lego,

@@ -11,11 +11,12 @@ from lib.chain.layout import Layout
 from lib.dery.assembly import material as lib_bricks
 from lib.dery.assembly.material import Bricks, open_bricks
 from lib.images.data import DataSet
+from lib.network import files
 from lib.params.assembly import Assembly, Stitching
 from lib.params.zoo import ZooModel
 from lib.trace import cost
-from lib.zoo import networks as zoo
 from lib.zoo.architecture import Trust
+from lib.zoo.card import Card
 
 
 def test_a_few_networks_are_open_at_once(
@@ -24,18 +25,18 @@ def test_a_few_networks_are_open_at_once(
     names = [f"copy{i}" for i in range(5)]
     model, card = bricks.chains[0]._model, bricks.cards[0]
     for name in names:
-        zoo.save(tmp_path / name, model, replace(card, name=name, cost=cost.count(model, card.input.shape)))
+        files.save(tmp_path / name, model, replace(card, name=name, cost=cost.count(model, card.input.shape)))
     entry = ZooModel(factory=card.architecture.factory, weights="train")
     partition = {"models": {name: {"cuts": [0, 1, 3, 4]} for name in names}}
     opened: list[str] = []
-    load = zoo.load
+    load = files.load_as
 
-    def counted(folder: Path, trust: Trust) -> object:
+    def counted(kind: type[Card], folder: Path, trust: Trust) -> object:
         opened.append(folder.name)
-        return load(folder, trust)
+        return load(kind, folder, trust)
 
     monkeypatch.setattr(lib_bricks, "OPEN", 2)
-    monkeypatch.setattr(lib_bricks.zoo, "load", counted)
+    monkeypatch.setattr(lib_bricks.files, "load_as", counted)
     found = open_bricks(tmp_path, names, partition, images, params(), 0, dict.fromkeys(names, entry))
     assert opened == []
     assert len(found.chains[3]) == 4

@@ -60,7 +60,7 @@ def test_a_network_that_is_another_than_was_measured_is_not_priced(
 
 def test_a_budget_on_what_was_never_measured_is_one_line(bricks: Bricks, params: Params) -> None:
     limited = params(budget={"params": None, "macs": None, "latency": 7.0})
-    with pytest.raises(BrickyardError, match=r"nothing has been measured yet: \./run python -m stages\.latency"):
+    with pytest.raises(BrickyardError, match=r"nothing has been measured yet: \./run python -m commands\.latency"):
         prices.problem(bricks, limited, UNMEASURED)
 
 

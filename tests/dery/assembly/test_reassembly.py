@@ -10,10 +10,12 @@ from typing import Literal
 import pytest
 import torch
 
-from lib.dery.assembly import network, prices
+from lib.dery.assembly import prices
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import reassemble
 from lib.dery.tuning import untrained
+from lib.network.files import load_as, save
+from lib.network.reassembled import Reassembled
 from lib.params.assembly import Assembly, Stitching
 from lib.trace import cost
 from tests import pico
@@ -33,9 +35,9 @@ def test_predicted_cost_is_the_saved_networks_own(
     before = deepcopy([dict(chain.head.state_dict()) for chain in bricks.chains])
     states = [deepcopy(chain[0 : len(chain)].state_dict()) for chain in bricks.chains]
     made, recipe = reassemble(bricks, path)
-    saved = network.save(tmp_path, made, recipe)
-    again = network.load(tmp_path, trust=True)
-    assert again.recipe == saved
+    saved = save(tmp_path, made, recipe)
+    again, read = load_as(Reassembled, tmp_path, trust=True)
+    assert read == saved
     counted = cost.count(again, pico.IMAGE)
     assert counted == saved.cost
     assert {kind: getattr(counted, kind) for kind in ("params", "macs", "memory")} == task.price(path)

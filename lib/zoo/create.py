@@ -1,90 +1,20 @@
-"""Trained networks: how one is built from its entry, filled with weights, saved with a card and opened again."""
+"""From an entry of the zoo to a network: built, filled with the weights that it names, and tried on an image."""
 
 import copy
 import inspect
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import nn
 
-from ..base import artifacts
 from ..base.errors import BrickyardError
-from ..base.stored import CHECKED, MANY, ClassNames, Name, Pixels, Seal, Share, Text, parse
 from ..params.zoo import ZooModel
-from ..trace.cost import Counted
 from . import checkpoint
-from .architecture import Architecture, Bounded, Factory, Trust, build_timm, build_torchvision, trusted
-from .weights import check_params, fill, logits_of, named, read_weights
-
-if TYPE_CHECKING:
-    from ..images.data import Transform
-
-Channels = Annotated[tuple[Annotated[float, Field(ge=-1000, le=1000)], ...], Field(min_length=3, max_length=3)]
-
-
-@dataclass(frozen=True)
-class Input:
-    """What a network expects: `size` x `size` pixels after resizing to size / crop_pct, normalised by mean and std."""
-
-    __pydantic_config__ = CHECKED
-
-    size: Pixels
-    mean: Channels
-    std: Annotated[tuple[Annotated[float, Field(gt=0, le=1000)], ...], Field(min_length=3, max_length=3)]
-    interpolation: Annotated[str, Field(pattern="^(nearest|bilinear|bicubic|lanczos|box|hamming)$")]
-    crop_pct: Annotated[float, Field(ge=0.1, le=10)]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """[3, h, w]"""
-        return (3, self.size, self.size)
-
-    def transform(self) -> "Transform":
-        """PIL picture -> float32 [3, h, w], by timm's evaluation transform."""
-        from timm.data import create_transform
-
-        transform: Any = create_transform(
-            input_size=self.shape,
-            mean=self.mean,
-            std=self.std,
-            interpolation=self.interpolation,
-            crop_pct=self.crop_pct,
-        )
-        return transform
-
-
-@dataclass(frozen=True)
-class Card:
-    """What is known of a zoo network; nodes: module paths that the user declared, none where they are to be found;
-    weights: where they came from (`origin`); accuracy: `validation`, `test` and `balanced_test` (the mean of the
-    classes'), over its own classes, in percent, or None; checksum: of the weights.
-    """
-
-    __pydantic_config__ = CHECKED
-
-    name: Name
-    architecture: Architecture
-    input: Input
-    classes: ClassNames
-    nodes: Annotated[tuple[Text, ...], Field(max_length=MANY)]
-    weights: Text
-    licence: Text
-    cost: Counted
-    accuracy: dict[Name, Share] | None
-    checksum: Seal = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, card: Any) -> "Card":
-        """The inverse of `to_dict`. Raises BrickyardError naming the key that is not right."""
-        return parse(cls, card)
+from .architecture import Architecture, Factory, build_timm, build_torchvision
+from .card import Input
 
 
 def create(name: str, entry: ZooModel, num_classes: int | None) -> tuple[nn.Module, Architecture, Input]:
@@ -142,53 +72,6 @@ def origin(entry: ZooModel, model: nn.Module) -> str:
         return name
     found = str(checkpoint.found(model, path))
     return f"{name} ({found})" if found else name
-
-
-def save(folder: Path, model: nn.Module, card: Card) -> None:
-    """Writes model.safetensors and card.json."""
-    checksum = artifacts.write_tensors(folder / "model.safetensors", model.state_dict())
-    artifacts.write_json(folder / "card.json", replace(card, checksum=checksum).to_dict())
-
-
-def load(folder: Path, trust: Trust = False) -> tuple[nn.Module, Card]:
-    """The network that `save` left, in eval mode, and its card.
-
-    Runs no code but timm's, torchvision's, and of a file below data/models that is what it was when the network was
-    made; trust: True for any that the card names, or entries of params.yaml, of which the network must be one. Raises
-    BrickyardError naming the file that is missing or damaged, or does not belong to the other, before anything is run.
-    """
-    file = Path(folder) / "card.json"
-    try:
-        card = _card(file)
-        if not isinstance(trust, bool) and card.name not in trust:
-            raise BrickyardError(f"the network of {card.name}, not of {', '.join(trust)}; dvc repro the zoo first")
-        tensors = read_weights(file.with_name("model.safetensors"), card.checksum)
-        model = card.architecture.build(trusted(trust, card.name, card.architecture), Bounded.by(tensors))
-        check_params(model, card.cost)
-        fill(model, tensors, file.with_name("model.safetensors"))
-        _check_logits(model, card)
-    except BrickyardError as error:
-        raise named(file, error) from None
-    return model.eval(), card
-
-
-def read_cards(folder: Path, names: list[str]) -> dict[str, Card]:
-    """The cards of some zoo networks, by name."""
-    return {name: _card(folder / name / "card.json") for name in names}
-
-
-def _card(file: Path) -> Card:
-    try:
-        return Card.from_dict(artifacts.read_json(file))
-    except BrickyardError as error:
-        raise named(file, error) from None
-
-
-def _check_logits(model: nn.Module, card: Card) -> None:
-    """Raises BrickyardError unless the network gives one logit a class; nothing is computed."""
-    outputs = logits_of(model, card.input.shape)
-    if outputs not in (None, len(card.classes)):
-        raise BrickyardError(f"{len(card.classes)} classes, but the network gives {outputs} logits")
 
 
 def _check_output(model: nn.Module, expected: Input, num_classes: int | None, train: bool = False) -> None:

@@ -1,84 +1,20 @@
-"""What came with a network runs no code: strangers' files, for each loader, with right checksums."""
+"""What came with a network runs no code: strangers' files, of each kind, with right checksums."""
 
 import json
 import random
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from lib.base import artifacts
 from lib.base.errors import BrickyardError
-from lib.chain.chain import Chain
-from lib.dery.assembly import network, recipe
-from lib.dery.assembly.heads import LinearHead
-from lib.mda.components import components
-from lib.mda.lego import lego
-from lib.network import files
-from lib.params.zoo import ZooModel
-from lib.trace import cost
+from lib.network.load import load
 from lib.zoo import architecture
-from lib.zoo import networks as zoo
 from lib.zoo.architecture import Factory
-from stages.predict import open_network
-from tests import pico
-
-ENTRY = ZooModel.model_validate(
-    {
-        "factory": "data/models/plain_cnn.py:plain_cnn",
-        "kwargs": {"widths": [[4], [6]]},
-        "weights": "train",
-        "input_size": 16,
-    }
-)
-KINDS = ("zoo", "reassembled", "component", "lego")
-
-
-def _make(root: Path) -> None:
-    """One small network of each kind, from a file of data/models."""
-    torch.manual_seed(0)
-    model, made, expected = zoo.create("plain", ENTRY, 3)
-    pico.alive(model)
-    counted = cost.count(model, expected.shape)
-    card = zoo.Card("plain", made, expected, ("a", "b", "c"), (), "train", "MIT", counted, None)
-    zoo.save(root / "zoo", model, card)
-    card = zoo.load(root / "zoo")[1]
-    chain = Chain("plain", model, expected.shape)
-    nodes = [node.name for node in chain.nodes]
-    block = {"kind": "block", "source": "plain", "start": 0, "stop": len(chain), "nodes": nodes}
-    layout = chain.layout(len(chain))
-    head, told = LinearHead(layout, 3), recipe.NewHead(layout, "lda", 1e-3, 9, "x")
-    described = recipe.Recipe({"plain": recipe.Source.of(card)}, (block,), told, expected, card.classes)
-    network.save(
-        root / "reassembled", network.ReassembledNetwork([chain[0 : len(chain)]], head, described).eval(), described
-    )
-    linear = next(name for name, module in model.named_modules() if isinstance(module, nn.Linear))
-    parts = {}
-    for task, kept in (("low", (0, 1)), ("high", (2,))):
-        part = components.cut(model, {linear: kept}, expected.shape)
-        parts[task] = (part, components.describe(task, part, {linear: kept}, kept, model, card))
-    files.save(root / "component", *parts["low"])
-    modules, recipes = ({name: pair[i] for name, pair in parts.items()} for i in (0, 1))
-    files.save(root / "lego", *lego.build(modules, recipes, "parallel"))
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("made")
-    _make(root)
-    return root
-
-
-def _load(kind: str, folder: Path, **trust: Any) -> nn.Module:
-    if kind == "zoo":
-        return zoo.load(folder, **trust)[0]
-    if kind == "reassembled":
-        return network.load(folder, **trust)
-    return files.load(folder, components.Recipe if kind == "component" else lego.Recipe, **trust)[0]
+from tests.network.made import ENTRY, KINDS
 
 
 def _file(kind: str) -> str:
@@ -87,9 +23,11 @@ def _file(kind: str) -> str:
 
 def _architecture(kind: str, stored: Any) -> dict[str, Any]:
     """That of a network, or of one of its sources."""
+    if kind == "assembled":
+        stored = stored["parts"]["low"]
     if kind == "reassembled":
-        stored = stored["sources"]["plain"]
-    return stored["parts"]["low"]["architecture"] if kind == "lego" else stored["architecture"]
+        return stored["sources"][0]["architecture"]
+    return stored["architecture"] if kind == "zoo" else stored["source"]["architecture"]
 
 
 def _copy(made: Path, kind: str, to: Path, change: Callable[[Any], Any]) -> Path:
@@ -162,10 +100,9 @@ def test_a_strangers_file_runs_nothing(made: Path, models: Path, tmp_path: Path,
     for name, (change, line) in ATTACKS.items():
         filled = json.loads(json.dumps(change).replace("{tmp}", str(tmp_path)))
         folder = _copy(made, kind, tmp_path / "net", lambda s, c=filled: _architecture(kind, s).update(c))
-        for load in (partial(_load, kind), open_network):
-            with pytest.raises(BrickyardError, match=line) as caught:
-                load(folder)
-            assert str(folder / _file(kind)) in str(caught.value), name
+        with pytest.raises(BrickyardError, match=line) as caught:
+            load(folder)
+        assert str(folder / _file(kind)) in str(caught.value), name
         assert not (tmp_path / "marker").exists(), name
 
 
@@ -175,21 +112,21 @@ def test_what_is_trusted_runs(made: Path, models: Path, tmp_path: Path, kind: st
     change = {"factory": where, "sha256": Factory.find(where, trust=True).sha256}
     folder = _copy(made, kind, tmp_path / "net", lambda s: _architecture(kind, s).update(change))
     with pytest.raises(BrickyardError, match="RuntimeError: ran"):
-        _load(kind, folder, trust=True)
+        load(folder, trust=True)
     assert (tmp_path / "marker").exists()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_stages_trust_the_entry_alone(made: Path, tmp_path: Path, kind: str) -> None:
-    _load(kind, made / kind, trust={"plain": ENTRY})
+    load(made / kind, trust={"plain": ENTRY})
     other = ENTRY.model_copy(update={"kwargs": {"widths": [[4], [7]]}})
     with pytest.raises(BrickyardError, match=r"params\.yaml: zoo\.models\.plain\.kwargs = .*7"):
-        _load(kind, made / kind, trust={"plain": other})
+        load(made / kind, trust={"plain": other})
     folder = _copy(made, kind, tmp_path / "net", lambda s: _architecture(kind, s).update(factory="os:system"))
     with pytest.raises(BrickyardError, match=r"'os:system', but params\.yaml: zoo\.models\.plain\.factory = 'data"):
-        _load(kind, folder, trust={"plain": ENTRY})
+        load(folder, trust={"plain": ENTRY})
     with pytest.raises(BrickyardError, match=r"the network of plain, not of x|would run os:system"):
-        _load(kind, folder, trust={"x": ENTRY})
+        load(folder, trust={"x": ENTRY})
 
 
 def test_an_import_of_a_file_in_data_models_is_no_factory(made: Path, models: Path, tmp_path: Path) -> None:
@@ -197,7 +134,7 @@ def test_an_import_of_a_file_in_data_models_is_no_factory(made: Path, models: Pa
     change = {"factory": "data/models/stranger.py:run", "sha256": digest, "kwargs": {"args": "true"}}
     folder = _copy(made, "zoo", tmp_path / "net", lambda s: _architecture("zoo", s).update(change))
     with pytest.raises(BrickyardError, match="run is not defined there"):
-        _load("zoo", folder)
+        load(folder)
 
 
 VALUES: tuple[Any, ...] = (
@@ -234,7 +171,7 @@ def _mutated(stored: Any, chance: random.Random) -> Any:
 def test_a_mutated_file_is_one_line_or_the_same_network(made: Path, tmp_path: Path, kind: str) -> None:
     chance, x, refused = random.Random(1), torch.rand(2, 3, 16, 16), 0
     with torch.no_grad():
-        expected = _load(kind, made / kind)(x)
+        expected = load(made / kind)[0](x)
     for _ in range(80):
         stored = _mutated(artifacts.read_json(made / kind / _file(kind)), chance)
         try:
@@ -242,7 +179,7 @@ def test_a_mutated_file_is_one_line_or_the_same_network(made: Path, tmp_path: Pa
         except BrickyardError:  # what no JSON can hold
             continue
         try:
-            again = _load(kind, folder)
+            again, _ = load(folder)
         except BrickyardError as error:
             refused, line = refused + 1, str(error)
         else:

@@ -1,6 +1,5 @@
-"""The zoo: entries become networks, cards come back, mistakes are named."""
+"""The zoo: entries become networks, mistakes are named."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +7,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lib.base import artifacts
 from lib.base.errors import BrickyardError
 from lib.params.zoo import ZooModel
 from lib.trace import cost
-from lib.zoo import networks as zoo
+from lib.zoo.create import create, origin, own_classes
 from tests import pico
 
 PLAIN = {"factory": "data/models/plain_cnn.py:plain_cnn", "kwargs": {"widths": [[4], [6]]}, "input_size": 16}
@@ -22,26 +20,11 @@ def _entry(**fields: Any) -> ZooModel:
     return ZooModel.model_validate({**PLAIN, "weights": "train", **fields})
 
 
-def test_a_saved_network_comes_back_with_its_card(tmp_path: Path) -> None:
-    model, architecture, expected = zoo.create("plain", _entry(), 3)
-    pico.alive(model)
-    card = zoo.Card(
-        "plain", architecture, expected, ("a", "b", "c"), (), "train", "MIT", cost.count(model, expected.shape), None
-    )
-    zoo.save(tmp_path, model, card)
-    again, read = zoo.load(tmp_path)
-    assert replace(read, checksum="") == card
-    assert read.checksum == artifacts.stored_checksum(tmp_path / "model.safetensors")
-    x = torch.rand(2, *expected.shape)
-    assert torch.equal(again(x), model(x))
-    assert (expected.size, expected.crop_pct) == (16, 1.0)
-
-
 def test_timm_by_name_with_arguments() -> None:
     entry = ZooModel.model_validate(
         {"timm": "resnet18", "kwargs": {"layers": [1, 1, 1, 1], "channels": [4, 4, 4, 8]}, "weights": "train"}
     )
-    model, _, expected = zoo.create("r", entry, 5)
+    model, _, expected = create("r", entry, 5)
     assert model(torch.rand(1, *expected.shape)).shape == (1, 5)
     assert cost.params(model) < 50_000
     assert expected.size == 224
@@ -49,19 +32,19 @@ def test_timm_by_name_with_arguments() -> None:
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_a_local_checkpoint_fills_every_weight(tmp_path: Path, suffix: str) -> None:
-    source = pico.alive(zoo.create("plain", _entry(), 3)[0])
+    source = pico.alive(create("plain", _entry(), 3)[0])
     file = tmp_path / f"weights{suffix}"
     if suffix == ".pth":
         torch.save({"state_dict": {f"module.{k}": v for k, v in source.state_dict().items()}, "epoch": 3}, file)
     else:
         save_file(source.state_dict(), file)
-    model, _, _ = zoo.create("plain", _entry(weights=str(file)), 3)
+    model, _, _ = create("plain", _entry(weights=str(file)), 3)
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in source.state_dict().items())
 
 
 def test_own_classes_are_numbered() -> None:
-    model, _, expected = zoo.create("plain", _entry(weights="train"), 3)
-    assert zoo.own_classes(model, expected) == ("0", "1", "2")
+    model, _, expected = create("plain", _entry(weights="train"), 3)
+    assert own_classes(model, expected) == ("0", "1", "2")
 
 
 class _Exploding:
@@ -102,7 +85,7 @@ def test_mistakes_name_the_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"factory": "no_such_package.x:f"}, "No module named 'no_such_package'"),
     ]:
         with pytest.raises(BrickyardError, match=message) as caught:
-            zoo.create("mine", _entry(**fields), 3)
+            create("mine", _entry(**fields), 3)
         assert str(caught.value).startswith("zoo.models.mine: ")
         assert "\n" not in str(caught.value)
     assert not Path("exploded").exists()
@@ -112,7 +95,7 @@ def test_an_edited_factory_is_noticed(tmp_path: Path) -> None:
     file = tmp_path / "factory.py"
     made = "nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, num_classes))"
     file.write_text(f"from torch import nn\ndef make(num_classes): return {made}\n")
-    _, architecture, _ = zoo.create("mine", _entry(factory=f"{file}:make", kwargs={}), 3)
+    _, architecture, _ = create("mine", _entry(factory=f"{file}:make", kwargs={}), 3)
     file.write_text(file.read_text() + "# edited\n")
     with pytest.raises(BrickyardError, match="has changed since the network was made"):
         architecture.build(trust=True)
@@ -122,12 +105,12 @@ def test_where_weights_came_from_is_told_without_the_machines_folders(tmp_path: 
     import timm
 
     pretrained = ZooModel.model_validate({"timm": "resnet18", "weights": "pretrained"})
-    assert zoo.origin(pretrained, timm.create_model("resnet18")) == "pretrained resnet18.a1_in1k"
+    assert origin(pretrained, timm.create_model("resnet18")) == "pretrained resnet18.a1_in1k"
     other = ZooModel.model_validate({"torchvision": "resnet18", "weights": "pretrained"})
-    assert zoo.origin(other, pico.plain(2)) == "pretrained ResNet18_Weights.IMAGENET1K_V1"
-    assert zoo.origin(_entry(weights=str(tmp_path / "mine.pth")), pico.plain(2)) == "mine.pth"
-    assert zoo.origin(_entry(weights="data/models/mine.pth"), pico.plain(2)) == "data/models/mine.pth"
-    assert zoo.origin(_entry(), pico.plain(2)) == "train"
+    assert origin(other, pico.plain(2)) == "pretrained ResNet18_Weights.IMAGENET1K_V1"
+    assert origin(_entry(weights=str(tmp_path / "mine.pth")), pico.plain(2)) == "mine.pth"
+    assert origin(_entry(weights="data/models/mine.pth"), pico.plain(2)) == "data/models/mine.pth"
+    assert origin(_entry(), pico.plain(2)) == "train"
 
 
 FORWARDS = {
@@ -156,26 +139,14 @@ def test_what_a_network_must_do_in_train_mode(tmp_path: Path, kind: str) -> None
     (tmp_path / "net.py").write_text(f"{code} def {signature}:\n  x = self.norm(x); {body}\n")
     entry = _entry(factory=f"{tmp_path}/net.py:Net", kwargs={})
     if line is None:
-        model, _, _ = zoo.create("mine", entry, 4)
+        model, _, _ = create("mine", entry, 4)
         assert int(model.get_buffer("norm.num_batches_tracked")) == 0
         return
     with pytest.raises(BrickyardError, match=line):
-        zoo.create("mine", entry, 4)
+        create("mine", entry, 4)
 
 
 def test_images_of_one_channel_are_named() -> None:
     entry = _entry(factory=None, timm="resnet18", kwargs={"in_chans": 1, "layers": [1] * 4, "channels": [4] * 4})
     with pytest.raises(BrickyardError, match="takes images of 1 channel, here they have 3"):
-        zoo.create("mine", entry, 3)
-
-
-def test_a_card_belongs_to_its_weights(tmp_path: Path) -> None:
-    for name in ("one", "other"):
-        model, made, expected = zoo.create(name, _entry(), 3)
-        counted = cost.count(model, expected.shape)
-        zoo.save(
-            tmp_path / name, model, zoo.Card(name, made, expected, ("a", "b", "c"), (), "train", "MIT", counted, None)
-        )
-    (tmp_path / "one/card.json").write_bytes((tmp_path / "other/card.json").read_bytes())
-    with pytest.raises(BrickyardError, match=r"model\.safetensors does not belong to the JSON beside it"):
-        zoo.load(tmp_path / "one")
+        create("mine", entry, 3)

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ...base.errors import BrickyardError
-from ...channels.channels import Coupling
-from ...channels.coupling import couple
-from ...channels.cutting import PRECISION, Place, numbers, rewritten
-from ...trace import graph
-from ...trace.duplicate import duplicate
+from ..base.errors import BrickyardError
+from ..channels.channels import Coupling
+from ..channels.coupling import couple
+from ..channels.cutting import PRECISION, Place, numbers, rewritten
+from ..trace import graph
+from ..trace.duplicate import duplicate
 
 _INSTEAD = "write lego.form: parallel"
 _GROUPS = ("num_groups", "num_channels")

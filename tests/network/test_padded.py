@@ -7,7 +7,7 @@ from data.models.cifar_resnet import cifar_resnet
 from lib.base.errors import BrickyardError
 from lib.channels import cutting
 from lib.channels.coupling import couple
-from lib.mda.lego import padded
+from lib.network import padded
 from lib.trace import graph
 from tests import pico as branched
 from tests.mda import networks, pico
