@@ -21,6 +21,7 @@ from lib.channels.coupling import couple
 from lib.channels.cutting import Scales, cut, indices
 from lib.mda.components.repair import repair
 from lib.mda.contributions.contribution import contributions
+from lib.params.components import Repair
 from lib.trace import cost, graph
 
 Outcome = Literal["right", "refused", "wrong", "traceback"]
@@ -243,7 +244,7 @@ def repairs(s: Subject) -> None:
     size = wanted.abs().max()
     for chosen, expected in ((s.whole, wanted), (s.half, wanted[:, _rows(s)])):
         component, given = s.component(chosen), x.clone()
-        repaired = repair(s.source, component, indices(s.coupling, chosen), given, "ridge", classifier="logits")
+        repaired = repair(s.source, component, indices(s.coupling, chosen), given, Repair(classifier="logits"))
         _equal(given, x, "the images after repair")
         _same_state(s.source, s.drawn.build(), "repair")
         found = repaired(new.clone())

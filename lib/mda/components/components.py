@@ -43,9 +43,8 @@ def repaired(
         index = data.stratified_sample(images.images, own, max(1, count // len(numbers)) * len(numbers), seed)
         return data.Loader(images.images, index, expected.transform(), accuracies.BATCH_SIZE)
 
-    settings = how.model_dump(exclude={"images", "classifier_images"})
     x, _ = loader(how.images).all()
-    return repair(model, component, kept, x.to(device), **settings, more=loader(how.classifier_images))
+    return repair(model, component, kept, x.to(device), how, loader(how.classifier_images))
 
 
 def describe(

@@ -12,6 +12,7 @@ from lib.channels.coupling import couple
 from lib.channels.cutting import cut, indices
 from lib.fit import joint
 from lib.mda.components.repair import repair
+from lib.params.components import Repair
 from lib.trace import graph
 from tests.mda import networks
 from tests.mda.networks import BUILDERS, SHAPE
@@ -37,7 +38,7 @@ def test_repaired_follows_the_source_more_closely(name: str) -> None:
     model, component, kept = _component(name, 0.6)
     before = artifacts.tensor_checksum(component.state_dict())
     x, new = _images(200), _images(100, 4)
-    repaired = repair(model, component, kept, x, "ridge")
+    repaired = repair(model, component, kept, x, Repair())
     errors = [(network(new.clone()) - model(new.clone())).square().mean() for network in (component, repaired)]
     assert errors[1] < 0.6 * errors[0]
     assert artifacts.tensor_checksum(component.state_dict()) == before, "the component was changed"
@@ -49,7 +50,7 @@ def test_a_whole_network_needs_no_repair(name: str) -> None:
     model, component, kept = _component(name, 1.0)
     x = _images(64)
     for method in ("ridge", "bn", "none"):
-        repaired = repair(model, component, kept, x, method)
+        repaired = repair(model, component, kept, x, Repair(method=method))
         expected = model(x.clone())
         assert (repaired(x.clone()) - expected).square().mean().sqrt() < 1e-3 * expected.abs().max()
 
@@ -60,7 +61,7 @@ def test_a_linear_layer_is_fitted_in_closed_form() -> None:
     kept = {"1": (0, 2, 5), "3": (0, 1, 2)}
     x = torch.randn(50, 3, 2, 2, generator=torch.Generator().manual_seed(0))
     component = cut(model, kept, (3, 2, 2))
-    repaired = repair(model, component, kept, x, "ridge", ridge=0.1, steps=0, joint=0, classifier="logits")
+    repaired = repair(model, component, kept, x, Repair(ridge=0.1, steps=0, joint=0, classifier="logits"))
     with torch.no_grad():
         hidden, goal = model[:3](x).double()[:, [0, 2, 5]], model(x).double()
     start = model[3].get_parameter("weight").detach().double()[:, [0, 2, 5]].T
@@ -79,7 +80,7 @@ def test_batchnorm_is_matched() -> None:
     """Each channel leaves its BatchNorm with the mean and the standard deviation that it has in the source."""
     model, component, kept = _component("plain", 0.6)
     x = _images(100)
-    repaired = repair(model, component, kept, x, "bn")
+    repaired = repair(model, component, kept, x, Repair(method="bn"))
     seen: dict[str, torch.Tensor] = {}
 
     def keep(who: str) -> Callable[..., None]:
@@ -111,7 +112,7 @@ def test_a_sum_absorbs_the_error_of_its_stream() -> None:
     model = Sum().eval()
     kept = {"stem": (0, 1, 2), "conv": (0, 1, 2)}
     x = _images(100)
-    repaired = repair(model, cut(model, kept, SHAPE), kept, x, "ridge", ridge=1e-6)
+    repaired = repair(model, cut(model, kept, SHAPE), kept, x, Repair(ridge=1e-6))
     spoilt = copy.deepcopy(cut(model, kept, SHAPE))
     for network in (repaired, spoilt):
         sums: dict[str, torch.Tensor] = {}
@@ -128,7 +129,7 @@ def test_a_sum_absorbs_the_error_of_its_stream() -> None:
 def test_another_architecture_is_refused() -> None:
     model, _, kept = _component("resnet", 0.6)
     with pytest.raises(BrickyardError, match="not of one architecture"):
-        repair(model, networks.build("dense"), kept, _images(4), "ridge")
+        repair(model, networks.build("dense"), kept, _images(4), Repair())
 
 
 def _answers(network: nn.Module, x: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
@@ -150,12 +151,46 @@ def test_more_images_bring_the_classifier_nearer_to_the_answers() -> None:
     wanted = _answers(lambda x: model(x)[:, :2], more, rest)  # type: ignore[arg-type]
     apart = []
     for given in (None, batches):
-        repaired = repair(model, component, kept, x, "ridge", ridge=1e-3, more=given)
+        repaired = repair(model, component, kept, x, Repair(ridge=1e-3), given)
         apart.append(float((wanted.exp() * (wanted - _answers(repaired, more, rest))).sum(1).mean()))
     assert apart[1] < 0.98 * apart[0]
-    mirrored = repair(model, component, kept, x, "ridge", mirror=True, more=batches)
-    same = repair(model, component, kept, torch.cat([x, x.flip(-1)]), "ridge", more=batches)
+    mirrored = repair(model, component, kept, x, Repair(mirror=True), batches)
+    same = repair(model, component, kept, torch.cat([x, x.flip(-1)]), Repair(), batches)
     assert all(torch.equal(a, same.state_dict()[name]) for name, a in mirrored.state_dict().items())
+
+
+def test_a_classifier_that_is_called_as_a_function_answers_too() -> None:
+    """Some of timm's give F.linear their weights; hooks on the module see nothing there."""
+
+    class Called(nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return nn.functional.linear(input, self.weight, self.bias)
+
+    model = networks.build("plain")
+    called = copy.deepcopy(model)
+    head = model.get_submodule("12")
+    called.add_module("12", Called(head.in_features, head.out_features))  # type: ignore[arg-type]
+    called.load_state_dict(model.state_dict())
+    coupling = couple(graph.trace(model, "plain", SHAPE), "plain")
+    kept = indices(coupling, networks.some(coupling, 0.5) - set(coupling.classifier.outputs[2:]))
+    found = [repair(own, cut(own, kept, SHAPE), kept, _images(40), Repair()) for own in (model, called.eval())]
+    assert all(torch.equal(a, found[1].state_dict()[name]) for name, a in found[0].state_dict().items())
+
+
+@pytest.mark.parametrize("method", ["ridge", "bn", "none"])
+def test_source_and_component_are_left_as_they_are(method: Any) -> None:
+    """In train mode, too, in which they are repaired as in eval mode."""
+    model, component, kept = _component("resnet", 0.6)
+    expected = repair(model, component, kept, _images(20), Repair(method=method))
+    for network in (model, component):
+        network.train().get_submodule("fc").eval()
+    before = [artifacts.tensor_checksum(network.state_dict()) for network in (model, component)]
+    found = repair(model, component, kept, _images(20), Repair(method=method))
+    assert not any(part.training for part in found.modules())
+    assert all(torch.equal(a, found.state_dict()[name]) for name, a in expected.state_dict().items())
+    assert [artifacts.tensor_checksum(network.state_dict()) for network in (model, component)] == before
+    for network in (model, component):
+        assert {name for name, part in network.named_modules() if not part.training} == {"fc"}
 
 
 @torch.no_grad()
@@ -165,7 +200,7 @@ def test_layers_fitted_together_follow_the_source_more_closely() -> None:
     x, new = _images(200), _images(200, 4)
     errors = []
     for rounds in (0, 2):
-        repaired = repair(model, component, kept, x, "ridge", joint=rounds, classifier="logits")
+        repaired = repair(model, component, kept, x, Repair(joint=rounds, classifier="logits"))
         errors.append(float((repaired(new) - model(new)).square().mean()))
     assert errors[1] < 0.95 * errors[0]
 
@@ -190,7 +225,7 @@ def test_who_reads_what_a_layer_makes(name: str, monkeypatch: pytest.MonkeyPatch
         found.append(len(readers))
         return joint.improve(x, first, between, readers, *args)
 
-    monkeypatch.setattr("lib.mda.components.repair.improve", improve)
+    monkeypatch.setattr("lib.mda.components.fitting.improve", improve)
     model, component, kept = _component(name, 0.6)
-    repair(model, component, kept, _images(20), "ridge", joint=1)
+    repair(model, component, kept, _images(20), Repair(joint=1))
     assert found == READERS[name]
