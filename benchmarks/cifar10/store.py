@@ -3,20 +3,20 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path as FilePath
+from pathlib import Path
 
 from benchmarks.cifar10.tree import Network
 from lib.base.code import digest
 from lib.dery.assembly import network, reassembly
 from lib.dery.assembly.material import Bricks
-from lib.dery.paths.problem import Path
+from lib.dery.paths.problem import Columns
 
-CODE = digest([FilePath(reassembly.__file__)])  # of what puts networks together
+CODE = digest([Path(reassembly.__file__)])  # of what puts networks together
 
 
 def kept(
-    folder: FilePath, bricks: Bricks, paths: Sequence[Path], make: Callable[[Sequence[Path]], dict[Path, Network]]
-) -> dict[Path, Network]:
+    folder: Path, bricks: Bricks, paths: Sequence[Columns], make: Callable[[Sequence[Columns]], dict[Columns, Network]]
+) -> dict[Columns, Network]:
     """The networks of `paths` as `folder` has them; those that it lacks are made and stored first."""
     common = _described(bricks)
     folders = {path: folder / hashlib.sha256(f"{common} {path}".encode()).hexdigest()[:32] for path in paths}

@@ -13,13 +13,14 @@ from torch.nn import functional as F
 
 from ...base.progress import track
 from ...images.data import DataSet, Loader, stratified_sample
+from ...network.blocks import Pick
 from ...params.assembly import Assembly
 from ...trace.cost import Cost
 from ...training.fit import accuracy
 from ...zoo import ask
 from ...zoo.ask import Scores
 from ...zoo.networks import Input
-from ..paths.problem import Candidate, Path
+from ..paths.problem import Candidate
 from .material import Bricks
 from .network import ReassembledNetwork
 from .proxies.agreement import kendall_tau
@@ -146,20 +147,20 @@ class Ranked:
 
 
 def rank(bricks: Bricks, pool: Sequence[Candidate], by: str, wanted: int, measures: Measures) -> list[Ranked]:
-    """All candidates of the pool, best first by the proxy `by`, ties by likelihood, predicted score and path; only the
-    first `wanted` keep their networks, so that memory does not grow with the pool.
+    """All candidates of the pool, best first by the proxy `by`, ties by likelihood, predicted score and blocks; only
+    the first `wanted` keep their networks, so that memory does not grow with the pool.
 
     Accuracies on few images tie often. Likelihood tells finer, but is no measure of its own between heads of different
     calibration (those of sources, refitted ones, closed forms).
     """
 
-    def key(one: Ranked) -> tuple[float, float, float, Path]:
+    def key(one: Ranked) -> tuple[float, float, float, Pick]:
         first, second = (-PROXIES[name].key(one.values[name]) for name in (by, "likelihood"))
-        return first, second, -one.candidate.score, one.candidate.path
+        return first, second, -one.candidate.score, one.candidate.pick
 
     ranked: list[Ranked] = []
     for candidate in track(pool, "candidates", len(pool)):
-        made = Assembled(candidate, *reassemble(bricks, candidate.path), measures)
+        made = Assembled(candidate, *reassemble(bricks, candidate.pick), measures)
         values = {name: proxy.of(made) for name, proxy in PROXIES.items()}
         ranked.append(Ranked(candidate, values, (made.network, made.recipe)))
         ranked.sort(key=key)
