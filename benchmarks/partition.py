@@ -118,7 +118,7 @@ def measure(problem: PartitionProblem, seed: int) -> dict[str, Row]:
     def solver(options: dict[str, Any]) -> Callable[[], Row]:
         def run() -> Row:
             found = solve(problem, **options, random_partitions=1, seed=seed)
-            return Row(found.objective, found.bound, 0.0, problem.violations(found.cuts))
+            return Row(found.objective, found.bound, 0.0, found.violations)
 
         return run
 
@@ -202,7 +202,8 @@ def _depth(path: Path) -> int:
 def _problem(names: tuple[str, ...], matrix: np.ndarray, lengths: list[int]) -> PartitionProblem:
     sizes = tuple((1,) * length for length in lengths)
     num_blocks = min(NUM_BLOCKS, *lengths)
-    return PartitionProblem(names, matrix, sizes, num_blocks, EPSILON, start="first_output")
+    nodes = tuple(tuple(str(i) for i in range(length)) for length in lengths)
+    return PartitionProblem(names, nodes, matrix, sizes, num_blocks, EPSILON, start="first_output")
 
 
 def _closed(objective: float, rows: dict[str, Row]) -> float:

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from commands import in_one_line
-from lib.base import artifacts
 from lib.base.errors import BrickyardError
 from lib.base.progress import track
 from lib.chain import latency
@@ -18,6 +17,7 @@ from lib.chain.chain import Chain
 from lib.channels.coupling import couple
 from lib.dery.assembly import prices
 from lib.dery.assembly.material import open_bricks
+from lib.dery.partition.sets import Partition
 from lib.dery.paths import feasibility, search
 from lib.images import agreement, data, sources
 from lib.params.base import PARAMS, load
@@ -106,12 +106,12 @@ def _budgets(given: Sections, images: data.DataSet, lines: list[str]) -> str:
     try:
         if not PARTITION.exists() or not all((ZOO / name / "card.json").exists() for name in names):
             return "whether a candidate meets the budgets is known after stage partition"
-        cuts = artifacts.read_json(PARTITION)
-        if sorted(cuts["models"]) != names or cuts["num_blocks"] != partition.num_blocks:
+        found = Partition.read(PARTITION)
+        if sorted(found.networks) != names or found.num_blocks != partition.num_blocks:
             return "whether a candidate meets the budgets is known after stage partition has run again"
-        bricks = open_bricks(ZOO, names, cuts, images, assembly, run.seed, zoo_params.models)
-        problem = prices.problem(bricks, assembly, LATENCY)
-        if not search.solve(problem, 1).candidates:
+        bricks = open_bricks(ZOO, names, found.cuts, images, assembly, run.seed, zoo_params.models)
+        problem = prices.assembly_problem(bricks, assembly, LATENCY)
+        if not search.best(problem, 1).candidates:
             raise feasibility.explain(problem)
         return "some candidate meets the budgets"
     except BrickyardError as error:

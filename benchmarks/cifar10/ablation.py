@@ -12,7 +12,7 @@ from benchmarks.sheet import Result, Sheet, cells
 from lib.base import artifacts
 from lib.dery.partition.cover import PartitionProblem
 from lib.dery.partition.space import CutSpace
-from lib.dery.paths.problem import Path
+from lib.dery.paths.problem import Columns
 from lib.params.base import read
 from lib.params.partition import Partition
 
@@ -24,12 +24,15 @@ def random_cuts(study: Study) -> list[Study]:
     """The same networks, cut at random within the limit on sizes; the sets are by stage as before."""
     nodes = artifacts.read_json(study.similarity / "nodes.json")["nodes"]
     similarity = artifacts.read_tensors(study.similarity / "similarity.safetensors")["similarity"].numpy()
-    space = CutSpace(PartitionProblem.of(nodes, similarity, read("partition", Partition)))
-    found = []
-    for rows in space.random(RANDOM_CUTS, np.random.default_rng(study.seed)):
-        cuts = {name: {"cuts": list(own)} for name, own in zip(study.names, space.cuts(rows), strict=True)}
-        found.append(replace(study, partition={"models": cuts}, _made={}))
-    return found
+    problem = PartitionProblem.of(nodes, similarity, read("partition", Partition))
+    space = CutSpace(problem)
+    rows = space.random(RANDOM_CUTS, np.random.default_rng(study.seed))
+    objectives, anchors = space.medoids(rows)
+    partitions = [
+        problem.partition(space.cuts(own), medoids.tolist(), float(objectives.mean()), status="random cuts")
+        for own, medoids in zip(rows, anchors, strict=True)
+    ]
+    return [replace(study, partition=partition, _made={}) for partition in partitions]
 
 
 def table(study: Study, tune: bool) -> Result:
@@ -79,7 +82,7 @@ def table(study: Study, tune: bool) -> Result:
     return Result(figures, (sheet,))
 
 
-def _picks(study: Study, cover: bool, predictor: bool) -> tuple[list[Path], list[Path]]:
+def _picks(study: Study, cover: bool, predictor: bool) -> tuple[list[Columns], list[Columns]]:
     """The hybrids that are judged, and those that had to be put together to choose one."""
     if not predictor:
         generator = np.random.default_rng(study.seed)
@@ -91,7 +94,7 @@ def _picks(study: Study, cover: bool, predictor: bool) -> tuple[list[Path], list
     return [pick(pool, score, again, study.params.pool)], pool
 
 
-def _tested(study: Study, paths: list[Path], tune: bool) -> list[list[float]]:
+def _tested(study: Study, paths: list[Columns], tune: bool) -> list[list[float]]:
     """Of each path the test accuracy, untrained and where asked for frozen."""
     columns = [accuracy(study.right(START, paths, study.on_test))]
     if tune:

@@ -12,7 +12,7 @@ from benchmarks.cifar10.statistics import Estimate, affordable, difference, pick
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import START, from_scratch, tuned
 from benchmarks.sheet import Result, Sheet, cells
-from lib.dery.paths.problem import Path
+from lib.dery.paths.problem import Columns
 
 UNTRAINED, REFITTED = "without training", "without training, layers refitted"
 FROZEN, FULL = "frozen", "frozen, then full"
@@ -23,9 +23,9 @@ class Choice:
     """Within a budget, `limit` parameters: all hybrids, our pick, and the zoo networks."""
 
     limit: int
-    hybrids: tuple[Path, ...]
-    pick: Path
-    zoo: tuple[Path, ...]
+    hybrids: tuple[Columns, ...]
+    pick: Columns
+    zoo: tuple[Columns, ...]
 
 
 def choices(study: Study, setting: str) -> list[Choice]:
@@ -44,8 +44,8 @@ def choices(study: Study, setting: str) -> list[Choice]:
 def table(study: Study, tune: bool, full: bool = True) -> Result:
     """A sheet a tuning protocol, a row a budget, and how many budgets are won; without `full` none learns whole."""
     right = measured(study, tune)
-    rights: dict[str, Mapping[Path, np.ndarray]] = {UNTRAINED: right["recalibrated"]}
-    scratch: Mapping[Path, np.ndarray] = {}
+    rights: dict[str, Mapping[Columns, np.ndarray]] = {UNTRAINED: right["recalibrated"]}
+    scratch: Mapping[Columns, np.ndarray] = {}
     settings = dict.fromkeys((REFITTED, FROZEN, FULL), START) | {UNTRAINED: "recalibrated"}
     if START in right:
         rights[REFITTED] = {path: right["recalibrated"][path] for path in study.sources} | right[START]
@@ -68,9 +68,9 @@ def _sheet(
     study: Study,
     chosen: Sequence[Choice],
     protocol: str,
-    right: Mapping[Path, np.ndarray],
-    liked: Mapping[Path, float],
-    scratch: Mapping[Path, np.ndarray],
+    right: Mapping[Columns, np.ndarray],
+    liked: Mapping[Columns, float],
+    scratch: Mapping[Columns, np.ndarray],
 ) -> tuple[Sheet, dict[str, Any]]:
     measure, trained = accuracy(right), accuracy(scratch)
     rows, records = [], []
@@ -108,7 +108,7 @@ def _sheet(
 
 
 def _beside(
-    study: Study, choice: Choice, measure: Mapping[Path, float], liked: Mapping[Path, float]
+    study: Study, choice: Choice, measure: Mapping[Columns, float], liked: Mapping[Columns, float]
 ) -> dict[str, float]:
     """Accuracy of the authors' random search and of the best hybrid within the budget, and the regret."""
     return {
@@ -118,7 +118,7 @@ def _beside(
     }
 
 
-def beaten(ours: Path, zoo: Sequence[Path], right: Mapping[Path, np.ndarray], seed: int) -> Estimate | None:
+def beaten(ours: Columns, zoo: Sequence[Columns], right: Mapping[Columns, np.ndarray], seed: int) -> Estimate | None:
     """The smallest gain over any zoo network, by the low end of its interval; None where there is no zoo network."""
     gains = [difference(right[ours], right[path], seed) for path in zoo]
     return min(gains, key=lambda gain: gain.low, default=None)

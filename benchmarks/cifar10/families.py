@@ -8,12 +8,12 @@ from benchmarks.cifar10.hybrids import CHANCE, CHANCE_IMAGES, WORDS
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import START, tuned
 from benchmarks.sheet import Result, Sheet, cells
-from lib.dery.paths.problem import Path
+from lib.dery.paths.problem import Columns
 
 TRANSFORMER = "vit"
 
 
-def crossings(study: Study) -> dict[str, list[Path]]:
+def crossings(study: Study) -> dict[str, list[Columns]]:
     """Hybrids of the transformer and one other network with one stitch, behind each of the inner cuts."""
     vit, sets = study.names.index(TRANSFORMER), study.bricks.sets
     others = [m for m in range(len(study.names)) if m != vit]
@@ -27,7 +27,7 @@ def table(study: Study, tune: bool) -> Result:
     """Every crossing in every setting, and the sources."""
     groups = crossings(study)
     paths = [path for group in groups.values() for path in group]
-    columns: dict[str, dict[Path, np.ndarray]] = {}
+    columns: dict[str, dict[Columns, np.ndarray]] = {}
     for setting in study.settings:
         judge = study.some_test(CHANCE_IMAGES) if setting in CHANCE else study.on_test
         columns[setting] = study.right(setting, paths, judge)
@@ -52,6 +52,6 @@ def table(study: Study, tune: bool) -> Result:
     return Result(figures, (Sheet("5. CNN and ViT: test accuracy, %", columns_, tuple(rows), notes),))
 
 
-def _row(study: Study, title: str, path: Path, values: list[float | None]) -> tuple[str, ...]:
+def _row(study: Study, title: str, path: Columns, values: list[float | None]) -> tuple[str, ...]:
     params, macs = (study.problem.cost(path, kind) for kind in ("params", "macs"))
     return (title, f"{params:,.0f}", f"{macs / 1e6:.1f}", *cells(values))

@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import START, tuned
 from benchmarks.sheet import Result, Sheet, cells
-from lib.dery.paths.problem import Path
+from lib.dery.paths.problem import Columns
 
 CHANCE = ("identity", "random")  # settings that need no precision
 CHANCE_IMAGES = 2_000  # test images for those
@@ -23,7 +23,7 @@ WORDS = {
 }
 
 
-def measured(study: Study, tune: bool) -> dict[str, dict[Path, np.ndarray]]:
+def measured(study: Study, tune: bool) -> dict[str, dict[Columns, np.ndarray]]:
     """Of every setting whether each hybrid is right on each test image; of recalibrated and frozen the sources, too,
     which nothing but tuning changes.
     """

@@ -14,7 +14,7 @@ from benchmarks.sheet import Result, Sheet
 from lib.dery.assembly.assembled import NASWOT_BATCHES, NASWOT_IMAGES
 from lib.dery.assembly.proxies.naswot import naswot
 from lib.dery.assembly.proxies.synflow import synflow
-from lib.dery.paths.problem import Path
+from lib.dery.paths.problem import Columns
 from lib.images.data import Loader
 
 TITLES = {
@@ -27,13 +27,13 @@ TITLES = {
     "params": "parameters (more is better)",
     "macs": "MACs (more is better)",
 }
-Values = Mapping[Path, float]
+Values = Mapping[Columns, float]
 
 
-def static(study: Study) -> dict[str, dict[Path, float]]:
+def static(study: Study) -> dict[str, dict[Columns, float]]:
     """Predictors that know nothing of the network as it was put together."""
     by_cka = replace(study.problem, scores=study.scores("cka"))
-    anchors = [[block["similarity_to_anchor"] for block in study.partition["models"][n]["blocks"]] for n in study.names]
+    anchors = [[block.similarity_to_anchor for block in study.partition.members(name)] for name in study.names]
     return {
         "stitch_r2": {path: study.problem.score(path) for path in study.hybrids},
         "cka": {path: by_cka.score(path) for path in study.hybrids},
@@ -43,12 +43,12 @@ def static(study: Study) -> dict[str, dict[Path, float]]:
     }
 
 
-def few_shot(study: Study, setting: str) -> dict[Path, float]:
+def few_shot(study: Study, setting: str) -> dict[Columns, float]:
     """Accuracy on the labelled train images of the ranking."""
     return accuracy(study.right(setting, study.hybrids, study.on_few))
 
 
-def switches(study: Study, setting: str) -> dict[Path, float]:
+def switches(study: Study, setting: str) -> dict[Columns, float]:
     """NASWOT on 5 batches of 32 unlabelled train images."""
     found, loaders = {}, {}
     probe = study.data.probe[: NASWOT_BATCHES * NASWOT_IMAGES]
@@ -60,7 +60,7 @@ def switches(study: Study, setting: str) -> dict[Path, float]:
     return found
 
 
-def flows(study: Study, setting: str) -> dict[Path, float]:
+def flows(study: Study, setting: str) -> dict[Columns, float]:
     """SynFlow."""
     found = {}
     for path, (network, recipe) in study.networks(setting, study.hybrids).items():
@@ -74,7 +74,7 @@ def finite(value: float) -> float | None:
     return value if isfinite(value) else None
 
 
-def predictions(study: Study, setting: str) -> dict[str, dict[Path, float]]:
+def predictions(study: Study, setting: str) -> dict[str, dict[Columns, float]]:
     """All predictors; those of the network itself look at it as it stands in `setting`."""
     own = {"few_shot": few_shot(study, setting), "naswot": switches(study, setting), "synflow": flows(study, setting)}
     found = own | static(study)

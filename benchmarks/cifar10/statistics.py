@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.dery.assembly.agreement import kendall_tau
-from lib.dery.paths.problem import Path
+from lib.dery.paths.problem import Columns
 
 ROUNDS = 10_000
 LEVEL = (2.5, 97.5)  # percentiles of an interval of 95 %
@@ -61,24 +61,30 @@ def _form(times: np.ndarray, signs: np.ndarray) -> np.ndarray:
     return ((times @ signs) * times).sum(1)
 
 
-def affordable(cost: Mapping[Path, float], limit: float) -> list[Path]:
+def affordable(cost: Mapping[Columns, float], limit: float) -> list[Columns]:
     """Those that cost `limit` at most, in the order of `cost`."""
     return [path for path in cost if cost[path] <= limit]
 
 
-def pick(within: Sequence[Path], score: Mapping[Path, float], again: Mapping[Path, float], pool: int) -> Path:
+def pick(
+    within: Sequence[Columns], score: Mapping[Columns, float], again: Mapping[Columns, float], pool: int
+) -> Columns:
     """The best by `again` among the `pool` best by `score`; ties by score, then by path."""
     best = sorted(within, key=lambda path: (-score[path], path))[:pool]
     return min(best, key=lambda path: (-again[path], -score[path], path))
 
 
-def regret(within: Sequence[Path], chosen: Path, accuracy: Mapping[Path, float]) -> float:
+def regret(within: Sequence[Columns], chosen: Columns, accuracy: Mapping[Columns, float]) -> float:
     """By how many points the best of `within` beats the one that was chosen."""
     return max(accuracy[path] for path in within) - accuracy[chosen]
 
 
 def random_pick(
-    within: Sequence[Path], liked: Mapping[Path, float] | None, accuracy: Mapping[Path, float], count: int, seed: int
+    within: Sequence[Columns],
+    liked: Mapping[Columns, float] | None,
+    accuracy: Mapping[Columns, float],
+    count: int,
+    seed: int,
 ) -> float:
     """Expected accuracy of the authors' random search: the one that is `liked` best among `count` random candidates
     (without `liked` a random one), mean over 1,000 searches.

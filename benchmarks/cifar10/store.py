@@ -3,23 +3,23 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path as FilePath
+from pathlib import Path
 
 from benchmarks.cifar10.tree import Network
 from lib.base.code import digest
 from lib.dery.assembly import reassembly
 from lib.dery.assembly.material import Bricks
-from lib.dery.paths.problem import Path
+from lib.dery.paths.problem import Columns
 from lib.network import files
 from lib.network.modules import ReassembledNetwork
 from lib.network.reassembled import Reassembled
 
-CODE = digest([FilePath(reassembly.__file__)])  # of what puts networks together
+CODE = digest([Path(reassembly.__file__)])  # of what puts networks together
 
 
 def kept(
-    folder: FilePath, bricks: Bricks, paths: Sequence[Path], make: Callable[[Sequence[Path]], dict[Path, Network]]
-) -> dict[Path, Network]:
+    folder: Path, bricks: Bricks, paths: Sequence[Columns], make: Callable[[Sequence[Columns]], dict[Columns, Network]]
+) -> dict[Columns, Network]:
     """The networks of `paths` as `folder` has them; those that it lacks are made and stored first."""
     common = _described(bricks)
     folders = {path: folder / hashlib.sha256(f"{common} {path}".encode()).hexdigest()[:32] for path in paths}
@@ -28,7 +28,7 @@ def kept(
     return {path: _opened(folders[path]) for path in paths}
 
 
-def _opened(folder: FilePath) -> Network:
+def _opened(folder: Path) -> Network:
     network, recipe = files.load_as(Reassembled, folder, trust=True)
     assert isinstance(network, ReassembledNetwork)
     return network, recipe

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import product
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ from lib.dery import activations, recording
 from lib.dery.assembly import gains, prices
 from lib.dery.assembly.material import Bricks, open_bricks
 from lib.dery.partition.cover import PartitionProblem
+from lib.dery.partition.sets import Partition
 from lib.dery.partition.solve import solve
-from lib.dery.paths.problem import AssemblyProblem, Path
+from lib.dery.paths.problem import AssemblyProblem, Columns
 from lib.dery.similarity.layers import Network as Layers
 from lib.dery.similarity.matrix import matrix
 from lib.images import data
@@ -27,12 +28,12 @@ from lib.images.data import DataSet, Loader
 from lib.network.files import load_as
 from lib.params.assembly import Assembly, Stitching
 from lib.params.base import read
-from lib.params.partition import Partition
+from lib.params.partition import Partition as Params
 from lib.params.run import Run
 from lib.params.similarity import Similarity
 from lib.zoo.card import Card
 
-NETWORKS = FilePath("networks")
+NETWORKS = Path("networks")
 MEMORY = 2 * 2**30  # bytes, for the comparison of activations
 SETTINGS = {  # of the stitches, without training
     "identity": Stitching(init="identity", recalibrate="none"),
@@ -48,32 +49,32 @@ BASIC = ("identity", "random", "least_squares", "recalibrated")
 
 @dataclass(frozen=True)
 class Study:
-    """names: of the networks; data: images and splits of the task; partition: as its stage writes it; settings: of
-    the stitches, those that are looked at.
+    """names: of the networks; data: images and splits of the task; settings: of the stitches, those that are looked
+    at. A hybrid is its path: the place in `names` of each block's network.
     """
 
     names: tuple[str, ...]
     data: DataSet
     params: Assembly
     seed: int
-    partition: dict[str, Any]
-    similarity: FilePath
-    results: FilePath
+    partition: Partition
+    similarity: Path
+    results: Path
     workers: int
     settings: tuple[str, ...] = tuple(SETTINGS)
-    _made: dict[str, dict[Path, Network]] = field(default_factory=dict, compare=False, repr=False)
+    _made: dict[str, dict[Columns, Network]] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def bricks(self) -> Bricks:
         """The networks in blocks, with the images for fits."""
-        opened = open_bricks(work.ZOO, self.names, self.partition, self.data, self.params, self.seed, trust=True)
+        opened = open_bricks(work.ZOO, self.names, self.partition.cuts, self.data, self.params, self.seed, trust=True)
         quick = {id(own): ChannelsLast(own.images, own.index, own.transform, own.batch_size) for own in opened.fit}
         return replace(opened, fit=tuple(quick[id(own)] for own in opened.fit))
 
     @cached_property
     def problem(self) -> AssemblyProblem:
         """Costs and the scores by R^2 of the stitches; no budget."""
-        problem = prices.problem(self.bricks, self.params, FilePath("latency.json"))
+        problem = prices.assembly_problem(self.bricks, self.params, Path("latency.json"))
         return replace(problem, scores=self.scores("stitch_r2"))
 
     def scores(self, kind: str) -> Any:
@@ -82,20 +83,20 @@ class Study:
         return gains.scores(self.bricks, params, self.partition, self.similarity, range(len(self.names)))
 
     @cached_property
-    def hybrids(self) -> list[Path]:
+    def hybrids(self) -> list[Columns]:
         """All paths of two sources at least, in order."""
         return [path for path in product(range(len(self.names)), repeat=self.bricks.sets) if len(set(path)) > 1]
 
     @property
-    def sources(self) -> list[Path]:
+    def sources(self) -> list[Columns]:
         """The unmodified networks."""
-        return [self.bricks.whole(m) for m in range(len(self.names))]
+        return [(m,) * self.bricks.sets for m in range(len(self.names))]
 
-    def title(self, path: Path) -> str:
+    def title(self, path: Columns) -> str:
         """The networks that supply the blocks."""
         return " > ".join(self.names[m] for m in path) if len(set(path)) > 1 else self.names[path[0]]
 
-    def networks(self, setting: str, paths: Sequence[Path]) -> dict[Path, Network]:
+    def networks(self, setting: str, paths: Sequence[Columns]) -> dict[Columns, Network]:
         """Put together without training, each once."""
         made = self._made.setdefault(setting, {})
         missing = [path for path in paths if path not in made]
@@ -104,7 +105,7 @@ class Study:
         made |= kept(NETWORKS, bricks, missing, make) if setting == "layers" else make(missing)  # seconds each
         return {path: made[path] for path in paths}
 
-    def right(self, setting: str, paths: Sequence[Path], judge: Judge) -> dict[Path, np.ndarray]:
+    def right(self, setting: str, paths: Sequence[Columns], judge: Judge) -> dict[Columns, np.ndarray]:
         """Whether each is right on each image of the judge, bool [n]."""
         return judge(self.bricks, self.networks(setting, paths))
 
@@ -132,7 +133,7 @@ def configured(bricks: Bricks, setting: str) -> Bricks:
     return replace(bricks, stitching=SETTINGS[setting])
 
 
-def accuracy(right: Mapping[Path, np.ndarray]) -> dict[Path, float]:
+def accuracy(right: Mapping[Columns, np.ndarray]) -> dict[Columns, float]:
     """In percent."""
     return {path: 100 * float(own.mean()) for path, own in right.items()}
 
@@ -142,10 +143,10 @@ def open_study(
 ) -> Study:
     """Compares and partitions the networks `names`, made where they are missing; kept in folders named `group`."""
     seed, params = read("run", Run).seed, read("assembly", Assembly)
-    recorded = FilePath("activations") / group
+    recorded = Path("activations") / group
     for name in names:
         _record(work.network(name), recorded / name, images)
-    similarity = FilePath("similarity") / group
+    similarity = Path("similarity") / group
     found = activations.load(recorded, names)
     similar = matrix([Layers.of(network) for network in found], read("similarity", Similarity), MEMORY)
     nodes = [
@@ -155,15 +156,13 @@ def open_study(
     ]
     artifacts.write_tensors(similarity / "similarity.safetensors", {"similarity": similar})
     artifacts.write_json(similarity / "nodes.json", {"nodes": nodes})
-    problem = PartitionProblem.of(nodes, similar.numpy(), read("partition", Partition))
-    solver = read("partition", Partition).model_dump(include=SOLVER)
-    partition = solve(problem, **solver, seed=seed).to_dict(problem, [node["node"] for node in nodes])
-    return Study(
-        tuple(names), images, params, seed, partition, similarity, FilePath("results"), workers, tuple(settings)
-    )
+    problem = PartitionProblem.of(nodes, similar.numpy(), read("partition", Params))
+    solver = read("partition", Params).model_dump(include=SOLVER)
+    partition = solve(problem, **solver, seed=seed)
+    return Study(tuple(names), images, params, seed, partition, similarity, Path("results"), workers, tuple(settings))
 
 
-def _record(folder: FilePath, out: FilePath, images: DataSet) -> None:
+def _record(folder: Path, out: Path, images: DataSet) -> None:
     """The activations of one network on the probe images."""
     model, card = load_as(Card, folder, trust=True)
     probe = Loader(images.images, images.probe, card.input.transform(), BATCH)

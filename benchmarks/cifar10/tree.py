@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from pathlib import Path as FilePath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,8 +19,9 @@ from torch.fx.proxy import TraceError
 from lib.base.artifacts import tensor_checksum
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import Prefix, begin, extend, finish
-from lib.dery.paths.problem import Path
+from lib.dery.paths.problem import Columns
 from lib.images.data import Batch, DataSet, Loader
+from lib.network.blocks import Block
 from lib.network.modules import ReassembledNetwork
 from lib.network.reassembled import Reassembled
 from lib.zoo.card import Input
@@ -36,11 +37,11 @@ class ChannelsLast(Loader):
         return ((x.contiguous(memory_format=torch.channels_last), y) for x, y in super().__iter__())
 
 
-def reassembled(bricks: Bricks, paths: Sequence[Path], workers: int = 1) -> dict[Path, Network]:
+def reassembled(bricks: Bricks, paths: Sequence[Columns], workers: int = 1) -> dict[Columns, Network]:
     """Every path put together as `lib.dery.assembly.reassembly.reassemble` does, each beginning fitted once; paths
     that begin with different networks by different workers, which changes no bits.
     """
-    groups: dict[int, list[Path]] = {}
+    groups: dict[int, list[Columns]] = {}
     for path in paths:
         groups.setdefault(path[0], []).append(path)
     for m in {m for path in paths for m in path}:  # opened, traced and decoded before there are several workers
@@ -53,19 +54,19 @@ def reassembled(bricks: Bricks, paths: Sequence[Path], workers: int = 1) -> dict
     return {path: found[path] for path in paths}
 
 
-def _group(bricks: Bricks, paths: Sequence[Path]) -> list[tuple[Path, Network]]:
-    prefixes: dict[tuple[tuple[int, int, int], ...], Prefix] = {}
-    replays: dict[tuple[tuple[int, int, int], ...], Prefix] = {}
+def _group(bricks: Bricks, paths: Sequence[Columns]) -> list[tuple[Columns, Network]]:
+    prefixes: dict[tuple[Block, ...], Prefix] = {}
+    replays: dict[tuple[Block, ...], Prefix] = {}
     found = []
     for path in paths:
-        runs = tuple(bricks.runs(path))
-        prefixes.setdefault(runs[:1], begin(bricks, *runs[0]))
+        runs = bricks.pick(path).runs()
+        prefixes.setdefault(runs[:1], begin(bricks, runs[0]))
         for length in range(1, len(runs)):
             before, after = runs[:length], runs[: length + 1]
             if before not in replays:
                 replays[before] = _replayed(bricks, prefixes[before])
             if after not in prefixes:
-                extended = extend(bricks, replays[before], *runs[length])
+                extended = extend(bricks, replays[before], runs[length])
                 parts = (*prefixes[before].parts, *extended.parts[-2:])
                 prefixes[after] = replace(extended, parts=parts)
         found.append((path, finish(bricks, prefixes[runs])))
@@ -170,11 +171,11 @@ class Judge:
 
     data: DataSet
     index: np.ndarray
-    store: FilePath
+    store: Path
     workers: int = 1
     _loaders: dict[Input, Loader] = field(default_factory=dict, compare=False, repr=False)
 
-    def __call__(self, bricks: Bricks, networks: Mapping[Path, Network]) -> dict[Path, np.ndarray]:
+    def __call__(self, bricks: Bricks, networks: Mapping[Columns, Network]) -> dict[Columns, np.ndarray]:
         """bool [n] for each path."""
         names = {path: content(*network) for path, network in networks.items()}
         missing = {names[p]: network for p, network in networks.items() if not self.has(names[p])}
@@ -204,7 +205,7 @@ class Judge:
             self._loaders[expected] = Loader(self.data.images, self.index, expected.transform(), BATCH)
         return self._loaders[expected]
 
-    def _file(self, name: str) -> FilePath:
+    def _file(self, name: str) -> Path:
         images = hashlib.sha256(self.data.images.checksum.encode() + self.index.tobytes()).hexdigest()
         return self.store / images[:16] / f"{name[:32]}.npy"
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from pathlib import Path as FilePath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from benchmarks.cifar10.tree import Network, content
 from lib.base.progress import track
 from lib.base.resume import scratch
 from lib.dery import tuning
-from lib.dery.paths.problem import Path
+from lib.dery.paths.problem import Columns
 from lib.images.data import Loader, stratified_sample
 from lib.params.base import read
 from lib.params.finetune import Finetune
@@ -23,7 +23,7 @@ from lib.training import fit
 
 START = "layers"  # setting of the stitches with which tuning begins: the best on validation images
 IMAGES = {"frozen": 5_000, "full": 15_000}  # train images of a protocol, a stratified sample
-SCRATCH = FilePath(".scratch/tuning")
+SCRATCH = Path(".scratch/tuning")
 Step = tuple[str, Training]
 
 
@@ -33,7 +33,7 @@ def protocols() -> dict[str, Training]:
     return {"frozen": params.frozen, "full": params.full}
 
 
-def tuned(study: Study, networks: Mapping[Path, Network], names: Sequence[str]) -> dict[Path, np.ndarray]:
+def tuned(study: Study, networks: Mapping[Columns, Network], names: Sequence[str]) -> dict[Columns, np.ndarray]:
     """Whether each network, tuned by the protocols `names` one after another, is right on each test image; the
     networks given stay what they are.
     """
@@ -41,7 +41,7 @@ def tuned(study: Study, networks: Mapping[Path, Network], names: Sequence[str]) 
     return {path: _kept(study, network, steps) for path, network in track(list(networks.items()), " + ".join(names))}
 
 
-def from_scratch(study: Study, networks: Mapping[Path, Network]) -> dict[Path, np.ndarray]:
+def from_scratch(study: Study, networks: Mapping[Columns, Network]) -> dict[Columns, np.ndarray]:
     """The same architectures with random weights; everything learns, for the epochs of frozen and full together."""
     steps = [("full", tuning.from_scratch(protocols()))]
     return {
@@ -61,7 +61,7 @@ def _kept(study: Study, network: Network, steps: Sequence[Step]) -> np.ndarray:
     return study.on_test.kept(key)
 
 
-def _right(study: Study, network: Network, steps: Sequence[Step], folder: FilePath) -> np.ndarray:
+def _right(study: Study, network: Network, steps: Sequence[Step], folder: Path) -> np.ndarray:
     model, recipe = deepcopy(network[0]).to(memory_format=torch.channels_last), network[1]
     images, transform = study.data.images, recipe.input.transform()
     for name, settings in steps:

@@ -10,6 +10,7 @@ from jinja2 import UndefinedError
 
 from ..base import artifacts
 from ..base.errors import BrickyardError
+from ..dery.partition.sets import Partition
 
 Json = dict[str, Any]
 
@@ -37,7 +38,7 @@ class Findings:
     curves: Mapping[int, list[Json]]
     similarity: list[list[float]]
     rows: list[str]
-    partition: Json
+    partition: Partition
     assembly: Json
     candidates: Mapping[int, Json]
     kept: Mapping[str, list[Json]]
@@ -91,7 +92,7 @@ def gather(
         curves={rank: artifacts.read_metrics(metrics / "finetune" / f"r{rank}.curve.json") for rank in sorted(ranks)},
         similarity=artifacts.read_tensors(similarity / "similarity.safetensors")["similarity"].tolist(),
         rows=[node["model"] for node in artifacts.read_json(similarity / "nodes.json")["nodes"]],
-        partition=artifacts.read_json(partition),
+        partition=Partition.read(partition),
         assembly=artifacts.read_json(assembly / "assembly.json"),
         candidates={r: artifacts.read_json(assembly / "candidates" / f"r{r}" / "recipe.json") for r in sorted(ranks)},
         kept={name: _rows(contributions / name / "kept.csv") for name in sorted(taken_apart)},

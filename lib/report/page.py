@@ -71,7 +71,7 @@ def notes(findings: Findings) -> dict[str, str]:
         "zoo": f"{len(findings.zoo)} networks",
         "activations": f"{probes:,} images",
         "similarity": f"{findings.single('similarity')['nodes']:,} nodes",
-        "partition": f"K = {findings.partition['num_blocks']} blocks",
+        "partition": f"K = {findings.partition.num_blocks} blocks",
         "assembly": _plural(len(findings.assembly["candidates"]), "candidate"),
         "finetune": f"{len(findings.ranks)} tuned",
         "contributions": _plural(len(findings.kept), "network"),

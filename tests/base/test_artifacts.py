@@ -113,7 +113,6 @@ def test_json_that_is_not_byte_for_byte_as_it_was_written_is_one_line(
         (forms.Nodes, {"nodes": [{"model": 1, "node": "a"}]}, "nodes.0.model: Input should be a valid string"),
         (forms.Chained, {"nodes": []}, "nodes: List should have at least 1 item"),
         (forms.Chained, {"nodes": [{"name": "a", "params": -1, "macs": 0}]}, "nodes.0.params: Input should be greater"),
-        (forms.Partitioned, {"num_blocks": 1, "models": {"<b>": 5}}, "models.<b>: Input should be a valid dictionary"),
     ],
 )
 def test_a_whole_file_of_another_form_is_one_line(form: Any, value: Any, said: str, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from lib.network.files import save
 from lib.params.assembly import Assembly
 from tests import pico
 from tests.dery.conftest import PARAMS, bricks, images
+from tests.dery.partition.partitions import partitioned
 
 __all__ = ["bricks", "images"]
 
@@ -37,11 +38,9 @@ def study(bricks: Bricks, images: DataSet, tmp_path: Path, monkeypatch: pytest.M
     similar = torch.rand(sum(lengths), sum(lengths))
     artifacts.write_tensors(tmp_path / "s" / "similarity.safetensors", {"similarity": (similar + similar.T) / 2})
     artifacts.write_json(tmp_path / "s" / "nodes.json", {"nodes": nodes})
-    models = {
-        name: {"cuts": list(cuts), "blocks": [{"similarity_to_anchor": 1.0 + m}] * 3}
-        for m, (name, cuts) in enumerate(zip(names, bricks.cuts, strict=True))
-    }
-    found = Study(names, images, Assembly.model_validate(PARAMS), 0, {"models": models}, Path("s"), Path("r"), 1)
+    similarities = {name: [1.0 + m] * 3 for m, name in enumerate(names)}
+    partition = partitioned(dict(zip(names, bricks.cuts, strict=True)), similarities)
+    found = Study(names, images, Assembly.model_validate(PARAMS), 0, partition, Path("s"), Path("r"), 1)
     for card in bricks.cards:
         save(tmp_path / work.ZOO / card.name, pico.alive(card.architecture.build(trust=True)), card)
     monkeypatch.setattr(tuning, "IMAGES", {"frozen": 8, "full": 8})

@@ -1,7 +1,7 @@
 """The page: complete, self-contained, escaped, the same bytes every time."""
 
 import re
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from html.parser import HTMLParser
 
 import pytest
@@ -110,8 +110,10 @@ def renamed(found: Findings, old: str, new: str) -> Findings:
     def change(value):
         if isinstance(value, dict):
             return {change(k): change(v) for k, v in value.items()}
-        if isinstance(value, list):
-            return [change(v) for v in value]
+        if isinstance(value, list | tuple):
+            return type(value)(change(v) for v in value)
+        if is_dataclass(value) and not isinstance(value, type):
+            return replace(value, **{one.name: change(getattr(value, one.name)) for one in fields(value)})
         return value.replace(old, new) if isinstance(value, str) else value
 
     names = ("zoo", "metrics", "partition", "assembly", "candidates", "kept", "masks", "components", "title")
@@ -199,5 +201,5 @@ def test_without_what_is_optional() -> None:
 def test_bound_shows_how_much_of_the_gap_is_closed() -> None:
     found = findings()
     assert "of the gap closed" not in page.render(found)
-    text = read(page.render(replace(found, partition={**found.partition, "bound": 13.0}))).text
+    text = read(page.render(replace(found, partition=replace(found.partition, bound=13.0)))).text
     assert "67.5\u202f%of the gap closed" in text.replace("\n", "")

@@ -7,11 +7,12 @@ from math import inf
 from typing import Any, Literal, Protocol, get_args
 
 from ...base.progress import track
+from ...network.blocks import Pick
 from ...network.modules import ReassembledNetwork
 from ...network.reassembled import Reassembled
 from ...params.assembly import Predictor
 from ...trace.cost import Cost
-from ..paths.problem import Candidate, Path
+from ..paths.problem import Candidate
 from .agreement import kendall_tau
 from .assembled import Assembled, Measures
 from .material import Bricks
@@ -57,20 +58,20 @@ class Ranked:
 
 
 def rank(bricks: Bricks, pool: Sequence[Candidate], by: str, wanted: int, measures: Measures) -> list[Ranked]:
-    """All candidates of the pool, best first by the proxy `by`, ties by likelihood, predicted score and path; only the
-    first `wanted` keep their networks, so that memory does not grow with the pool.
+    """All candidates of the pool, best first by the proxy `by`, ties by likelihood, predicted score and blocks; only
+    the first `wanted` keep their networks, so that memory does not grow with the pool.
 
     Accuracies on few images tie often. Likelihood tells finer, but is no measure of its own between heads of different
     calibration (those of sources, refitted ones, closed forms).
     """
 
-    def place(one: Ranked) -> tuple[float, float, float, Path]:
+    def place(one: Ranked) -> tuple[float, float, float, Pick]:
         first, second = (-key(PROXIES[name], one.values[name]) for name in (by, "likelihood"))
-        return first, second, -one.candidate.score, one.candidate.path
+        return first, second, -one.candidate.score, one.candidate.pick
 
     ranked: list[Ranked] = []
     for candidate in track(pool, "candidates", len(pool)):
-        made = Assembled(candidate, *reassemble(bricks, candidate.path), measures)
+        made = Assembled(candidate, *reassemble(bricks, candidate.pick), measures)
         values = {name: proxy.predict(made) for name, proxy in PROXIES.items()}
         ranked.append(Ranked(candidate, values, (made.network, made.recipe)))
         ranked.sort(key=place)

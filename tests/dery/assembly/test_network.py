@@ -29,7 +29,7 @@ from tests import pico
 def saved(bricks: Bricks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """resnet, then vit, then resnet again, whose own head it keeps."""
     folder = tmp_path_factory.mktemp("network")
-    files.save(folder, *reassemble(bricks, (0, 1, 0)))
+    files.save(folder, *reassemble(bricks, bricks.pick((0, 1, 0))))
     return folder
 
 
@@ -37,7 +37,7 @@ def saved(bricks: Bricks, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def closed_form(bricks: Bricks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """plain last, which does not know the task."""
     folder = tmp_path_factory.mktemp("network")
-    files.save(folder, *reassemble(bricks, (0, 0, 2)))
+    files.save(folder, *reassemble(bricks, bricks.pick((0, 0, 2))))
     return folder
 
 
@@ -127,7 +127,7 @@ def test_it_learns_in_train_mode_and_its_copy_does_not(saved: Path, tmp_path: Pa
 
 
 def test_blocks_that_have_a_module_of_their_source_in_common_stay_apart(bricks: Bricks, tmp_path: Path) -> None:
-    made, recipe = reassemble(bricks, (0, 1, 0))
+    made, recipe = reassemble(bricks, bricks.pick((0, 1, 0)))
     first, last = (
         part for part, described in zip(made.parts, recipe.parts, strict=True) if described.get("source") == "resnet"
     )
