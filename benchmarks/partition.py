@@ -171,7 +171,7 @@ def synthetic(file: Path | None, seed: int) -> tuple[str, PartitionProblem]:
 def _cifar(files: dict[str, Path], folder: Path, seed: int) -> tuple[np.ndarray, list[int]]:
     """Linear CKA of all residual blocks' pooled outputs on train images, and the number of blocks of each network."""
     source = Dataset(source="folder", path=str(folder), image_size=32, validation=0.1, test=0.1, probe_images=IMAGES)
-    images = open_images(source)
+    images = open_images(source, Path(".scratch"))
     probe = np.random.default_rng(seed).permutation(np.flatnonzero(~images.held_out))[:IMAGES]
     with TemporaryDirectory() as scratch:
         for name, path in files.items():

@@ -84,7 +84,7 @@ def main() -> None:
     if unknown := [name for name in treatments if name not in TREATMENTS]:
         parser.error(f"--only: there is no {unknown[0]!r}; there are {', '.join(TREATMENTS)}")
     torch.set_num_threads(1)
-    images = data.load(arguments.dataset)
+    images = data.load(arguments.dataset, Path(".scratch"))
     networks = {name: opened(arguments.zoo / name, images, arguments.images) for name in names}
     found = {name: measured(TREATMENTS[name], networks) for name in treatments}
     printed = Printed("treatment", *(f"-> {name}" for name in names), "mean", "CPU s", "change")

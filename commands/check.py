@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from commands import in_one_line
+from commands import SCRATCH, in_one_line
 from lib.base.errors import BrickyardError
 from lib.base.progress import track
 from lib.chain import latency
@@ -53,7 +53,7 @@ def main() -> bool:
     budgets = "" if lines or images is None else _budgets(found.sections, images, lines)
     print("\n".join(dict.fromkeys(lines)), end="\n" if lines else "")
     if not lines and images is not None:
-        count, classes = len(images.images), len(images.images.classes)
+        count, classes = len(images.images), len(images.classes)
         print(f"ok: {len(networks)} networks, {count} images, {classes} classes; {budgets}")
     return not lines
 
@@ -63,7 +63,7 @@ def _images(given: Sections, lines: list[str]) -> data.DataSet | None:
     if given.dataset is None or given.run is None:
         return None
     try:
-        images = sources.open_images(given.dataset)
+        images = sources.open_images(given.dataset, SCRATCH)
         for i in range(0, len(images), max(1, len(images) // DECODED)):
             images.image(i)
         split = data.split(images, given.dataset, given.run.seed)
@@ -80,7 +80,7 @@ def _network(name: str, entry: ZooModel, given: Sections, images: data.DataSet |
     """
     count = None
     if entry.classes != "own":
-        names = images.images.classes if images else [str(i) for i in range(ASSUMED)]
+        names = images.classes if images else [str(i) for i in range(ASSUMED)]
         try:
             count = len(data.parse_classes(entry.classes, names, f"zoo.models.{name}.classes"))
         except BrickyardError:

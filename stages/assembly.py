@@ -14,7 +14,7 @@ from lib.params.base import read
 from lib.params.entries import entries
 from lib.params.run import Run
 from lib.params.zoo import Zoo
-from stages import prepare, run
+from stages import SCRATCH, prepare, run
 
 
 def main(
@@ -25,7 +25,7 @@ def main(
     wanted = max(read("finetune.ranks", list[int]))
     prepare(run_params)
     artifacts.keep_only(zoo, names)
-    images, sets = data.load(dataset), Partition.read(partition)
+    images, sets = data.load(dataset, SCRATCH), Partition.read(partition)
     bricks = open_bricks(zoo, names, sets.cuts, images, params, run_params.seed, entries())
     problem, lenders = prices.assembly_problem(bricks, params, latency), prices.lenders(bricks, params)
     problem = replace(problem, scores=gains.scores(bricks, params, sets, similarity, lenders))

@@ -20,7 +20,7 @@ from lib.params.contributions import Contributions
 from lib.params.entries import entry
 from lib.params.run import Run
 from lib.zoo.card import Card
-from stages import prepare, run
+from stages import SCRATCH, prepare, run
 
 
 def main(dataset: Path, zoo: Path, contributions: Path, task: str, out: Path, metrics: Path) -> None:
@@ -32,8 +32,8 @@ def main(dataset: Path, zoo: Path, contributions: Path, task: str, out: Path, me
     wanted, seed = read(f"components.tasks.{task}", Task), run_params.seed
     classes.check_tasks({task: wanted}, found.models)
     device, masks = prepare(run_params), contributions / wanted.model
-    images = data.load(dataset)
-    names = images.images.classes
+    images = data.load(dataset, SCRATCH)
+    names = images.classes
     network, card = files.load_as(Card, zoo / wanted.model, entry(wanted.model))
     network.to(device)
     outputs = classes.outputs(task, wanted.classes, names, card.classes, wanted.model)

@@ -18,7 +18,7 @@ from lib.params.entries import entry
 from lib.params.run import Run
 from lib.trace import graph
 from lib.zoo.card import Card
-from stages import prepare, run
+from stages import SCRATCH, prepare, run
 
 
 def main(dataset: Path, zoo: Path, model: str, out: Path, metrics: Path) -> None:
@@ -27,11 +27,11 @@ def main(dataset: Path, zoo: Path, model: str, out: Path, metrics: Path) -> None
     """
     params, run_params = read("contributions", Contributions), read("run", Run)
     device = prepare(run_params)
-    images = data.load(dataset)
+    images = data.load(dataset, SCRATCH)
     network, card = files.load_as(Card, zoo, entry(model))
     coupling = couple(graph.trace(network, model, card.input.shape), model)
     network.to(device)
-    numbers = classes.numbers(card.classes, images.images.classes, model)
+    numbers = classes.numbers(card.classes, images.classes, model)
     train = data.of_classes(images.images, images.train, numbers)
     loader = data.Loader(images.images, train, card.input.transform(), params.batch_size, numbers)
     positions = contribution.select(network, loader, params.images_per_class, card.classes, model)

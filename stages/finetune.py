@@ -20,7 +20,7 @@ def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) 
     run_params = read("run", Run)
     protocols = {name: read(f"finetune.{name}", Training) for name in ("frozen", "full")}
     device = prepare(run_params)
-    images = data.load(dataset)
+    images = data.load(dataset, SCRATCH)
     model = _opened(candidate).to(device)
     has_rival = (candidate / "zoo").is_dir()  # the best zoo network within the budget
     rival = _opened(candidate / "zoo") if has_rival else None

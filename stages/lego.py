@@ -38,7 +38,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
     artifacts.keep_only(zoo, shelf := read("zoo", Zoo).models)
     artifacts.keep_only(contributions, models)
     artifacts.keep_only(components, settings.tasks)
-    device, images, seed = prepare(run_params), data.load(dataset), run_params.seed
+    device, images, seed = prepare(run_params), data.load(dataset, SCRATCH), run_params.seed
     with resume.scratch(SCRATCH / "lego") as scratch:
         how: dict[str, Any] = {}
         if params.choose is None:

@@ -18,7 +18,7 @@ def main(dataset: Path, model: str, out: Path, metrics: Path, curve: Path) -> No
     run_params, wanted = read("run", Run), read(f"zoo.models.{model}", ZooModel)
     settings = wanted.override(read("zoo.training", Training))
     device = prepare(run_params)
-    images = data.load(dataset)
+    images = data.load(dataset, SCRATCH)
     with resume.scratch(SCRATCH / "zoo" / model) as scratch:
         network, card, rows = make.make(model, wanted, images, settings, run_params.seed, device, scratch)
         files.save(out, network, card)

@@ -196,7 +196,7 @@ def _fit(
     network: nn.Module, recipe: Assembled, images: data.DataSet, index: np.ndarray, settings: Training, seed: int
 ) -> None:
     """Everything learns, BatchNorms too."""
-    numbers = [images.images.classes.index(name) for name in recipe.classes]
+    numbers = [images.classes.index(name) for name in recipe.classes]
     loader = data.Loader(images.images, index, recipe.input.transform(), settings.batch_size, numbers)
     fit.fit(network, loader, settings, seed, what="from scratch")
 

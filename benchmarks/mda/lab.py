@@ -87,7 +87,7 @@ class Lab:
         self.images = workplace.split()
         self.seed = read("run", Run).seed
         self.params = read("contributions", Contributions)
-        self.names = self.images.images.classes
+        self.names = self.images.classes
         self._sources: dict[str, Source] = {}
         self._tensors: dict[tuple[str, str], torch.Tensor] = {}
 
@@ -123,7 +123,7 @@ class Lab:
 
     def labels(self, split: str) -> torch.Tensor:
         """Classes of a split's images."""
-        return torch.from_numpy(self.images.images.labels[self.splits[split]])
+        return torch.from_numpy(self.images.labels[self.splits[split]])
 
     def answers(self, module: nn.Module, recipe: Any, split: str, classes: Sequence[int] = ()) -> torch.Tensor:
         """Logits [n, outputs] for the images of a split, of some classes where these are given.

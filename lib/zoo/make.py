@@ -26,7 +26,7 @@ def make(
     A network that keeps its own classes is not measured. Raises BrickyardError naming the entry.
     """
     key = f"zoo.models.{name}.classes"
-    classes = None if entry.classes == "own" else data.parse_classes(entry.classes, images.images.classes, key)
+    classes = None if entry.classes == "own" else data.parse_classes(entry.classes, images.classes, key)
     network, architecture, expected = create(name, entry, None if classes is None else len(classes))
     network.to(device)
     rows: list[dict[str, Any]] = []
@@ -60,7 +60,7 @@ def make(
         name=name,
         architecture=architecture,
         input=expected,
-        classes=tuple(images.images.classes[c] for c in classes) if classes else own_classes(network, expected),
+        classes=tuple(images.classes[c] for c in classes) if classes else own_classes(network, expected),
         nodes=tuple(entry.nodes),
         weights=origin(entry, network),
         licence=entry.licence,

@@ -134,7 +134,7 @@ def open_bricks(
         cuts=tuple(cuts[name] for name in names),
         fit=tuple(fit[card.input] for card in cards.values()),
         labelled=tuple(labelled[card.input] for card in cards.values()),
-        classes=data.images.classes,
+        classes=data.classes,
         ridge=params.ridge,
         stitching=params.stitch,
         seed=seed,

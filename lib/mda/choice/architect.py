@@ -138,7 +138,7 @@ def component(
     if (state := resume.load(scratch, key)) is not None:
         made.load_state_dict(state)
     else:
-        numbers = classes.numbers([card.classes[output] for output in outputs], images.images.classes, name)
+        numbers = classes.numbers([card.classes[output] for output in outputs], images.classes, name)
         source, made = source.to(evaluation.device), made.to(evaluation.device)
         made = components.repaired(source, made, kept, images, numbers, card.input, how, seed).cpu()
         resume.save(scratch, key, made.state_dict())

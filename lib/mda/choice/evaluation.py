@@ -27,7 +27,7 @@ class Evaluation:
     """
 
     def __init__(self, images: data.DataSet, params: Lego, wanted: Choose, seed: int, device: torch.device):
-        names, labels = images.images.classes, images.images.labels
+        names, labels = images.classes, images.labels
         numbers = data.parse_classes(wanted.classes, names, "lego.choose.classes")
         splits = (images.train, images.validation, images.test)
         train, validation, test = (data.of_classes(images.images, split, numbers) for split in splits)
@@ -44,7 +44,7 @@ class Evaluation:
     @property
     def classes(self) -> tuple[str, ...]:
         """The wanted ones, by name."""
-        return tuple(self.images.images.classes[number] for number in self._numbers)
+        return tuple(self.images.classes[number] for number in self._numbers)
 
     @property
     def has_offsets(self) -> bool:

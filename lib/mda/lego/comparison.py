@@ -43,7 +43,7 @@ def run(
     Scalings come from train images alone, about `scaling_images_per_class` of each class; on validation images they
     are compared.
     """
-    numbers = classes.numbers(recipe.classes, images.images.classes, "lego.components")
+    numbers = classes.numbers(recipe.classes, images.classes, "lego.components")
     train, validation, test = (
         data.of_classes(images.images, split, numbers) for split in (images.train, images.validation, images.test)
     )

@@ -58,6 +58,6 @@ def accuracy(network: nn.Module, recipe: Assembled, images: data.DataSet) -> dic
 
 
 def _loader(recipe: Assembled, images: data.DataSet, index: np.ndarray, batch: int) -> data.Loader:
-    numbers = classes.numbers(recipe.classes, images.images.classes, "lego.components")
+    numbers = classes.numbers(recipe.classes, images.classes, "lego.components")
     own = data.of_classes(images.images, index, numbers)
     return data.Loader(images.images, own, recipe.input.transform(), batch, numbers)
