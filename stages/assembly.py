@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lib.base import artifacts
-from lib.dery.assembly import assembled, controls, gains, listing, prices, ranking, recount
+from lib.dery.assembly import built, controls, gains, listing, prices, ranking, recount
 from lib.dery.assembly.material import open_bricks
 from lib.dery.partition.sets import Partition
 from lib.dery.paths import propose, sample
@@ -30,7 +30,7 @@ def main(
     problem, lenders = prices.assembly_problem(bricks, params, latency), prices.lenders(bricks, params)
     problem = replace(problem, scores=gains.scores(bricks, params, sets, similarity, lenders))
     found = propose.propose(problem, params.pool, wanted)
-    measures = assembled.measures(images, params, run_params.seed)
+    measures = built.measures(images, params, run_params.seed)
     ranked = ranking.rank(bricks, found.pool.candidates, params.rank, wanted, measures)
     ranked = recount.finished(bricks, ranked, problem.limits)
     drawn = sample.random_candidates(problem, max(params.random_search, params.random_assemblies), run_params.seed)

@@ -11,7 +11,7 @@ from benchmarks.cifar10.statistics import tau
 from benchmarks.cifar10.study import Study, accuracy
 from benchmarks.cifar10.tuning import START
 from benchmarks.sheet import Result, Sheet
-from lib.dery.assembly.assembled import NASWOT_BATCHES, NASWOT_IMAGES
+from lib.dery.assembly.built import NASWOT_BATCHES, NASWOT_IMAGES
 from lib.dery.assembly.proxies.naswot import naswot
 from lib.dery.assembly.proxies.synflow import synflow
 from lib.dery.paths.problem import Columns

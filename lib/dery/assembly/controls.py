@@ -13,7 +13,7 @@ from ...params.assembly import Assembly
 from ...zoo.ask import Scores
 from ...zoo.card import Input
 from ..paths.problem import AssemblyProblem, Candidate, Kind
-from .assembled import Assembled, Measures
+from .built import Built, Measures
 from .material import Bricks
 from .ranking import PROXIES, Ranked, key
 from .reassembly import reassemble
@@ -34,9 +34,9 @@ def random_controls(
     Differs from the paper: its random search joins blocks by random stitches, ours by fitted ones, as everywhere here.
     """
     found: list[Scores] = []
-    best: tuple[float, Assembled] | None = None
+    best: tuple[float, Built] | None = None
     for i, candidate in enumerate(track(drawn, "random assemblies", len(drawn))):
-        made = Assembled(candidate, *reassemble(bricks, candidate.pick), measures)
+        made = Built(candidate, *reassemble(bricks, candidate.pick), measures)
         if i < params.random_assemblies:
             found.append(measures.test.scores(made.network, made.recipe.input))
         if i < params.random_search:

@@ -14,7 +14,7 @@ from ...params.assembly import Predictor
 from ...trace.cost import Cost
 from ..paths.problem import Candidate
 from .agreement import kendall_tau
-from .assembled import Assembled, Measures
+from .built import Built, Measures
 from .material import Bricks
 from .reassembly import reassemble
 
@@ -26,7 +26,7 @@ class Proxy(Protocol):
 
     BETTER: Literal["high", "low"]
 
-    def predict(self, made: Assembled) -> float | None:
+    def predict(self, made: Built) -> float | None:
         """What it says of a candidate, None where it says nothing."""
         ...
 
@@ -71,7 +71,7 @@ def rank(bricks: Bricks, pool: Sequence[Candidate], by: str, wanted: int, measur
 
     ranked: list[Ranked] = []
     for candidate in track(pool, "candidates", len(pool)):
-        made = Assembled(candidate, *reassemble(bricks, candidate.pick), measures)
+        made = Built(candidate, *reassemble(bricks, candidate.pick), measures)
         values = {name: proxy.predict(made) for name, proxy in PROXIES.items()}
         ranked.append(Ranked(candidate, values, (made.network, made.recipe)))
         ranked.sort(key=place)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.dery.assembly import assembled, controls, gains, listing, prices, proxies, ranking
-from lib.dery.assembly.assembled import Measures
+from lib.dery.assembly import built, controls, gains, listing, prices, proxies, ranking
+from lib.dery.assembly.built import Measures
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.proxies.naswot import naswot
 from lib.dery.assembly.ranking import PROXIES, Ranked, key
@@ -37,7 +37,7 @@ def problem(bricks: Bricks) -> AssemblyProblem:
 
 @pytest.fixture
 def measures(images: DataSet, params: Params) -> Measures:
-    return assembled.measures(images, params(), 0)
+    return built.measures(images, params(), 0)
 
 
 def test_every_proxy_is_a_module() -> None:
@@ -78,14 +78,14 @@ def test_equal_accuracies_are_told_apart_by_likelihood_then_by_score(
 ) -> None:
     pool = search.best(problem, 4).candidates
     answers = dict(zip((c.pick for c in pool), [(90.0, -0.4), (90.0, -0.3), (80.0, -0.1), (90.0, -0.4)], strict=True))
-    monkeypatch.setattr(ranking.Assembled, "_judged", property(lambda made: answers[made.candidate.pick]))
+    monkeypatch.setattr(ranking.Built, "_judged", property(lambda made: answers[made.candidate.pick]))
     ranked = ranking.rank(bricks, pool, "accuracy", 1, measures)
     assert [r.candidate.pick for r in ranked] == [pool[i].pick for i in (1, 0, 3, 2)]
 
 
 def test_images_of_the_ranking(images: DataSet, params: Params) -> None:
-    assert assembled.measures(images, params(), 0).ranking.index.tolist() == images.validation.tolist()
-    few = assembled.measures(images, params(rank_on="train", rank_images=8), 0).ranking.index
+    assert built.measures(images, params(), 0).ranking.index.tolist() == images.validation.tolist()
+    few = built.measures(images, params(rank_on="train", rank_images=8), 0).ranking.index
     assert len(few) == 8
     assert set(few.tolist()) <= set(images.train.tolist())
 

@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..assembled import Assembled
+    from ..built import Built
 
 BETTER = "high"
 
 
-def predict(made: "Assembled") -> float:
+def predict(made: "Built") -> float:
     """Mean log-likelihood of the labels of the ranking images, in nats."""
     return made.likelihood()

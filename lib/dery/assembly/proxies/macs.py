@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..assembled import Assembled
+    from ..built import Built
 
 BETTER = "low"
 
 
-def predict(made: "Assembled") -> float:
+def predict(made: "Built") -> float:
     """Of the finished network, for an image."""
     return made.candidate.cost["macs"]

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 if TYPE_CHECKING:
-    from ..assembled import Assembled
+    from ..built import Built
 
 BETTER = "high"
 
@@ -19,7 +19,7 @@ UNITS = frozenset(
 CLAMPS = frozenset({"clamp", "clamp_min", "hardtanh", "threshold"})  # the same where they start at 0
 
 
-def predict(made: "Assembled") -> float | None:
+def predict(made: "Built") -> float | None:
     """On the probe images."""
     return naswot(made.network, (x for x, _ in made.measures.probes.images(made.recipe.input)))
 

@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..assembled import Assembled
+    from ..built import Built
 
 BETTER = "high"
 
 
-def predict(made: "Assembled") -> float:
+def predict(made: "Built") -> float:
     """Before anything is put together."""
     return made.candidate.score

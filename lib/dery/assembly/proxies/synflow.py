@@ -10,12 +10,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ....trace.duplicate import duplicate
 
 if TYPE_CHECKING:
-    from ..assembled import Assembled
+    from ..built import Built
 
 BETTER = "high"
 
 
-def predict(made: "Assembled") -> float | None:
+def predict(made: "Built") -> float | None:
     """Without images."""
     return synflow(made.network, made.recipe.input.shape)
 

@@ -67,7 +67,7 @@ def measures(images: DataSet, params: Assembly, seed: int) -> Measures:
 
 
 @dataclass(frozen=True)
-class Assembled:
+class Built:
     """A candidate put together."""
 
     candidate: Candidate
