@@ -22,9 +22,12 @@ from .stitching import resized, rows
 SMALLEST = 1e-6  # R^2 or CKA whose logarithm is taken, at least
 
 
-def scores(bricks: Bricks, params: Assembly, partition: Partition, similarity: Path, networks: Sequence[int]) -> Table:
+def scores(
+    bricks: Bricks, params: Assembly, partition: Partition | None, similarity: Path, networks: Sequence[int]
+) -> Table:
     """The objective: log R^2 or log CKA of each stitch, and the weighted similarity of each block to the anchor of its
-    set where `block_score` asks for it. networks: those that may lend blocks; stitches of others keep the least score.
+    set where `block_score` asks for it; only for that a `partition` is needed. networks: those that may lend
+    blocks; stitches of others keep the least score.
 
     Differs from the paper: its predictor, NASWOT, is a function of the whole network; ours adds up over stitches, which
     makes an exact search possible, and predicts better what untrained hybrids are worth.
@@ -35,6 +38,7 @@ def scores(bricks: Bricks, params: Assembly, partition: Partition, similarity: P
         agreement = stitch_r2(bricks, networks)
     blocks = np.zeros((bricks.sets, len(bricks.cards)))
     if params.block_score == "similarity_to_anchor":
+        assert partition is not None
         for m, card in enumerate(bricks.cards):
             members = partition.members(card.name)
             blocks[:, m] = [params.block_weight * member.similarity_to_anchor for member in members]
