@@ -1,6 +1,7 @@
 """Stage `tuned`: the networks of a group that begin with one of its members, tuned frozen and, of ResNets, full."""
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path as FilePath
 
 import numpy as np
@@ -62,13 +63,13 @@ def tuned(
     seed: int,
     scratch: FilePath,
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Tunes `model` in place by one protocol after another; after each, whether it is right on each test image.
+    """Tunes a copy of `model` by one protocol after another; after each, whether it is right on each test image.
 
     protocols: settings, and on how many train images.
     scratch: for states of a training that is killed.
     """
     transform = model.recipe.input.transform()
-    model.to(memory_format=torch.channels_last)
+    model = deepcopy(model).to(memory_format=torch.channels_last)
     for protocol, (settings, count) in protocols.items():
         index = stratified_sample(images.images, images.train, count, seed)
         fit.fit(

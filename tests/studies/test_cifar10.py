@@ -12,10 +12,12 @@ from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.proxies.agreement import kendall_tau
 from lib.dery.assembly.reassembly import reassemble
 from lib.images.data import DataSet, Loader
+from lib.params.training import Training
 from studies.cifar10 import bootstrap
 from studies.cifar10.group import Group, Worth
 from studies.cifar10.target import target
 from studies.cifar10.tree import grow, judged, reassembled
+from studies.cifar10.tuned import tuned
 from studies.sheet import Result, Sheet, write_part
 from tests.dery.conftest import bricks, images
 
@@ -87,6 +89,23 @@ def test_equal_beginnings_are_computed_once(bricks: Bricks):
     stitch = next(child for child in first.children.values() if not child.heads and len(child.children) == 1)
     (second,) = stitch.children.values()
     assert len(second.children) == 2  # the third block of network 1, and a stitch to network 2
+
+
+def test_tuning_leaves_the_network_as_it_was_and_those_that_share_its_beginning(
+    bricks: Bricks, images: DataSet, tmp_path: Path
+):
+    networks = reassembled(bricks, [(0, 1, 0), (0, 1, 2)])
+    (first, _), (second, _) = networks.values()
+    assert first.parts[1] is second.parts[1]
+    before = [tensor_checksum(network.state_dict()) for network in (first, second)]
+    settings = Training(epochs=1, batch_size=8, learning_rate=1e-2, weight_decay=0.0, warmup=0.0, label_smoothing=0.0)
+    wanted = {"frozen": (settings, 16), "full": (settings, 16)}
+    found = dict(tuned(first, images, wanted, 0, tmp_path))
+    assert list(found) == ["frozen", "full"]
+    assert all(len(right) == len(images.test) for right in found.values())
+    assert before == [tensor_checksum(network.state_dict()) for network in (first, second)]
+    again = dict(tuned(first, images, wanted, 0, tmp_path))  # from the states that are left
+    assert all((again[protocol] == right).all() for protocol, right in found.items())
 
 
 def test_the_target_of_the_transfer_has_the_other_classes_renumbered(images: DataSet):
