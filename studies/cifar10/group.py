@@ -45,11 +45,10 @@ class Worth:
 
 @dataclass(frozen=True)
 class Group:
-    """names, checksums: of the networks, and of their weights; cuts[m]: K+1 positions; worth: of the paths."""
+    """names: of the networks; cuts[m]: K+1 positions; fit_images: how many; worth: of the paths."""
 
     name: str
     names: tuple[str, ...]
-    checksums: tuple[str, ...]
     cuts: tuple[tuple[int, ...], ...]
     fit_images: int
     worth: Mapping[Path, Worth]
@@ -110,7 +109,6 @@ class Group:
         return cls(
             name=stored["name"],
             names=tuple(stored["names"]),
-            checksums=tuple(stored["checksums"]),
             cuts=tuple(map(tuple, stored["cuts"])),
             fit_images=stored["fit_images"],
             worth={tuple(row.pop("path")): Worth(**row) for row in stored["worth"]},

@@ -31,11 +31,11 @@ def main(first: str, dataset: FilePath, cut: FilePath, untrained: FilePath, out:
     """Writes to `out` whether each network is right on each test image after every protocol, to `metrics` how often.
 
     first: the network that lends the first block.
-    cut: folder of all groups.
+    cut: folder of its group.
     untrained: folder of that stage, with the networks from which tuning starts.
     """
-    name = read("study", Study).groups[first]
-    group, protocols = Group.load(cut / name), read_protocols()
+    group, protocols = Group.load(cut), read_protocols()
+    name = group.name
     wanted = protocols if name == WHOLE else {"frozen": protocols["frozen"]}
     prepare(read("run", Run))
     images, seed = task(name, data.load(dataset)), read("run", Run).seed

@@ -148,7 +148,7 @@ def test_studies_share_a_page(tmp_path: Path):
 def test_a_group_survives_the_disk_and_knows_its_paths(tmp_path: Path):
     paths = list(product(range(2), repeat=2))
     worth = {path: Worth(10 + i, 100 + i, -0.5 * i, -0.25 * i, 1.0 * i) for i, path in enumerate(paths)}
-    group = Group("mixed", ("vit", "plain"), ("a", "b"), ((0, 1, 3), (0, 2, 4)), 8, worth)
+    group = Group("mixed", ("vit", "plain"), ((0, 1, 3), (0, 2, 4)), 8, worth)
     group.save(tmp_path)
     assert Group.load(tmp_path) == group
     assert group.hybrids == [(0, 1), (1, 0)]
