@@ -27,8 +27,9 @@ from lib.params.similarity import Similarity
 from lib.params.zoo import Zoo
 from lib.zoo import networks as networks_of_zoo
 from stages import prepare, run
-from studies.cifar10.group import Group, Worth, opened
+from studies.cifar10.group import Group, Worth
 from studies.cifar10.target import task
+from studies.cifar10.tree import opened
 
 SOLVER = {"solver", "bound", "starts", "gap", "random_partitions"}  # what the partition's solver is told
 
@@ -43,12 +44,12 @@ def main(group: str, dataset: FilePath, zoo: FilePath, out: FilePath, metrics: F
     names = tuple(name for name in read("zoo", Zoo).models if (zoo / name).is_dir())
     images = task(group, data.load(dataset))
     partition = _partition(names, images, zoo, out, seed)
-    cuts = {name: tuple(partition["models"][name]["cuts"]) for name in names}
+    cuts = tuple(tuple(partition["models"][name]["cuts"]) for name in names)
     bricks = opened(zoo, names, cuts, images, params, seed)
     anchors = [[block["similarity_to_anchor"] for block in partition["models"][name]["blocks"]] for name in names]
     worth = priced(bricks, params, out, anchors)
-    Group(group, names, tuple(cuts.values()), len(images.probe), worth).save(out)
-    artifacts.write_metrics(metrics, {"objective": partition["objective"], "cuts": cuts})
+    Group(group, names, cuts, len(images.probe), worth).save(out)
+    artifacts.write_metrics(metrics, {"objective": partition["objective"], "cuts": dict(zip(names, cuts, strict=True))})
 
 
 def priced(

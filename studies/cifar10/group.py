@@ -5,16 +5,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path as FilePath
-from typing import Any
 
 import numpy as np
 
 from lib.base import artifacts
-from lib.dery.assembly.material import Bricks, open_bricks
 from lib.dery.paths.problem import Path
-from lib.images.data import DataSet
-from lib.params.assembly import Assembly, Stitching
-from studies.cifar10.tree import ChannelsLast
+from lib.params.assembly import Stitching
 
 SETTINGS = {  # of the stitches, without training
     "identity": Stitching(init="identity", recalibrate="none"),
@@ -93,10 +89,6 @@ class Group:
         """The label-free prediction by which hybrids are proposed."""
         return self.worth[path].stitch_r2
 
-    def bricks(self, zoo: FilePath, images: DataSet, params: Assembly, seed: int, setting: str = START) -> Bricks:
-        """The networks in blocks, to be joined in one of the settings, with the images of the task for fits."""
-        return opened(zoo, self.names, dict(zip(self.names, self.cuts, strict=True)), images, params, seed, setting)
-
     def save(self, folder: FilePath) -> None:
         """Writes group.json."""
         worth = [{"path": list(path), **asdict(own)} for path, own in self.worth.items()]
@@ -113,31 +105,6 @@ class Group:
             fit_images=stored["fit_images"],
             worth={tuple(row.pop("path")): Worth(**row) for row in stored["worth"]},
         )
-
-
-def opened(
-    zoo: FilePath,
-    names: tuple[str, ...],
-    cuts: Mapping[str, tuple[int, ...]],
-    images: DataSet,
-    params: Assembly,
-    seed: int,
-    setting: str = START,
-) -> Bricks:
-    """Networks of the folder `zoo` in blocks.
-
-    names: which, in order.
-    cuts: of each, K+1 positions.
-    images: of the task, among them those on which stitches are fitted.
-    params: of closed-form heads.
-    seed: of random stitches.
-    setting: one of SETTINGS.
-    """
-    partition: dict[str, Any] = {"models": {name: {"cuts": list(own)} for name, own in cuts.items()}}
-    found = open_bricks(zoo, names, partition, images, params, seed, trust=True)
-    quick = {id(own): ChannelsLast(own.images, own.index, own.transform, own.batch_size) for own in found.fit}
-    fit = tuple(quick[id(own)] for own in found.fit)
-    return replace(found, fit=fit, stitching=SETTINGS[setting])
 
 
 def key(path: Path) -> str:

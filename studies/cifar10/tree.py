@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
+from pathlib import Path as FilePath
 
 import numpy as np
 import torch
@@ -16,12 +17,14 @@ from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
 
 from lib.base.artifacts import tensor_checksum
-from lib.dery.assembly.material import Bricks
+from lib.dery.assembly.material import Bricks, open_bricks
 from lib.dery.assembly.network import ReassembledNetwork, Recipe
 from lib.dery.assembly.reassembly import Prefix, begin, extend, finish
 from lib.dery.paths.problem import Path
 from lib.images.data import Batch, DataSet, Loader
+from lib.params.assembly import Assembly
 from lib.zoo.networks import Input
+from studies.cifar10.group import SETTINGS, START
 
 Network = tuple[ReassembledNetwork, Recipe]
 BATCH = 50  # images
@@ -32,6 +35,32 @@ class ChannelsLast(Loader):
 
     def __iter__(self) -> Iterator[Batch]:
         return ((x.contiguous(memory_format=torch.channels_last), y) for x, y in super().__iter__())
+
+
+def opened(
+    zoo: FilePath,
+    names: Sequence[str],
+    cuts: Sequence[Sequence[int]],
+    images: DataSet,
+    params: Assembly,
+    seed: int,
+    setting: str = START,
+) -> Bricks:
+    """Networks in blocks, with images to join them on.
+
+    zoo: folder of the networks.
+    names: which, in order.
+    cuts: of each, K+1 positions.
+    images: of the task, among them those on which stitches are fitted.
+    params: of closed-form heads.
+    seed: of random stitches.
+    setting: of the stitches, one of SETTINGS.
+    """
+    partition = {"models": {name: {"cuts": list(own)} for name, own in zip(names, cuts, strict=True)}}
+    found = open_bricks(zoo, names, partition, images, params, seed, trust=True)
+    quick = {id(own): ChannelsLast(own.images, own.index, own.transform, own.batch_size) for own in found.fit}
+    fit = tuple(quick[id(own)] for own in found.fit)
+    return replace(found, fit=fit, stitching=SETTINGS[setting])
 
 
 def _threads() -> ThreadPoolExecutor:

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from ruamel.yaml import YAML
 
 from commands.deps import rewritten
 from lib.base.code import ROOT, imported_files
+from lib.base.errors import BrickyardError
+from studies import inputs
 from tests.stages.conftest import dvc
 
 STUDIES = ("cifar10", "mda")
@@ -114,3 +117,32 @@ def test_status_pull_push_and_gc_of_the_root_leave_studies_alone(tmp_path: Path)
     dvc(repo, "gc", "-w", "-f")
     assert "up to date" in dvc(repo, "status").stdout
     assert not list(repo.glob("studies/*/artifacts"))
+
+
+def test_a_checkpoint_is_found_by_the_beginning_of_its_name(tmp_path: Path):
+    for name in ("resnet20-12fca82f.th", "resnet200.th", "vgg13_w25.safetensors", "vgg13_w250.safetensors"):
+        (tmp_path / name).touch()
+    assert inputs.checkpoint(tmp_path, "resnet20.th").name == "resnet20-12fca82f.th"
+    assert inputs.checkpoint(tmp_path, "vgg13_w25.safetensors").name == "vgg13_w25.safetensors"
+    with pytest.raises(BrickyardError, match=r"study\.checkpoints = .*: has no file resnet2\*; put it there"):
+        inputs.checkpoint(tmp_path, "resnet2.th")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(BrickyardError, match=r"study\.images = '.*gone': there is no such folder"):
+        inputs.named(str(tmp_path / "gone"), "unset", "study.images")
+
+
+@pytest.mark.parametrize("module", ["cifar10", "mda"])
+def test_quick_forms_alone_are_left(module: str):
+    command = [sys.executable, "-m", f"benchmarks.{module}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "the following arguments are required: --quick" in done.stderr
+    command += ["--quick", "--data", "no-such-place", "--checkpoints", "no-such-place"]
+    if module == "cifar10":  # mda goes on with digits
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (
+            1,
+            "benchmarks.cifar10: no-such-place not found: name the place with --data\n",
+        )
