@@ -1,4 +1,4 @@
-"""Stages `resnets`, `mixed` and `halves`: the networks of a group compared, cut into blocks, and its paths priced."""
+"""Stage `cut`: the networks of a group compared, cut into blocks, and its paths priced."""
 
 import tempfile
 from itertools import product
@@ -25,28 +25,32 @@ from lib.params.base import read
 from lib.params.partition import Partition as Params
 from lib.params.run import Run
 from lib.params.similarity import Similarity
+from lib.params.zoo import Zoo
 from lib.zoo.card import Card
 from stages import SCRATCH, prepare, run
-from studies.cifar10.group import Group, Worth, opened
-from studies.cifar10.params import Study
+from studies.cifar10.group import Group, Worth
 from studies.cifar10.target import task
+from studies.cifar10.tree import opened
 
 SOLVER = {"solver", "bound", "starts", "gap", "random_partitions"}  # what the partition's solver is told
 
 
 def main(group: str, dataset: Path, zoo: Path, out: Path, metrics: Path) -> None:
-    """Writes group.json, and the similarity of all nodes as stage `similarity` does, to `out`; cuts to `metrics`."""
+    """Writes group.json, and the similarity of all nodes as stage `similarity` does, to `out`; cuts to `metrics`.
+
+    zoo: the folder with the networks of the group.
+    """
     seed, params = read("run", Run).seed, read("assembly", Assembly)
     prepare(read("run", Run))
-    names, images = tuple(read("study", Study).members(group)), task(group, data.load(dataset, SCRATCH))
+    names = tuple(name for name in read("zoo", Zoo).models if (zoo / name).is_dir())
+    images = task(group, data.load(dataset, SCRATCH))
     partition = _partition(names, images, zoo, out, seed)
-    cuts = partition.cuts
-    checksums = tuple(artifacts.stored_checksum(zoo / name / "model.safetensors") for name in names)
+    cuts = tuple(partition.cuts[name] for name in names)
     bricks = opened(zoo, names, cuts, images, params, seed)
     anchors = [[member.similarity_to_anchor for member in partition.members(name)] for name in names]
     worth = priced(bricks, params, out, anchors)
-    Group(group, names, checksums, tuple(cuts.values()), len(images.probe), worth).save(out)
-    artifacts.write_metrics(metrics, {"objective": partition.objective, "cuts": cuts})
+    Group(group, names, cuts, len(images.probe), worth).save(out)
+    artifacts.write_metrics(metrics, {"objective": partition.objective, "cuts": dict(zip(names, cuts, strict=True))})
 
 
 def priced(

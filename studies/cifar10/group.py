@@ -9,11 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from lib.base import artifacts
-from lib.dery.assembly.material import Bricks, open_bricks
 from lib.dery.paths.problem import Columns
-from lib.images.data import DataSet
-from lib.params.assembly import Assembly, Stitching
-from studies.cifar10.tree import ChannelsLast
+from lib.params.assembly import Stitching
 
 SETTINGS = {  # of the stitches, without training
     "identity": Stitching(init="identity", recalibrate="none"),
@@ -44,11 +41,10 @@ class Worth:
 
 @dataclass(frozen=True)
 class Group:
-    """names, checksums: of the networks, and of their weights; cuts[m]: K+1 positions; worth: of the paths."""
+    """names: of the networks; cuts[m]: K+1 positions; fit_images: how many; worth: of the paths."""
 
     name: str
     names: tuple[str, ...]
-    checksums: tuple[str, ...]
     cuts: tuple[tuple[int, ...], ...]
     fit_images: int
     worth: Mapping[Columns, Worth]
@@ -93,10 +89,6 @@ class Group:
         """The label-free prediction by which hybrids are proposed."""
         return self.worth[path].stitch_r2
 
-    def bricks(self, zoo: Path, images: DataSet, params: Assembly, seed: int, setting: str = START) -> Bricks:
-        """The networks in blocks, to be joined in one of the settings, with the images of the task for fits."""
-        return opened(zoo, self.names, dict(zip(self.names, self.cuts, strict=True)), images, params, seed, setting)
-
     def save(self, folder: Path) -> None:
         """Writes group.json."""
         worth = [{"path": list(path), **asdict(own)} for path, own in self.worth.items()]
@@ -109,35 +101,10 @@ class Group:
         return cls(
             name=stored["name"],
             names=tuple(stored["names"]),
-            checksums=tuple(stored["checksums"]),
             cuts=tuple(map(tuple, stored["cuts"])),
             fit_images=stored["fit_images"],
             worth={tuple(row.pop("path")): Worth(**row) for row in stored["worth"]},
         )
-
-
-def opened(
-    zoo: Path,
-    names: tuple[str, ...],
-    cuts: Mapping[str, tuple[int, ...]],
-    images: DataSet,
-    params: Assembly,
-    seed: int,
-    setting: str = START,
-) -> Bricks:
-    """Networks of the folder `zoo` in blocks.
-
-    names: which, in order.
-    cuts: of each, K+1 positions.
-    images: of the task, among them those on which stitches are fitted.
-    params: of closed-form heads.
-    seed: of random stitches.
-    setting: one of SETTINGS.
-    """
-    found = open_bricks(zoo, names, cuts, images, params, seed, trust=True)
-    quick = {id(own): ChannelsLast(own.images, own.index, own.transform, own.batch_size) for own in found.fit}
-    fit = tuple(quick[id(own)] for own in found.fit)
-    return replace(found, fit=fit, stitching=SETTINGS[setting])
 
 
 def key(path: Columns) -> str:

@@ -4,21 +4,16 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from lib.params.section import Count, Images, Name, Section, Text, once
+from lib.params.section import Count, Images, Section, Text, once
 
 
 class Study(Section):
-    """groups: the group of each network. Numbers of images are samples, equally many of each class."""
+    """Numbers of images are samples, equally many of each class."""
 
     images: Text | None
     checkpoints: Text | None
-    groups: dict[Name, Name]
     chance_images: Images
     frozen_images: Images
     full_images: Images
     random_cuts: Annotated[list[Annotated[int, Field(ge=0, le=99)]], AfterValidator(once)]
     random_picks: Count
-
-    def members(self, group: str) -> list[str]:
-        """The networks of a group, in order."""
-        return [name for name, own in self.groups.items() if own == group]

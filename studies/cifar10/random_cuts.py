@@ -17,9 +17,9 @@ from lib.params.run import Run
 from stages import SCRATCH, prepare, run
 from studies.cifar10.bootstrap import pick
 from studies.cifar10.cut import priced
-from studies.cifar10.group import Group, accuracy, opened
+from studies.cifar10.group import Group, accuracy
 from studies.cifar10.params import Study
-from studies.cifar10.tree import judged, reassembled
+from studies.cifar10.tree import judged, opened, reassembled
 from studies.cifar10.tuned import read_protocols, tuned
 
 
@@ -33,7 +33,7 @@ def main(number: int, dataset: Path, zoo: Path, cut: Path, metrics: Path) -> Non
     prepare(read("run", Run))
     images, whole = data.load(dataset, SCRATCH), Group.load(cut)
     cuts = random_cuts(whole, cut, max(study.random_cuts) + 1, seed)[number]
-    bricks = opened(zoo, whole.names, dict(zip(whole.names, cuts, strict=True)), images, params, seed)
+    bricks = opened(zoo, whole.names, cuts, images, params, seed)
     worth = priced(bricks, params, cut)
     pool = sorted(whole.hybrids, key=lambda path: (-worth[path].stitch_r2, path))[: params.pool]
     drawn = np.random.default_rng(seed).permutation(len(whole.hybrids))[: study.random_picks]

@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,14 +17,16 @@ from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
 
 from lib.base.artifacts import tensor_checksum
-from lib.dery.assembly.material import Bricks
+from lib.dery.assembly.material import Bricks, open_bricks
 from lib.dery.assembly.reassembly import Prefix, begin, extend, finish
 from lib.dery.paths.problem import Columns
 from lib.images.data import Batch, DataSet, Loader
 from lib.network.blocks import Block
 from lib.network.modules import ReassembledNetwork
 from lib.network.reassembled import Reassembled
+from lib.params.assembly import Assembly
 from lib.zoo.card import Input
+from studies.cifar10.group import SETTINGS, START
 
 Network = tuple[ReassembledNetwork, Reassembled]
 BATCH = 50  # images
@@ -34,6 +37,32 @@ class ChannelsLast(Loader):
 
     def __iter__(self) -> Iterator[Batch]:
         return ((x.contiguous(memory_format=torch.channels_last), y) for x, y in super().__iter__())
+
+
+def opened(
+    zoo: Path,
+    names: Sequence[str],
+    cuts: Sequence[Sequence[int]],
+    images: DataSet,
+    params: Assembly,
+    seed: int,
+    setting: str = START,
+) -> Bricks:
+    """Networks in blocks, with images to join them on.
+
+    zoo: folder of the networks.
+    names: which, in order.
+    cuts: of each, K+1 positions.
+    images: of the task, among them those on which stitches are fitted.
+    params: of closed-form heads.
+    seed: of random stitches.
+    setting: of the stitches, one of SETTINGS.
+    """
+    positions = {name: tuple(own) for name, own in zip(names, cuts, strict=True)}
+    found = open_bricks(zoo, names, positions, images, params, seed, trust=True)
+    quick = {id(own): ChannelsLast(own.images, own.index, own.transform, own.batch_size) for own in found.fit}
+    fit = tuple(quick[id(own)] for own in found.fit)
+    return replace(found, fit=fit, stitching=SETTINGS[setting])
 
 
 def _threads() -> ThreadPoolExecutor:

@@ -1,6 +1,7 @@
 """Stage `tuned`: the networks of a group that begin with one of its members, tuned frozen and, of ResNets, full."""
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +32,11 @@ def main(first: str, dataset: Path, cut: Path, untrained: Path, out: Path, metri
     """Writes to `out` whether each network is right on each test image after every protocol, to `metrics` how often.
 
     first: the network that lends the first block.
-    cut: folder of all groups.
+    cut: folder of its group.
     untrained: folder of that stage, with the networks from which tuning starts.
     """
-    name = read("study", Study).groups[first]
-    group, protocols = Group.load(cut / name), read_protocols()
+    group, protocols = Group.load(cut), read_protocols()
+    name = group.name
     wanted = protocols if name == WHOLE else {"frozen": protocols["frozen"]}
     prepare(read("run", Run))
     images, seed = task(name, data.load(dataset, SCRATCH)), read("run", Run).seed
@@ -66,14 +67,14 @@ def tuned(
     seed: int,
     scratch: Path,
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Tunes `model` in place by one protocol after another; after each, whether it is right on each test image.
+    """Tunes a copy of `model` by one protocol after another; after each, whether it is right on each test image.
 
     protocols: settings, and on how many train images.
     scratch: for states of a training that is killed.
     """
-    assert isinstance(model, ReassembledNetwork)
     transform = recipe.input.transform()
-    model.to(memory_format=torch.channels_last)
+    model = deepcopy(model).to(memory_format=torch.channels_last)
+    assert isinstance(model, ReassembledNetwork)
     for protocol, (settings, count) in protocols.items():
         index = stratified_sample(images.images, images.train, count, seed)
         fit.fit(

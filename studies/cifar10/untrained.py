@@ -18,7 +18,7 @@ from stages import SCRATCH, prepare, run
 from studies.cifar10.group import CHANCE, START, Group, key, write_right
 from studies.cifar10.params import Study
 from studies.cifar10.target import task
-from studies.cifar10.tree import Network, judged, reassembled
+from studies.cifar10.tree import Network, judged, opened, reassembled
 
 PREDICTED = "resnets"  # the group of which predictors are compared
 
@@ -34,7 +34,7 @@ def main(item: str, dataset: Path, zoo: Path, cut: Path, out: Path) -> None:
     params, seed = read("assembly", Assembly), read("run", Run).seed
     prepare(read("run", Run))
     images, group = task(name, data.load(dataset, SCRATCH)), Group.load(cut)
-    bricks = group.bricks(zoo, images, params, seed, setting)
+    bricks = opened(zoo, group.names, group.cuts, images, params, seed, setting)
     made = reassembled(bricks, [*group.measured, *group.sources])
     test = images.test
     if setting in CHANCE:

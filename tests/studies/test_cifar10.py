@@ -12,10 +12,12 @@ from lib.dery.assembly.agreement import kendall_tau
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import reassemble
 from lib.images.data import DataSet, Loader
+from lib.params.training import Training
 from studies.cifar10 import bootstrap
 from studies.cifar10.group import Group, Worth
 from studies.cifar10.target import target
 from studies.cifar10.tree import grow, judged, reassembled
+from studies.cifar10.tuned import tuned
 from studies.sheet import Result, Sheet, write_part
 from tests.dery.conftest import bricks, images
 
@@ -89,6 +91,23 @@ def test_equal_beginnings_are_computed_once(bricks: Bricks):
     assert len(second.children) == 2  # the third block of network 1, and a stitch to network 2
 
 
+def test_tuning_leaves_the_network_as_it_was_and_those_that_share_its_beginning(
+    bricks: Bricks, images: DataSet, tmp_path: Path
+):
+    networks = reassembled(bricks, [(0, 1, 0), (0, 1, 2)])
+    (first, recipe), (second, _) = networks.values()
+    assert first.parts[1] is second.parts[1]
+    before = [tensor_checksum(network.state_dict()) for network in (first, second)]
+    settings = Training(epochs=1, batch_size=8, learning_rate=1e-2, weight_decay=0.0, warmup=0.0, label_smoothing=0.0)
+    wanted = {"frozen": (settings, 16), "full": (settings, 16)}
+    found = dict(tuned(first, recipe, images, wanted, 0, tmp_path))
+    assert list(found) == ["frozen", "full"]
+    assert all(len(right) == len(images.test) for right in found.values())
+    assert before == [tensor_checksum(network.state_dict()) for network in (first, second)]
+    again = dict(tuned(first, recipe, images, wanted, 0, tmp_path))  # from the states that are left
+    assert all((again[protocol] == right).all() for protocol, right in found.items())
+
+
 def test_the_target_of_the_transfer_has_the_other_classes_renumbered(images: DataSet):
     doubled = images.images
     ten = DataSet(
@@ -129,7 +148,7 @@ def test_studies_share_a_page(tmp_path: Path):
 def test_a_group_survives_the_disk_and_knows_its_paths(tmp_path: Path):
     paths = list(product(range(2), repeat=2))
     worth = {path: Worth(10 + i, 100 + i, -0.5 * i, -0.25 * i, 1.0 * i) for i, path in enumerate(paths)}
-    group = Group("mixed", ("vit", "plain"), ("a", "b"), ((0, 1, 3), (0, 2, 4)), 8, worth)
+    group = Group("mixed", ("vit", "plain"), ((0, 1, 3), (0, 2, 4)), 8, worth)
     group.save(tmp_path)
     assert Group.load(tmp_path) == group
     assert group.hybrids == [(0, 1), (1, 0)]

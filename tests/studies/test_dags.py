@@ -21,7 +21,9 @@ def figures(place: Path, table: str) -> Any:
 
 def test_hybrids_are_measured_untrained_and_tuned(cifar10: Path):
     names = run_all(cifar10, "predictors")
-    assert {"inputs", "dataset", "zoo@resnet56", "resnets", "untrained@resnets-head", "tuned@resnet20"} <= set(names)
+    assert {"inputs", "dataset", "zoo@resnet56", "cut@resnets", "untrained@resnets-head", "tuned@resnet20"} <= set(
+        names
+    )
     found = figures(cifar10, "predictors")
     assert list(found) == ["least_squares", "recalibrated", "head", "layers", "frozen"]
     assert len(found["layers"]["points"]["test"]) == 6
