@@ -53,7 +53,7 @@ def from_scratch(study: Study, networks: Mapping[Path, Network]) -> dict[Path, n
 def _kept(study: Study, network: Network, steps: Sequence[Step]) -> np.ndarray:
     """bool [test images], under the hash of what it started from and of all settings."""
     settings = [[name, IMAGES[name], own.model_dump()] for name, own in steps]
-    started = [content(*network), study.seed, study.data.images.checksum, torch.get_num_threads(), fit.CODE]
+    started = [content(*network), study.seed, study.data.images.checksum, torch.get_num_threads(), fit.code_digest()]
     key = hashlib.sha256(json.dumps([started, settings]).encode()).hexdigest()
     if not study.on_test.has(key):
         with scratch(SCRATCH / key[:16]) as folder:

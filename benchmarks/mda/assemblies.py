@@ -179,7 +179,7 @@ def _trained(
             "images": [lab.images.images.checksum, index.tolist()],
             "settings": settings.model_dump(),
             "seed": lab.seed,
-            "code": fit.CODE,
+            "code": fit.code_digest(),
         }
     )
     file = Path("tuned") / f"{key}.safetensors"

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,10 +18,11 @@ from lib.base.code import digest
 from lib.base.resume import key_of
 from lib.channels.channels import Coupling
 from lib.channels.coupling import couple
-from lib.channels.cutting import Scales, cut, indices
+from lib.channels.cutting import Scales
 from lib.images import data
 from lib.mda import accuracies
-from lib.mda.components import components, sizing
+from lib.mda.components import component, components
+from lib.mda.components.sizing import Sized
 from lib.mda.contributions import contribution, scores
 from lib.mda.contributions.masks import Evidence
 from lib.network import files
@@ -32,8 +33,6 @@ from lib.params.run import Run
 from lib.trace import graph
 from lib.zoo import networks as zoo
 
-CODE = digest([Path(__file__), Path(fpgm.__file__)])
-SELECTING = digest([Path(contribution.__file__)])
 VALIDATION = 2000  # images on which something is chosen
 BATCH = 100  # images
 MADE = "seconds.json"
@@ -181,7 +180,12 @@ class Source:
     def selected(self) -> list[np.ndarray]:
         """For each class its most confident correct train images."""
         images, count, train = self.lab.images.images, self.lab.params.images_per_class, self.lab.train
-        told = {"weights": self.checksum, "images": images.checksum, "count": count, "code": SELECTING}
+        told = {
+            "weights": self.checksum,
+            "images": images.checksum,
+            "count": count,
+            "code": _code(contribution.__file__),
+        }
         key = key_of({**told, **self.lab.fewer})
         file = Path("selected") / f"{key}.safetensors"
         if not file.exists():
@@ -225,7 +229,7 @@ class Source:
                 "thresholds": thresholds,
                 **self.lab.fewer,
                 "seed": self.lab.seed,
-                "code": CODE,
+                "code": _code(__file__, fpgm.__file__),
             }
         )
         return Path("components") / key
@@ -243,31 +247,25 @@ class Source:
     def _made(self, classes: Sequence[int], way: Way) -> tuple[nn.Module, components.Recipe, tuple[float, float]]:
         _ = self.selected  # found before the clock starts
         started = time.process_time()
-        evidence = self.evidence(way.score, way.hard, classes)
+        channels = self._channels(classes, way)
         gathered = time.process_time()
-        kept = indices(self.coupling, self._channels(evidence, classes, way))
-        component = cut(self.module, kept, self.card.input.shape)
-        images, expected = self.lab.images, self.card.input
-        repaired = components.repaired(
-            self.module, component, kept, images, classes, expected, way.repair, self.lab.seed
-        )
-        done = time.process_time()
-        recipe = components.describe(self.name, repaired, kept, classes, self.module, self.card, way.repair.method)
-        return repaired, recipe, (gathered - started, done - gathered)
+        supplier = component.Supplier(self.module, self.card, channels)
+        made = component.make(self.name, supplier, classes, self.lab.images, way.repair, self.lab.seed)
+        return made.module, made.recipe, (gathered - started, time.process_time() - gathered)
 
-    def _channels(self, evidence: Evidence, classes: Sequence[int], way: Way) -> frozenset[int]:
-        thresholds = self.lab.params.thresholds
-        if way.size == 1 and way.score == "contribution":
-            margins = sizing.union(evidence, classes, thresholds)
-            return frozenset((margins > 0).nonzero().flatten().tolist())
-        whole = self.scales.cost(range(self.coupling.count)).params
-        target = way.size * self.official(classes) / whole
-        return sizing.select(evidence, classes, thresholds, self.scales, target, "params", self.name).channels
+    def _channels(self, classes: Sequence[int], way: Way) -> Sized:
+        """Of the official component, or of one of a size; by its score."""
+        evidence, target = self.evidence(way.score, way.hard, classes), None
+        if way.size != 1 or way.score != "contribution":
+            target = way.size * self.official(classes) / self.scales.cost(range(self.coupling.count)).params, "params"
+        return Sized(evidence, self.scales, self.lab.params.thresholds, target)
 
     def official(self, classes: Sequence[int]) -> int:
         """Parameters of the component at the authors' thresholds."""
-        margins = sizing.union(self.evidence("contribution", "binary", classes), classes, self.lab.params.thresholds)
-        return self.scales.cost((margins > 0).nonzero().flatten().tolist()).params
+        channels = Sized(
+            self.evidence("contribution", "binary", classes), self.scales, self.lab.params.thresholds, None
+        )
+        return channels.cost(classes, self.name).params
 
 
 def _rows(labels: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
@@ -277,3 +275,9 @@ def _rows(labels: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
 def _plain(described: dict[str, Any]) -> dict[str, Any]:
     """What a network computes depends on, of its description."""
     return {key: value for key, value in described.items() if key in ("architecture", "kept", "parts", "form", "input")}
+
+
+@cache
+def _code(*files: str) -> str:
+    """SHA-256 of the code that these files run."""
+    return digest(map(Path, files))

@@ -6,10 +6,9 @@ from torch import nn
 
 from lib.base.errors import BrickyardError
 from lib.channels.coupling import couple
-from lib.channels.cutting import Scales, indices
+from lib.channels.cutting import Scales, cut, indices
 from lib.mda import recount
-from lib.mda.choice.offers import Source, prices
-from lib.mda.components import components
+from lib.mda.choice.prices import shared
 from lib.trace import cost, graph
 from lib.trace.cost import Cost
 from tests import pico, unusual
@@ -47,14 +46,14 @@ def test_components_have_what_their_coupling_says(name: str, share: float) -> No
     model = pico.alive(MODELS[name]())
     coupling = couple(graph.trace(model, name, pico.IMAGE), name)
     kept = indices(coupling, networks.some(coupling, share))
-    made = components.cut(model, kept, pico.IMAGE)
+    made = cut(model, kept, pico.IMAGE)
     counted = recount.component("x", model, kept, made, pico.IMAGE)
     assert counted == cost.count(made, pico.IMAGE)
     classes = [str(row) for row in coupling.classifier.outputs]
     masks = {layer.name: torch.zeros(len(classes), len(layer.outputs), dtype=torch.bool) for layer in coupling.layers}
     for layer, rows in kept.items():
         masks[layer][:, list(rows)] = True
-    supplied = Source(name, dict.fromkeys(classes, 1.0), prices(model, coupling, masks, classes)).cost(classes)
+    supplied = shared(model, coupling, masks, classes).cost(classes)
     assert (supplied.params, supplied.macs) == (counted.params, counted.macs)
 
 
@@ -62,7 +61,7 @@ def test_another_network_than_predicted_is_an_error() -> None:
     model = pico.alive(pico.PicoResNet())
     coupling = couple(graph.trace(model, "net", pico.IMAGE), "net")
     everything = indices(coupling, range(coupling.count))
-    half = components.cut(model, indices(coupling, networks.some(coupling, 0.5)), pico.IMAGE)
+    half = cut(model, indices(coupling, networks.some(coupling, 0.5)), pico.IMAGE)
     with pytest.raises(
         BrickyardError, match=r"components\.tasks\.low has [\d,]+ params when it is counted, [\d,]+ were"
     ):

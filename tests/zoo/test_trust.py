@@ -14,9 +14,11 @@ from torch import nn
 from lib.base import artifacts
 from lib.base.errors import BrickyardError
 from lib.chain.chain import Chain
+from lib.channels.cutting import cut
 from lib.dery.assembly import network, recipe
 from lib.dery.assembly.heads import LinearHead
 from lib.mda.components import components
+from lib.mda.components.component import describe
 from lib.mda.lego import lego
 from lib.network import files
 from lib.params.zoo import ZooModel
@@ -59,8 +61,8 @@ def _make(root: Path) -> None:
     linear = next(name for name, module in model.named_modules() if isinstance(module, nn.Linear))
     parts = {}
     for task, kept in (("low", (0, 1)), ("high", (2,))):
-        part = components.cut(model, {linear: kept}, expected.shape)
-        parts[task] = (part, components.describe(task, part, {linear: kept}, kept, model, card))
+        part = cut(model, {linear: kept}, expected.shape)
+        parts[task] = (part, describe(task, part, {linear: kept}, kept, model, card))
     files.save(root / "component", *parts["low"])
     modules, recipes = ({name: pair[i] for name, pair in parts.items()} for i in (0, 1))
     files.save(root / "lego", *lego.build(modules, recipes, "parallel"))

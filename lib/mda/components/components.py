@@ -1,24 +1,16 @@
-"""Components: the part of a network that some classes need, cut out as a smaller network (MDA, section 3.1)."""
+"""How a component is stored: what it was cut from, which channels it keeps, what it costs."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field
 from torch import nn
 
-from ...base import artifacts
 from ...base.stored import CHECKED, ClassNames, Count, Indices, Name, Seal, Text, parse_kind
-from ...channels.cutting import Kept, cut
-from ...images import data
-from ...params.components import Repair
-from ...trace import cost
+from ...channels.cutting import cut
 from ...trace.cost import Counted
 from ...zoo import networks as zoo
 from ...zoo.architecture import Bounded, Trust, trusted
-from .. import accuracies
-from .repair import repair
 
 
 @dataclass(frozen=True)
@@ -67,61 +59,3 @@ class Recipe:
     def from_dict(cls, recipe: Any) -> "Recipe":
         """The inverse of `to_dict`. Raises BrickyardError naming the key that is not right."""
         return parse_kind(cls, "component", recipe)
-
-
-def union(masks: Mapping[str, torch.Tensor], outputs: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """Layer name -> the channels that at least one class of a task needs; masks: bool [classes, channels]."""
-    return {
-        layer: tuple(mask[list(outputs)].any(0).nonzero().flatten().tolist()) for layer, mask in sorted(masks.items())
-    }
-
-
-def repaired(
-    model: nn.Module,
-    component: nn.Module,
-    kept: Kept,
-    images: data.DataSet,
-    numbers: Sequence[int],
-    expected: zoo.Input,
-    how: Repair,
-    seed: int,
-) -> nn.Module:
-    """A component of `model` as `how` wants it, repaired on train images of the data set's classes `numbers`."""
-    own = data.of_classes(images.images, images.train, numbers)
-    device = next(model.parameters()).device
-
-    def loader(count: int) -> data.Loader:
-        index = data.stratified_sample(images.images, own, max(1, count // len(numbers)) * len(numbers), seed)
-        return data.Loader(images.images, index, expected.transform(), accuracies.BATCH_SIZE)
-
-    x, _ = loader(how.images).all()
-    return repair(model, component, kept, x.to(device), how, loader(how.classifier_images))
-
-
-def describe(
-    task: str,
-    component: nn.Module,
-    kept: Kept,
-    outputs: Sequence[int],
-    model: nn.Module,
-    card: zoo.Card,
-    repair: str = "none",
-) -> Recipe:
-    """The recipe of a component that was cut from `model`; outputs: those of the model that it keeps."""
-    source = Source(
-        name=card.name,
-        weights=card.weights,
-        licence=card.licence,
-        sha256=artifacts.tensor_checksum(model.state_dict()),
-        params=card.cost.params,
-    )
-    return Recipe(
-        task=task,
-        classes=tuple(card.classes[output] for output in outputs),
-        source=source,
-        architecture=card.architecture,
-        input=card.input,
-        kept={layer: tuple(indices) for layer, indices in kept.items()},
-        cost=cost.count(component, card.input.shape),
-        repair=repair,
-    )

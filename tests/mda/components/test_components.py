@@ -6,8 +6,11 @@ from torch import nn
 
 from lib.base import artifacts
 from lib.base.errors import BrickyardError
+from lib.channels.cutting import cut
 from lib.mda import classes
 from lib.mda.components import components
+from lib.mda.components.component import describe
+from lib.mda.components.sizing import Masked
 from lib.network import files
 from lib.params.components import Task
 from tests.mda import pico
@@ -41,7 +44,7 @@ def _masked(model: nn.Module, kept: dict[str, tuple[int, ...]], x: torch.Tensor)
 def test_cut_equals_masked() -> None:
     model, x = pico.plain(), pico.images(8)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    component = components.cut(model, KEPT, pico.SHAPE)
+    component = cut(model, KEPT, pico.SHAPE)
     assert [tuple(pico.weight(component, name).shape) for name in pico.LAYERS] == [
         (3, 3, 3, 3), (4, 3, 3, 3), (2, 16), (2, 2),
     ]  # fmt: skip
@@ -53,14 +56,14 @@ def test_cut_equals_masked() -> None:
 
 def test_union() -> None:
     masks = {"b": torch.tensor([[1, 0, 0], [0, 0, 1], [1, 1, 1]]).bool(), "a": torch.eye(3).bool()}
-    assert components.union(masks, [0, 1]) == {"a": (0, 1), "b": (0, 2)}
+    assert Masked(masks).kept([0, 1], "x") == {"a": (0, 1), "b": (0, 2)}
 
 
 def test_round_trip_needs_no_source(tmp_path: Path) -> None:
     model = pico.plain()
     card = pico.card("pico", model, ("cat", "dog", "ship"), {})
-    component = components.cut(model, KEPT, pico.SHAPE)
-    recipe = components.describe("animals", component, KEPT, [0, 2], model, card)
+    component = cut(model, KEPT, pico.SHAPE)
+    recipe = describe("animals", component, KEPT, [0, 2], model, card)
     files.save(tmp_path, component, recipe)
     again, read = files.load(tmp_path, components.Recipe, trust=True)
     assert torch.equal(again(pico.images()), component(pico.images()))
@@ -73,8 +76,8 @@ def test_round_trip_needs_no_source(tmp_path: Path) -> None:
 def test_weights_of_another_recipe_are_refused(tmp_path: Path) -> None:
     model = pico.plain()
     card = pico.card("pico", model, ("cat", "dog", "ship"), {})
-    component = components.cut(model, KEPT, pico.SHAPE)
-    files.save(tmp_path, component, components.describe("animals", component, KEPT, [0, 2], model, card))
+    component = cut(model, KEPT, pico.SHAPE)
+    files.save(tmp_path, component, describe("animals", component, KEPT, [0, 2], model, card))
     artifacts.write_tensors(tmp_path / "model.safetensors", pico.plain(seed=5).state_dict())
     with pytest.raises(BrickyardError, match=r"model\.safetensors does not belong to the JSON"):
         files.load(tmp_path, components.Recipe, trust=True)
@@ -91,7 +94,7 @@ def test_weights_of_another_recipe_are_refused(tmp_path: Path) -> None:
 )
 def test_kept_channels_that_do_not_fit(kept: dict[str, tuple[int, ...]], match: str) -> None:
     with pytest.raises(BrickyardError, match=match):
-        components.cut(pico.plain(), kept, pico.SHAPE)
+        cut(pico.plain(), kept, pico.SHAPE)
 
 
 NAMES = ["cat", "dog", "ship", "frog"]

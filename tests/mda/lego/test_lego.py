@@ -7,7 +7,9 @@ from torch import nn
 
 from lib.base import artifacts
 from lib.base.errors import BrickyardError
+from lib.channels.cutting import cut
 from lib.mda.components import components
+from lib.mda.components.component import describe
 from lib.mda.lego import lego, parallel
 from lib.mda.lego.scaling import Scaling
 from lib.network import files
@@ -28,8 +30,8 @@ def parts() -> Parts:
     for seed, (name, kept) in enumerate(KEPT.items()):
         model = pico.plain(seed=seed)
         card = pico.card(f"source_{name}", model, tuple(f"{name}{i}" for i in range(3)), {})
-        modules[name] = components.cut(model, kept, pico.SHAPE)
-        recipes[name] = components.describe(name, modules[name], kept, kept["9"], model, card)
+        modules[name] = cut(model, kept, pico.SHAPE)
+        recipes[name] = describe(name, modules[name], kept, kept["9"], model, card)
     return modules, recipes
 
 
