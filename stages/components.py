@@ -1,18 +1,12 @@
 """Stage `components`: the component of one task, cut out of its network and repaired (MDA)."""
 
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from torch import nn
 
 from lib.base import artifacts
-from lib.channels.cutting import cut
 from lib.images import data
-from lib.mda import accuracies, classes, recount
-from lib.mda.components import components, sizing
+from lib.mda import accuracies, classes
+from lib.mda.components import component
+from lib.mda.contributions.found import Found
 from lib.network import files
 from lib.params.base import read
 from lib.params.components import Components, Task
@@ -28,48 +22,25 @@ def main(dataset: Path, zoo: Path, contributions: Path, task: str, out: Path, me
 
     zoo, contributions: the folders with all networks and their masks.
     """
-    params, found, run_params = read("components", Components), read("contributions", Contributions), read("run", Run)
-    wanted, seed = read(f"components.tasks.{task}", Task), run_params.seed
-    classes.check_tasks({task: wanted}, found.models)
-    device, masks = prepare(run_params), contributions / wanted.model
-    images = data.load(dataset, SCRATCH)
-    names = images.classes
+    params, thresholds = read("components", Components), read("contributions", Contributions)
+    wanted, run_params = read(f"components.tasks.{task}", Task), read("run", Run)
+    classes.check_tasks({task: wanted}, thresholds.models)
+    device, images = prepare(run_params), data.load(dataset, SCRATCH)
     network, card = files.load_as(Card, zoo / wanted.model, entry(wanted.model))
-    network.to(device)
+    names = images.classes
     outputs = classes.outputs(task, wanted.classes, names, card.classes, wanted.model)
     numbers = classes.numbers(card.classes, names, wanted.model)
-    loader = partial(_loader, images, card, numbers)
-    kept = components.union(artifacts.read_tensors(masks / "masks.safetensors"), outputs)
-    who = f"components.tasks.{task}"
-    if params.size is not None:
-        selected = artifacts.read_tensors(masks / "selected.safetensors")
-        batches = {output: loader(selected[card.classes[output]].numpy()) for output in outputs}
-        kept = sizing.at_size(network, card.input.shape, batches, found, params.size, seed, who)
-    component = cut(network, kept, card.input.shape)
-    recount.component(who, network, kept, component, card.input.shape)
-    own = [numbers[output] for output in outputs]
-    repaired = components.repaired(network, component, kept, images, own, card.input, params.repair, seed)
-    recipe = components.describe(task, repaired, kept, outputs, network, card, params.repair.method)
-    files.save(out, repaired, recipe)
-    cost = {"params": recipe.cost.params, "macs": recipe.cost.macs, "share": recipe.cost.params / card.cost.params}
-    test = loader(data.of_classes(images.images, images.test, numbers))
-    artifacts.write_metrics(metrics, cost | _scores(network, component, repaired, test, outputs))
-
-
-def _loader(images: data.DataSet, card: Card, numbers: Sequence[int], index: np.ndarray) -> data.Loader:
-    """Batches of some images as a network expects them; numbers: its classes, by which they are labelled."""
-    return data.Loader(images.images, index, card.input.transform(), accuracies.BATCH_SIZE, numbers)
-
-
-def _scores(
-    network: nn.Module, component: nn.Module, repaired: nn.Module, test: data.Loader, outputs: Sequence[int]
-) -> dict[str, Any]:
-    """Accuracies of a repaired component beside its source's, and what it had before its repair."""
+    found = Found.load(contributions / wanted.model)
+    source = component.supplier(network.to(device), card, found, outputs, images, params, thresholds, run_params.seed)
+    made = component.make(task, source, outputs, images, params.repair, run_params.seed)
+    files.save(out, made.module, made.recipe)
+    index = data.of_classes(images.images, images.test, numbers)
+    test = data.Loader(images.images, index, card.input.transform(), accuracies.BATCH_SIZE, numbers)
     whole, labels = accuracies.logits(network, test)
-    before, after = (accuracies.logits(part, test)[0] for part in (component, repaired))
-    unrepaired = accuracies.component(whole, before, labels, outputs)
-    scores = accuracies.component(whole, after, labels, outputs)
-    return {**scores, "unrepaired": {kind: own["component"] for kind, own in unrepaired.items()}}
+    before, after = (accuracies.logits(part, test)[0] for part in (made.unrepaired, made.module))
+    cost = made.recipe.cost
+    size = {"params": cost.params, "macs": cost.macs, "share": cost.params / card.cost.params}
+    artifacts.write_metrics(metrics, size | accuracies.repaired(whole, before, after, labels, outputs))
 
 
 if __name__ == "__main__":

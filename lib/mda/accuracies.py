@@ -66,6 +66,18 @@ def component(
     }
 
 
+def repaired(
+    source: torch.Tensor, before: torch.Tensor, after: torch.Tensor, labels: torch.Tensor, outputs: Sequence[int]
+) -> dict[str, dict[str, float | None]]:
+    """`component` of one that was repaired, and under `unrepaired` what it had before.
+
+    source, labels, outputs: as there; before, after: the component's logits [n, outputs].
+    """
+    unrepaired = component(source, before, labels, outputs)
+    scores = component(source, after, labels, outputs)
+    return {**scores, "unrepaired": {kind: own["component"] for kind, own in unrepaired.items()}}
+
+
 def assembly(
     logits: torch.Tensor,
     sources: torch.Tensor,

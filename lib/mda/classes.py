@@ -23,6 +23,11 @@ def numbers(classes: Sequence[str], names: Sequence[str], who: str) -> list[int]
     return [list(names).index(name) for name in classes]
 
 
+def known(wanted: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """The outputs, ascending, that a network with these classes has for those of the wanted ones that it knows."""
+    return [output for output, name in enumerate(classes) if name in wanted]
+
+
 def check_tasks(tasks: Mapping[str, "Task"], models: Sequence[str]) -> None:
     """Raises BrickyardError naming a task whose network is not taken apart."""
     for name, task in tasks.items():

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,6 @@ from ..params.training import Training
 from ..trace.duplicate import duplicate
 from ..trace.logits import logits
 from .augment import Augment
-
-CODE = code.digest([Path(__file__)])
 
 
 def fit(
@@ -202,9 +201,15 @@ def _key(run: _Run) -> str:
             "batch": run.train.batch_size,
             "device": str(run.device),
             "threads": torch.get_num_threads(),
-            "code": CODE,
+            "code": code_digest(),
         }
     )
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 of the code that a training runs."""
+    return code.digest([Path(__file__)])
 
 
 @torch.no_grad()

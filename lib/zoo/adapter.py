@@ -4,18 +4,20 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..trace.duplicate import duplicate
 from .card import Input
 
 
 class Prepared(nn.Module):
-    """A network, in eval mode, that answers images prepared for another one: it normalises, and resizes, them anew.
+    """A copy of a network, in eval mode, that answers images prepared for another one: it normalises, and resizes, them
+    anew.
 
     Exact where size, crop and interpolation agree; else it sees the other's crop, resized bilinearly.
     """
 
     def __init__(self, network: nn.Module, own: Input, given: Input):
         super().__init__()
-        self.network, self.size = network.eval(), own.size
+        self.network, self.size = duplicate(network).eval(), own.size
         scale = [g / o for g, o in zip(given.std, own.std, strict=True)]
         shift = [(g - o) / s for g, o, s in zip(given.mean, own.mean, own.std, strict=True)]
         self.register_buffer("scale", torch.tensor(scale)[:, None, None], persistent=False)

@@ -7,7 +7,7 @@ from typing import Any
 from lib.base import artifacts
 from lib.base.errors import BrickyardError
 from lib.mda import accuracies
-from lib.mda.choice import offers, ranking, selection
+from lib.mda.choice import offers, prices, ranking, selection
 from lib.mda.choice.selection import Choice
 from lib.mda.contributions.masks import masks
 from lib.mda.lego import calibration
@@ -113,7 +113,7 @@ def _priced(lab: Lab, source: Source) -> offers.Source:
     labels = [lab.names[c] for c in lab.labels("validation")]
     said = ranking.Answers({source.name: source.answers("validation")}, {source.name: lab.names}, labels)
     accuracy = ranking.alone(source.name, said, lab.names)
-    return offers.Source(source.name, accuracy, offers.prices(source.module, source.coupling, found, lab.names))
+    return offers.Source(source.name, accuracy, prices.shared(source.module, source.coupling, found, lab.names))
 
 
 def _way(lab: Lab) -> Way:

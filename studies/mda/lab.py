@@ -13,10 +13,11 @@ from torch import nn
 from lib.base import artifacts
 from lib.channels.channels import Coupling
 from lib.channels.coupling import couple
-from lib.channels.cutting import Scales, cut, indices
+from lib.channels.cutting import Scales
 from lib.images import data
 from lib.mda import accuracies
-from lib.mda.components import components, sizing
+from lib.mda.components import component as making
+from lib.mda.components.sizing import Sized
 from lib.mda.contributions import scores
 from lib.mda.contributions.masks import Evidence
 from lib.network import component as network
@@ -164,29 +165,21 @@ class Source:
         return self._components[key]
 
     def _made(self, classes: Sequence[int], way: Way) -> Component:
-        evidence = self.evidence(way.score, way.hard, classes)
-        kept = indices(self.coupling, self._channels(evidence, classes, way))
-        component = cut(self.module, kept, self.card.input.shape)
-        images, expected = self.lab.images, self.card.input
-        repaired = components.repaired(
-            self.module, component, kept, images, classes, expected, way.repair, self.lab.seed
-        )
-        recipe = components.describe(self.name, repaired, kept, classes, self.module, self.card, way.repair.method)
-        return Component(repaired, recipe)
+        source = making.Supplier(self.module, self.card, self._channels(classes, way))
+        made = making.make(self.name, source, classes, self.lab.images, way.repair, self.lab.seed)
+        return Component(made.module, made.recipe)
 
-    def _channels(self, evidence: Evidence, classes: Sequence[int], way: Way) -> frozenset[int]:
-        thresholds = self.lab.params.thresholds
-        if way.size == 1 and way.score == "contribution":
-            margins = sizing.union(evidence, classes, thresholds)
-            return frozenset((margins > 0).nonzero().flatten().tolist())
-        whole = self.scales.cost(range(self.coupling.count)).params
-        target = way.size * self.official(classes) / whole
-        return sizing.select(evidence, classes, thresholds, self.scales, target, "params", self.name).channels
+    def _channels(self, classes: Sequence[int], way: Way) -> Sized:
+        """Of the official component, or of one of a size; by its score."""
+        evidence, target = self.evidence(way.score, way.hard, classes), None
+        if way.size != 1 or way.score != "contribution":
+            target = way.size * self.official(classes) / self.scales.cost(range(self.coupling.count)).params, "params"
+        return Sized(evidence, self.scales, self.lab.params.thresholds, target)
 
     def official(self, classes: Sequence[int]) -> int:
         """Parameters of the component at the authors' thresholds."""
-        margins = sizing.union(self.evidence("contribution", "binary", classes), classes, self.lab.params.thresholds)
-        return self.scales.cost((margins > 0).nonzero().flatten().tolist()).params
+        evidence = self.evidence("contribution", "binary", classes)
+        return Sized(evidence, self.scales, self.lab.params.thresholds, None).cost(classes, self.name).params
 
 
 def _rows(labels: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:

@@ -8,8 +8,8 @@ from lib.base.errors import BrickyardError
 from lib.channels.channels import Coupling
 from lib.channels.coupling import couple
 from lib.channels.cutting import cut
-from lib.mda.choice import offers, ranking, selection
-from lib.mda.components import components
+from lib.mda.choice import offers, prices, ranking, selection
+from lib.mda.components.sizing import Masked
 from lib.trace import cost, graph
 from tests import pico as branched
 from tests.mda import networks, pico
@@ -36,10 +36,10 @@ def test_prices_add_up_to_the_network_that_is_cut(kind: Any) -> None:
     coupling = couple(graph.trace(model, "net", shape), "net")
     classes = [str(i) for i in range(len(coupling.classifier.outputs))]
     masks = _random_masks(coupling, len(classes), 0.4)
-    source = offers.Source("net", dict.fromkeys(classes, 1.0), offers.prices(model, coupling, masks, classes))
+    found_prices = prices.shared(model, coupling, masks, classes)
     for outputs in ALL:
-        part = cut(model, components.union(masks, outputs), shape)
-        real, found = cost.count(part, shape), source.cost([classes[i] for i in outputs])
+        component = cut(model, Masked(masks).kept(outputs, "net"), shape)
+        real, found = cost.count(component, shape), found_prices.cost([classes[i] for i in outputs])
         assert (found.params, found.macs) == (real.params, real.macs)
 
 
@@ -51,7 +51,7 @@ def _problem(seed: int, **limits: Any) -> offers.Problem:
         coupling = couple(graph.trace(model, "net", pico.SHAPE), "net")
         masks = _random_masks(coupling, len(known), 0.35)
         accuracy = {name: float(torch.randint(50, 100, ())) for name in known}
-        sources.append(offers.Source(f"m{m}", accuracy, offers.prices(model, coupling, masks, known)))
+        sources.append(offers.Source(f"m{m}", accuracy, prices.shared(model, coupling, masks, known)))
     return offers.Problem(NAMES, tuple(sources), **limits)
 
 
@@ -91,9 +91,10 @@ def test_equals_brute_force(seed: int, least: int, program: str, monkeypatch: py
 
 def test_shared_channels_are_paid_once() -> None:
     source = _problem(0).sources[0]
+    assert isinstance(source.prices, prices.Shared)
     apart = source.cost("a").params + source.cost("b").params
     assert source.cost("ab").params < apart
-    assert source.of("ab").cost("ab") == source.cost("ab")
+    assert source.prices.of("ab").cost("ab") == source.cost("ab")
     assert source.cost(()) == cost.Cost()
 
 

@@ -8,7 +8,7 @@ from lib.base.errors import BrickyardError
 from lib.channels.coupling import couple
 from lib.channels.cutting import Scales, cut, indices
 from lib.mda import recount
-from lib.mda.choice.offers import Source, prices
+from lib.mda.choice.prices import shared
 from lib.trace import cost, graph
 from lib.trace.cost import Cost
 from tests import pico, unusual
@@ -53,7 +53,7 @@ def test_components_have_what_their_coupling_says(name: str, share: float) -> No
     masks = {layer.name: torch.zeros(len(classes), len(layer.outputs), dtype=torch.bool) for layer in coupling.layers}
     for layer, rows in kept.items():
         masks[layer][:, list(rows)] = True
-    supplied = Source(name, dict.fromkeys(classes, 1.0), prices(model, coupling, masks, classes)).cost(classes)
+    supplied = shared(model, coupling, masks, classes).cost(classes)
     assert (supplied.params, supplied.macs) == (counted.params, counted.macs)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from lib.base import artifacts
 from lib.base.errors import BrickyardError
-from lib.mda.components import components as lib_components
+from lib.mda.components import component as lib_component
 from lib.network import files
 from lib.network.assembled import Assembled
 from lib.network.component import Component
@@ -115,15 +115,15 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     chosen = "choose: {classes: '0-3,6,7', models: [low, high, every], budget: {params: 8000}}"
     Path("params.yaml").write_text(params.replace("components: [upper, few]", chosen))
-    repaired, calls = lib_components.repaired, list[int]()
+    repair, calls = lib_component.repair, list[int]()
 
     def interrupted(*args: Any) -> nn.Module:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return repaired(*args)
+        return repair(*args)
 
-    monkeypatch.setattr(lib_components, "repaired", interrupted)
+    monkeypatch.setattr(lib_component, "repair", interrupted)
     ways = [Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("chosen"), Path("ch.json")]
     with pytest.raises(KeyboardInterrupt):
         lego.main(*ways)

@@ -5,38 +5,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from ...base import code, resume
-from ...base.artifacts import tensor_checksum
+from ...base.errors import BrickyardError
 from ...base.progress import track
 from ...channels.coupling import couple
-from ...channels.cutting import cut
 from ...network.component import Component
-from ...params.components import Repair
+from ...params.components import Components, Repair
+from ...params.contributions import Contributions
 from ...params.lego import Choose
 from ...trace import graph
 from ...trace.cost import Cost
+from ...trace.duplicate import evaluating
 from ...zoo.card import Card
 from .. import classes, recount
-from ..components import components
-from . import ranking, selection
+from ..components import component
+from ..components.component import Supplier
+from ..components.sizing import Sized
+from ..contributions.found import Found
+from . import prices, ranking, selection
 from .evaluation import Evaluation
-from .offers import Problem, Source, prices
+from .offers import Problem, Source
+from .prices import Prices
 from .ranking import Answers
 from .selection import Choice
-
-_CODE = code.digest([Path(__file__)])
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network that can supply classes, in eval mode; masks: layer name -> bool [classes, channels]."""
-
-    module: nn.Module
-    card: Card
-    masks: Mapping[str, torch.Tensor]
+from .whole import Whole
 
 
 @dataclass(frozen=True)
@@ -57,21 +50,53 @@ class Tried:
         return {"tasks": self.choice.tasks, **found, "validation_accuracy": self.accuracy, **size}
 
 
+def suppliers(
+    networks: Mapping[str, tuple[nn.Module, Card, Found]],
+    evaluation: Evaluation,
+    params: Components,
+    contributions: Contributions,
+    seed: int,
+) -> dict[str, Supplier]:
+    """Networks, with what contributions left of them, as suppliers of the wanted classes, on the evaluation's device.
+
+    Those that are elsewhere are copied there. Arguments and errors as for `component.supplier`.
+    """
+    return {
+        name: component.supplier(
+            evaluating(module, evaluation.device),
+            card,
+            found,
+            classes.known(evaluation.classes, card.classes),
+            evaluation.images,
+            params,
+            contributions,
+            seed,
+        )
+        for name, (module, card, found) in networks.items()
+    }
+
+
 def choose(
-    networks: Mapping[str, Network], evaluation: Evaluation, wanted: Choose, how: Repair, seed: int, scratch: Path
+    networks: Mapping[str, Supplier], evaluation: Evaluation, wanted: Choose, how: Repair, seed: int, scratch: Path
 ) -> list[Tried]:
     """The choices of `selection.choices`, cut out, repaired as `how` says and scaled; best first on validation images.
 
-    scratch: a folder in which a killed run finds what it has repaired. Raises BrickyardError where nothing can be
-    chosen.
+    networks: by name; they are left as they are.
+    evaluation: the images, and how assemblies are scaled.
+    wanted: classes, budget, and how many classes a network supplies at least.
+    how: components are repaired.
+    seed: of the samples of images.
+    scratch: a folder in which a killed run finds what it has repaired.
+
+    Each component is what `component.make` makes for a task with its classes, of the size that `networks` give it; the
+    networks of the result are on the CPU. Raises BrickyardError where nothing can be chosen.
     """
-    whole = {name: (one.module, one.card) for name, one in networks.items()}
-    answers = evaluation.answers("validation", whole)
+    answers = evaluation.answers("validation", {name: (one.module, one.card) for name, one in networks.items()})
     found = selection.choices(problem(networks, answers, evaluation.classes, wanted, evaluation.has_offsets))
     tasks = dict.fromkeys(task for choice in found for task in choice.tasks.items())
     made = {
-        task: component(networks[task[0]], *task, evaluation, how, seed, scratch)
-        for task in track(tasks, "lego.choose", len(tasks))
+        (name, own): _made(name, networks[name], own, evaluation, how, seed, scratch)
+        for name, own in track(tasks, "lego.choose", len(tasks))
     }
     tried = []
     for choice in found:
@@ -86,60 +111,71 @@ def choose(
     return sorted(tried, key=lambda one: (-one.accuracy, one.choice.cost.params))
 
 
+def told(tried: Sequence[Tried], whole: Whole | None) -> dict[str, Any]:
+    """For JSON: the first of several, all of them, and the whole network that is their control, if there is one."""
+    return {**tried[0].to_dict(), "tried": [one.to_dict() for one in tried], "whole": whole and asdict(whole)}
+
+
 def problem(
-    networks: Mapping[str, Network],
+    networks: Mapping[str, Supplier],
     validation: Answers,
     wanted: Sequence[str],
     params: Choose,
     has_offsets: bool = False,
 ) -> Problem:
-    """The choice to be made. A class's accuracy is its network's on validation images of it, over the wanted classes
-    that the network knows. has_offsets: whether scaling gives biases to classifiers that have none.
+    """The choice to be made.
+
+    networks: by name.
+    validation: what they say to validation images. A class's accuracy is its network's on images of it, over the
+        wanted classes that the network knows.
+    wanted: classes, in the order of the assembly's outputs.
+    params: the budget, and how many classes a network supplies at least.
+    has_offsets: whether scaling gives biases to classifiers that have none.
+
+    Components whose size is given (components.size) keep other channels for every set of classes, so each set has a
+    price of its own. Raises BrickyardError where these are more than `prices.SETS`.
     """
+    accuracy = {name: ranking.alone(name, validation, wanted) for name in networks}
+    known = {name: [one for one in wanted if one in accuracy[name]] for name in networks}
+    sized = [known[name] for name, network in networks.items() if isinstance(network.channels, Sized)]
+    if (count := prices.sets(sized, params.least)) > prices.SETS:
+        raise BrickyardError(
+            f"lego.choose: with components.size, each of {count:,} sets of classes is priced by itself, of "
+            f"{prices.SETS:,} at most; name fewer classes or models, raise least, or write components.size: null"
+        )
     sources = []
     for name, network in networks.items():
-        coupling = couple(graph.trace(network.module.cpu(), name, network.card.input.shape), name)
-        found = prices(network.module, coupling, network.masks, network.card.classes)
+        found = _prices(network, known[name], params.least)
         if has_offsets and not _has_bias(network):
-            for own in (frozenset({frozenset({one})}) for one in network.card.classes):
-                found[own] = found.get(own, Cost()) + Cost(params=1)
-        sources.append(Source(name, ranking.alone(name, validation, wanted), found))
+            found = found.plus(Cost(params=1), network.card.classes)
+        sources.append(Source(name, accuracy[name], found))
     return Problem(tuple(wanted), tuple(sources), params.budget.params, params.budget.macs, params.least)
 
 
-def _has_bias(network: Network) -> bool:
+def _prices(network: Supplier, wanted: Sequence[str], least: int) -> Prices:
+    card, channels = network.card, network.channels
+    if isinstance(channels, Sized):
+        return prices.listed(channels, card.classes, wanted, least, card.name)
+    coupling = couple(graph.trace(network.module, card.name, card.input.shape), card.name)
+    return prices.shared(network.module, coupling, channels.masks, card.classes)
+
+
+def _has_bias(network: Supplier) -> bool:
     """Whether its classifier has one."""
     coupling = couple(graph.trace(network.module, network.card.name, network.card.input.shape), network.card.name)
     return network.module.get_submodule(coupling.classifier.name).bias is not None
 
 
-def component(
-    network: Network,
+def _made(
     name: str,
+    network: Supplier,
     wanted: Sequence[str],
     evaluation: Evaluation,
     how: Repair,
     seed: int,
     scratch: Path,
 ) -> tuple[nn.Module, Component]:
-    """The component of a network with some classes, cut out and repaired on train images, and its recipe.
-
-    It is taken from `scratch` where a run that was killed has left it, else repaired and left there.
-    """
-    source, card, images = network.module, network.card, evaluation.images
-    outputs = sorted(card.classes.index(one) for one in wanted)
-    kept = components.union(network.masks, outputs)
-    made = cut(source, kept, card.input.shape)
-    recount.component(f"lego.choose: {name}", source, kept, made, card.input.shape)
-    own = {"source": [tensor_checksum(source.state_dict()), resume.made_of(source)], "kept": kept}
-    seen = {"images": images.images.checksum, "train": images.train.tolist(), "classes": outputs}
-    run = {"seed": seed, "threads": torch.get_num_threads(), "device": str(evaluation.device), "code": _CODE}
-    key = resume.key_of({**own, **seen, "input": asdict(card.input), "repair": how.model_dump(), **run})
-    if (state := resume.load(scratch, key)) is not None:
-        made.load_state_dict(state)
-    else:
-        numbers = classes.numbers([card.classes[output] for output in outputs], images.classes, name)
-        source, made = source.to(evaluation.device), made.to(evaluation.device)
-        made = components.repaired(source, made, kept, images, numbers, card.input, how, seed).cpu()
-        resume.save(scratch, key, made.state_dict())
-    return made, components.describe(name, made, kept, outputs, source.cpu(), card, how.method)
+    """The component of a network with some classes, on the CPU, and its recipe."""
+    outputs = sorted(network.card.classes.index(one) for one in wanted)
+    made = component.make(name, network, outputs, evaluation.images, how, seed, scratch)
+    return made.module.cpu(), made.recipe

@@ -1,19 +1,16 @@
 """The choice of components as a set partition: a column for every network and set of classes, at its exact price."""
 
-from collections.abc import Iterator, Sequence
-from itertools import combinations
 from typing import Any, cast
 
-import numpy as np
 import pyomo.environ as pyo
 
 from ...trace.cost import Cost
-from .offers import Prices, Problem
+from .offers import Problem
 
 
 def count(problem: Problem) -> int:
     """How many columns there would be, those that are too dear or too few classes counted in."""
-    return sum(2 ** sum(c in source.accuracy for c in problem.classes) for source in problem.sources)
+    return sum(2 ** len(source.known(problem.classes)) for source in problem.sources)
 
 
 def model(problem: Problem) -> Any:
@@ -25,7 +22,7 @@ def model(problem: Problem) -> Any:
     columns = [
         (m, classes, cost)
         for m, source in enumerate(problem.sources)
-        for classes, cost in _priced(source.prices, [c for c in problem.classes if c in source.accuracy], problem.least)
+        for classes, cost in source.prices.sets(source.known(problem.classes), problem.least)
         if cost.within(**problem.limits)
     ]
     y: Any = pyo.Var(range(len(columns)), domain=pyo.Binary)
@@ -51,23 +48,3 @@ def model(problem: Problem) -> Any:
     mean = sum((value * y[j] for j, value in accuracy.items()), nothing) / len(problem.classes)
     found.accuracy = pyo.Objective(expr=mean, sense=pyo.maximize)
     return found
-
-
-def _priced(prices: Prices, classes: Sequence[str], least: int) -> Iterator[tuple[tuple[str, ...], Cost]]:
-    """Every set of `least` classes or more, and what its component costs."""
-    bit = {name: 1 << i for i, name in enumerate(classes)}
-    needed, paid = list[list[int]](), list[tuple[int, int]]()
-    wide = max((len(who) for who in prices), default=1)
-    for who, cost in prices.items():
-        masks = [sum(bit.get(name, 0) for name in one) for one in sorted(who, key=sorted)]
-        if all(masks):
-            needed.append([*masks, *masks[:1] * (wide - len(masks))])
-            paid.append((cost.params, cost.macs))
-    rows, together = np.unique(np.array(needed, dtype=np.int64).reshape(-1, wide), axis=0, return_inverse=True)
-    costs = np.zeros((len(rows), 2), dtype=np.int64)
-    np.add.at(costs, together.ravel(), np.array(paid, dtype=np.int64).reshape(-1, 2))
-    for size in range(max(least, 1), len(classes) + 1):
-        for own in combinations(classes, size):
-            there = (rows & sum(bit[name] for name in own)).all(1)
-            params, macs = costs[there].sum(0).tolist()
-            yield own, Cost(params, macs)

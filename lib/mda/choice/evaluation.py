@@ -10,6 +10,7 @@ from ...base.errors import BrickyardError
 from ...images import data
 from ...network.component import Component
 from ...params.lego import Choose, Lego
+from ...trace.duplicate import evaluating
 from ...zoo.card import Card
 from .. import accuracies
 from . import ranking
@@ -52,13 +53,12 @@ class Evaluation:
         return self._params.scaling == "affine"
 
     def answers(self, split: Split, asked: Asked) -> Answers:
-        """What networks, or components, say to the images of a split; they are on the CPU afterwards."""
+        """What networks, or components, say to the images of a split; they are left as and where they are."""
         images, index, logits = self.images.images, self._index[split], {}
         for name, (module, described) in asked.items():
             transform = described.input.transform()
             loader = data.Loader(images, index, transform, accuracies.BATCH_SIZE, self._numbers)
-            logits[name] = accuracies.logits(module.to(self.device), loader)[0]
-            module.cpu()
+            logits[name] = accuracies.logits(evaluating(module, self.device), loader)[0]
         known = {name: described.classes for name, (_, described) in asked.items()}
         return Answers(logits, known, [images.classes[label] for label in images.labels[index]])
 

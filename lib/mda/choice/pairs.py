@@ -4,7 +4,8 @@ from typing import Any, cast
 
 import pyomo.environ as pyo
 
-from .offers import Problem
+from .offers import Problem, Source
+from .prices import Shared
 
 
 def model(problem: Problem) -> Any:
@@ -12,8 +13,8 @@ def model(problem: Problem) -> Any:
     paid: one of its prices is. Only x is integer: the others follow. used: how many networks.
     """
     found = cast(Any, pyo.ConcreteModel())
-    sources = [source.of(problem.classes) for source in problem.sources]
-    known = [(c, m) for m, source in enumerate(sources) for c in source.accuracy]
+    sources = problem.sources
+    known = [(c, m) for m, source in enumerate(sources) for c in source.known(problem.classes)]
     x: Any = pyo.Var(known, domain=pyo.Binary)
     variables: Any = pyo.VarList(domain=pyo.NonNegativeReals)
     follow: Any = pyo.ConstraintList()
@@ -27,8 +28,8 @@ def model(problem: Problem) -> Any:
     for m, source in enumerate(sources):
         lends = variables.add()
         found.used += lends
-        for who, cost in source.prices.items():
-            for one in who:
+        for who, cost in _shared(source).of(problem.classes).parts.items():
+            for one in sorted(who, key=sorted):
                 if (m, one) not in there:
                     there[m, one] = variables.add()
                     for c in sorted(one):
@@ -40,11 +41,17 @@ def model(problem: Problem) -> Any:
                 for c in sorted(frozenset.intersection(*who)):
                     follow.add(paid >= x[c, m])
             found.costs.append((cost, paid))
-        for c in source.accuracy:
+        own = source.known(problem.classes)
+        for c in own:
             follow.add(lends >= x[c, m])
-            others = sum(x[d, m] for d in source.accuracy)
+            others = sum(x[d, m] for d in own)
             if problem.least > 1:
                 follow.add(others >= problem.least * x[c, m])
     mean = sum(sources[m].accuracy[c] * x[c, m] for c, m in known) / len(problem.classes)
     found.accuracy = pyo.Objective(expr=mean, sense=pyo.maximize)
     return found
+
+
+def _shared(source: Source) -> Shared:
+    assert isinstance(source.prices, Shared), "components of one size are priced in columns"
+    return source.prices

@@ -69,7 +69,8 @@ def _chosen(problem: Problem) -> Choice | None:
 
 def _model(problem: Problem) -> Any:
     """The program with its limits; its objective is `accuracy`."""
-    model = (columns if columns.count(problem) <= COLUMNS else pairs).model(problem)
+    few = problem.is_listed or columns.count(problem) <= COLUMNS
+    model = (columns if few else pairs).model(problem)
     for kind, limit in problem.limits.items():
         within = pyo.Constraint(expr=_total(model, kind) / limit <= 1)
         model.add_component(f"{kind}_budget", within)

@@ -23,16 +23,64 @@ _EXACT = 0.02  # of the target, within which it must be hit
 _HALVINGS = 24  # of the range of factors, to a ten-millionth of it
 
 
-@dataclass(frozen=True)
-class Selection:
-    """channels: of the coupling that stay; factor: on all thresholds; share: of the source's size."""
-
-    channels: frozenset[int]
-    factor: float
-    share: float
+class UnreachableError(BrickyardError):
+    """A size that a task's component cannot have."""
 
 
-def at_size(
+@dataclass(frozen=True, eq=False)
+class Masked:
+    """Which channels components keep where the thresholds of `contributions` say so.
+
+    masks: layer name -> bool [classes, channels], as stage `contributions` stores them.
+    """
+
+    masks: Mapping[str, torch.Tensor]
+
+    def kept(self, outputs: Sequence[int], who: str) -> dict[str, tuple[int, ...]]:
+        """Layer name -> the output channels that at least one class of a task needs (MDA, section 3.1).
+
+        outputs: of the source, of the task's classes; who: the component, for errors.
+        """
+        rows = list(outputs)
+        return {
+            layer: tuple(mask[rows].any(0).nonzero().flatten().tolist()) for layer, mask in sorted(self.masks.items())
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Sized:
+    """Which channels components keep where their size is given. Not in the paper.
+
+    evidence: what speaks for the channels, for all classes that are asked for; scales: what components cost; target: a
+    fraction of the source's size and its unit; None: thresholds as they are, one channel a layer at least.
+    """
+
+    evidence: Evidence
+    scales: Scales
+    thresholds: Thresholds
+    target: tuple[float, Literal["params", "macs"]] | None
+
+    def kept(self, outputs: Sequence[int], who: str) -> dict[str, tuple[int, ...]]:
+        """Layer name -> the output channels that a task's component keeps; arguments as for `Masked.kept`.
+
+        Raises UnreachableError naming `who` as `select`.
+        """
+        return indices(self.evidence.coupling, self._channels(outputs, who))
+
+    def cost(self, outputs: Sequence[int], who: str) -> Cost:
+        """Parameters and MACs of that component. Raises as `kept`."""
+        return self.scales.cost(self._channels(outputs, who))
+
+    def _channels(self, outputs: Sequence[int], who: str) -> frozenset[int]:
+        if self.target is None:
+            return _kept(union(self.evidence, outputs, self.thresholds))
+        return select(self.evidence, outputs, self.thresholds, self.scales, *self.target, who).channels
+
+
+Channels = Masked | Sized
+
+
+def sized(
     network: nn.Module,
     shape: tuple[int, ...],
     images: Mapping[int, Iterable[Batch]],
@@ -40,16 +88,29 @@ def at_size(
     size: Size,
     seed: int,
     who: str,
-) -> dict[str, tuple[int, ...]]:
-    """Layer name -> the output channels that the component of a task keeps at a target size.
+) -> Sized:
+    """The channels of a network's components of one size, for some of its classes.
 
-    images: output -> batches of its class's selected images, for the task's classes. Raises BrickyardError as `select`.
+    network: in eval mode.
+    shape: of an image, [3, h, w].
+    images: output -> batches of its class's selected images, for the classes that will be asked for.
+    params: how contributions are found, and the thresholds that one factor scales.
+    size: of every component.
+    seed: of random scores.
+    who: the network, for errors.
     """
     coupling = couple(graph.trace(network, who, shape), who)
     evidence = gather(network, coupling, images, params, seed)
-    scales = Scales(network, coupling)
-    chosen = select(evidence, list(images), params.thresholds, scales, *size.target, who)
-    return indices(coupling, chosen.channels)
+    return Sized(evidence, Scales(network, coupling), params.thresholds, size.target)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """channels: of the coupling that stay; factor: on all thresholds; share: of the source's size."""
+
+    channels: frozenset[int]
+    factor: float
+    share: float
 
 
 def union(evidence: Evidence, outputs: Sequence[int], thresholds: Thresholds) -> torch.Tensor:
@@ -73,7 +134,7 @@ def select(
     """The channels whose component has `target` times the source's size, found by one factor on all thresholds.
 
     The factor is found by bisection. Where one step of it jumps over the target, the channels between both sides stay
-    in the order of their margins: so any size can be hit but for the channels of the last one. Raises BrickyardError
+    in the order of their margins: so any size can be hit but for the channels of the last one. Raises UnreachableError
     naming `who` when the target is smaller than what the highest thresholds leave, one channel a layer or more, or
     larger than what thresholds of zero leave.
     """
@@ -86,12 +147,12 @@ def select(
     everything = union(evidence, outputs, thresholds) + torch.where(_logits(evidence.coupling), 0.0, 9.0)
     large, small = everything, union(evidence, outputs, scaled(thresholds, high))
     if measured(_kept(small)) > target:
-        raise BrickyardError(
+        raise UnreachableError(
             f"{who}: components.size: its smallest component has {measured(_kept(small)):.4f} of the source's {unit}; "
             f"{target} cannot be reached"
         )
     if measured(_kept(large)) < (1 - _EXACT) * target:
-        raise BrickyardError(
+        raise UnreachableError(
             f"{who}: components.size: its largest component has {measured(_kept(large)):.4f} of the source's {unit}, "
             f"without the outputs of other classes; {target} cannot be reached"
         )

@@ -13,6 +13,8 @@ from ...images.sources import Images
 from ...network.assembled import Assembled
 from ...network.scaling import Scaling
 from ...params.lego import Lego, Method
+from ...trace.cost import Cost
+from ...trace.duplicate import evaluating
 from ...zoo.card import Card, Input
 from .. import accuracies, classes
 from . import calibration, lego
@@ -40,9 +42,16 @@ def run(
 ) -> Trial:
     """Measures an assembled network that has not been scaled, and its whole sources, on images of its classes.
 
-    Scalings come from train images alone, about `scaling_images_per_class` of each class; on validation images they
-    are compared.
+    network, recipe: the assembly, left as and where it is.
+    sources: by name, likewise; their cards.
+    images: the data set.
+    params: the method of scaling, its pull, and from how many images; scalings come from train images alone, about
+        `scaling_images_per_class` of each class; on validation images they are compared.
+    seed: of the sample of train images.
+    device: on which the networks run.
     """
+    network = evaluating(network, device)
+    sources = {name: (evaluating(source, device), card) for name, (source, card) in sources.items()}
     numbers = classes.numbers(recipe.classes, images.classes, "lego.components")
     train, validation, test = (
         data.of_classes(images.images, split, numbers) for split in (images.train, images.validation, images.test)
@@ -51,9 +60,9 @@ def run(
 
     def both(index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Logits of the assembly and of its sources side by side, and labels."""
-        found, labels = _answers(network.to(device), recipe.input, images.images, index, numbers)
+        found, labels = _answers(network, recipe.input, images.images, index, numbers)
         whole = {
-            name: _answers(source.to(device), card.input, images.images, index, numbers)[0]
+            name: _answers(source, card.input, images.images, index, numbers)[0]
             for name, (source, card) in sources.items()
         }
         known = {name: card.classes for name, (_, card) in sources.items()}
@@ -69,6 +78,17 @@ def run(
         compared[split] = {method: accuracies.accuracy(by(assembled), labels) for method, by in fits.items()}
     accuracy = accuracies.assembly(assembled, whole, labels, recipe.spans, fits[chosen], of_sources)
     return Trial(fits[chosen], accuracy, compared)
+
+
+def sizes(recipe: Assembled) -> dict[str, int]:
+    """What an assembly costs, and what its parts cost together, before they were put together."""
+    parts = sum((part.cost for part in recipe.parts.values()), Cost())
+    return {
+        "params": recipe.cost.params,
+        "macs": recipe.cost.macs,
+        "parts_params": parts.params,
+        "parts_macs": parts.macs,
+    }
 
 
 def _answers(

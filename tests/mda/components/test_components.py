@@ -8,7 +8,8 @@ from lib.base import artifacts
 from lib.base.errors import BrickyardError
 from lib.channels.cutting import cut
 from lib.mda import classes
-from lib.mda.components import components
+from lib.mda.components.component import describe
+from lib.mda.components.sizing import Masked
 from lib.network import files
 from lib.network.component import Component
 from lib.params.components import Task
@@ -55,14 +56,14 @@ def test_cut_equals_masked() -> None:
 
 def test_union() -> None:
     masks = {"b": torch.tensor([[1, 0, 0], [0, 0, 1], [1, 1, 1]]).bool(), "a": torch.eye(3).bool()}
-    assert components.union(masks, [0, 1]) == {"a": (0, 1), "b": (0, 2)}
+    assert Masked(masks).kept([0, 1], "x") == {"a": (0, 1), "b": (0, 2)}
 
 
 def test_round_trip_needs_no_source(tmp_path: Path) -> None:
     model = pico.plain()
     card = pico.card("pico", model, ("cat", "dog", "ship"), {})
     component = cut(model, KEPT, pico.SHAPE)
-    recipe = components.describe("animals", component, KEPT, [0, 2], model, card)
+    recipe = describe("animals", component, KEPT, [0, 2], model, card)
     files.save(tmp_path, component, recipe)
     again, read = files.load_as(Component, tmp_path, trust=True)
     assert torch.equal(again(pico.images()), component(pico.images()))
@@ -76,7 +77,7 @@ def test_weights_of_another_recipe_are_refused(tmp_path: Path) -> None:
     model = pico.plain()
     card = pico.card("pico", model, ("cat", "dog", "ship"), {})
     component = cut(model, KEPT, pico.SHAPE)
-    files.save(tmp_path, component, components.describe("animals", component, KEPT, [0, 2], model, card))
+    files.save(tmp_path, component, describe("animals", component, KEPT, [0, 2], model, card))
     artifacts.write_tensors(tmp_path / "model.safetensors", pico.plain(seed=5).state_dict())
     with pytest.raises(BrickyardError, match=r"model\.safetensors does not belong to the JSON"):
         files.load_as(Component, tmp_path, trust=True)

@@ -20,7 +20,8 @@ def test_target_size_is_hit(score: str, unit: str, target: float) -> None:
     model = networks.build("option_a")
     batches = {c: [(_images(6), torch.full((6,), c))] for c in (0, 3)}
     size = Size(params=target) if unit == "params" else Size(macs=target)
-    kept = sizing.at_size(model, SHAPE, batches, _params(score=score), size, 0, "pico")
+    channels = sizing.sized(model, SHAPE, batches, _params(score=score), size, 0, "pico")
+    kept = channels.kept([0, 3], "pico")
     assert kept["linear"] == (0, 3)
     whole, found = cost.count(model, SHAPE), cost.count(cut(model, kept, SHAPE), SHAPE)
     share = found.params / whole.params if unit == "params" else found.macs / whole.macs

@@ -9,7 +9,7 @@ from torch import nn
 from lib.base import artifacts
 from lib.base.errors import BrickyardError
 from lib.channels.cutting import cut
-from lib.mda.components import components
+from lib.mda.components.component import describe
 from lib.mda.lego import lego
 from lib.network import files
 from lib.network.assembled import Assembled, Form, widest
@@ -34,7 +34,7 @@ def parts() -> Parts:
         model = pico.plain(seed=seed)
         card = pico.card(f"source_{name}", model, tuple(f"{name}{i}" for i in range(3)), {})
         modules[name] = cut(model, kept, pico.SHAPE)
-        recipes[name] = components.describe(name, modules[name], kept, kept["9"], model, card)
+        recipes[name] = describe(name, modules[name], kept, kept["9"], model, card)
     return modules, recipes
 
 
