@@ -141,6 +141,33 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BrickyardError, match=r"lego\.choose\.budget: .* within params = 40 .*raise it"):
         lego.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("no"), Path("no.json"))
 
+    _chosen_at_a_size(params)
+
     Path("params.yaml").write_text(params.replace('"1,3"', '"1,7"'))
     with pytest.raises(BrickyardError, match=r"components\.tasks\.few: low does not know class '7'"):
         components.main(Path("dataset"), Path("zoo"), Path("contributions"), "few", Path("again"), Path("a.json"))
+
+
+def _chosen_at_a_size(params: str) -> None:
+    """The components of a choice have the size that is asked for, and are those of stage `components`."""
+    sized = params.replace("size: null", "size: {params: 0.4}").replace("scaling: winning_score", "scaling: none")
+    chosen = "choose: {classes: '0-3,6,7', models: [low, high, every], budget: {params: 1200}}"
+    Path("params.yaml").write_text(sized.replace("components: [upper, few]", chosen))
+    places = Path("dataset"), Path("zoo"), Path("contributions")
+    lego.main(*places, Path("components"), Path("chosen"), Path("ch.json"))
+    found = artifacts.read_metrics(Path("ch.json"))
+    network, recipe = files.load_as(Assembled, Path("chosen/network"), trust=True)
+    branches = network.get_submodule("branches").children()
+    total = 0
+    for (model, own), branch in zip(found["tasks"].items(), branches, strict=True):
+        task = f'{{model: {model}, classes: "{",".join(own)}"}}'
+        Path("params.yaml").write_text(sized.replace('{model: low, classes: "1,3"}', task))
+        components.main(*places, "few", Path("alone"), Path("alone.json"))
+        alone, its = files.load_as(Component, Path("alone"), trust=True)
+        same, part = alone.state_dict(), recipe.parts[model]
+        assert all(torch.equal(weight, same[name]) for name, weight in branch.state_dict().items())
+        assert (its.kept, its.classes, its.cost) == (part.kept, part.classes, part.cost)
+        assert artifacts.read_metrics(Path("alone.json"))["share"] == pytest.approx(0.4, rel=0.1)
+        total += its.cost.params
+    assert found["params"] == total <= 1200
+    assert all(own["params"] <= 1200 for own in found["tried"])

@@ -104,12 +104,15 @@ def _refusal(problem: Problem) -> str:
         model.cheap = pyo.Objective(expr=_total(model, kind) / free.scale(kind))
         found = _best(free, model)
         if found is None:
+            sized = ", or have no component of components.size with them" if problem.is_listed else ""
             return (
-                f"lego.choose.least = {problem.least}: networks know too few of the classes to supply so many; lower it"
+                f"lego.choose.least = {problem.least}: networks know too few of the classes to supply so many{sized}; "
+                "lower it"
             )
         least[kind] = getattr(free.cost(found[0]), kind)
     short = [kind for kind, limit in problem.limits.items() if limit < least[kind]] or list(problem.limits)
     wanted = " and ".join(
         f"{kind} = {problem.limits[kind]:,.0f} (with all else free, the least is {least[kind]:,})" for kind in short
     )
-    return f"lego.choose.budget: no choice of components is within {wanted}; raise it, or contributions' thresholds"
+    cheaper = "lower components.size" if problem.is_listed else "contributions' thresholds"
+    return f"lego.choose.budget: no choice of components is within {wanted}; raise it, or {cheaper}"

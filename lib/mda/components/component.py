@@ -16,7 +16,7 @@ from ...network.source import Source
 from ...params.components import Components, Repair
 from ...params.contributions import Contributions
 from ...trace import cost
-from ...trace.duplicate import duplicate
+from ...trace.duplicate import duplicate, evaluating
 from ...zoo.card import Card
 from .. import accuracies, classes, recount
 from ..contributions.found import Found
@@ -61,7 +61,7 @@ def supplier(
 ) -> Supplier:
     """A network as a supplier of components that have the thresholds' size, or that of `params.size` if it is set.
 
-    module, card: the network, in eval mode, on the device on which components are to be made.
+    module, card: the network, on the device on which components are to be made; a copy is taken if it is in train mode.
     found: what contributions left of it.
     outputs: its outputs, for the classes that will be asked for.
     images: the data set; from images of it, contributions are found again where a size is set.
@@ -70,6 +70,7 @@ def supplier(
 
     Raises BrickyardError naming a class of the network that the data set does not have.
     """
+    module = evaluating(module)
     if params.size is None:
         return Supplier(module, card, Masked(found.masks))
     numbers, transform = classes.numbers(card.classes, images.classes, card.name), card.input.transform()

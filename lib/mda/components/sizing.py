@@ -1,7 +1,8 @@
 """The channels of a task's component: the union over its classes, at the thresholds as they are or at a target size."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import torch
@@ -20,6 +21,7 @@ from ..contributions.masks import Evidence, Thresholds, scaled
 from ..contributions.scores import gather
 
 _EXACT = 0.02  # of the target, within which it must be hit
+_REMEMBERED = 1024  # margins, one number a channel each
 _HALVINGS = 24  # of the range of factors, to a ten-millionth of it
 
 
@@ -100,8 +102,20 @@ def sized(
     who: the network, for errors.
     """
     coupling = couple(graph.trace(network, who, shape), who)
-    evidence = gather(network, coupling, images, params, seed)
+    found = gather(network, coupling, images, params, seed)
+    evidence = _Remembering(coupling, found.soft, found.scores, found.binary)
     return Sized(evidence, Scales(network, coupling), params.thresholds, size.target)
+
+
+class _Remembering(Evidence):
+    """Evidence that remembers the last margins: of many sets of classes the sizes are found at the same factors."""
+
+    def margins(self, output: int, thresholds: Thresholds) -> torch.Tensor:
+        return self._at(output, tuple(thresholds.items()))
+
+    @cached_property
+    def _at(self) -> Callable[..., torch.Tensor]:
+        return lru_cache(_REMEMBERED)(lambda output, at: Evidence.margins(self, output, dict(at)))
 
 
 @dataclass(frozen=True)
