@@ -26,7 +26,7 @@ from lib.chain.chain import Chain
 from lib.dery import recording
 from lib.params.base import read
 from lib.params.zoo import Zoo
-from lib.zoo import networks as zoo
+from lib.zoo.create import create
 
 LARGE = ("resnet18", "vit_tiny_patch16_224", "convnext_atto")
 
@@ -79,7 +79,7 @@ def _networks(large: bool) -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
     torch.manual_seed(0)
     networks: dict[str, tuple[nn.Module, tuple[int, ...]]] = {}
     for name, entry in read("zoo", Zoo).models.items():
-        model, _, expected = zoo.create(name, entry.model_copy(update={"weights": "train"}), 10)
+        model, _, expected = create(name, entry.model_copy(update={"weights": "train"}), 10)
         networks[name] = (model, expected.shape)
     if large:
         networks |= {name: (timm.create_model(name).eval(), (3, 224, 224)) for name in LARGE}

@@ -28,7 +28,8 @@ from rich.table import Table as Printed
 
 from lib.dery.paths import certificate, pareto, search
 from lib.dery.paths.problem import AssemblyProblem, Kind, Table
-from lib.dery.paths.sample import random_paths
+from lib.dery.paths.sample import random_candidates
+from lib.network.blocks import Block, Pick
 
 T = TypeVar("T")
 POOL, RANDOM, REPEATS, SEED = 50, 500, 7, 0
@@ -88,7 +89,8 @@ def problem(arrays: Arrays, limits: dict[Kind, float]) -> AssemblyProblem:
         "macs": Table(arrays["macs"], arrays["stitch_macs"] * apart),
     }
     scores = Table(np.zeros((sets, networks)), np.log(np.where(apart > 0, arrays["r2"], 1)))
-    return AssemblyProblem(tuple(f"m{i}" for i in range(networks)), scores, costs, limits, min_sources=2)
+    blocks = tuple(tuple(Block(f"m{m}", k, k + 1) for m in range(networks)) for k in range(sets))
+    return AssemblyProblem(blocks, scores, costs, limits, min_sources=2)
 
 
 def measure(problem: AssemblyProblem, printed: Printed) -> dict[str, Any]:
@@ -99,7 +101,7 @@ def measure(problem: AssemblyProblem, printed: Printed) -> dict[str, Any]:
         ends = [f"{score:.6f}" for score in (scores[0], scores[-1])] if scores else ["", ""]
         printed.add_row(str(n), str(k), method, f"{seconds:.4f}", str(len(scores)), *ends, remark)
 
-    seconds, pool = timed(lambda: search.solve(problem, POOL), REPEATS)
+    seconds, pool = timed(lambda: search.best(problem, POOL), REPEATS)
     ours = [c.score for c in pool.candidates]
     row("k-best search", seconds, ours, pool.status)
     found: dict[str, Any] = {"pool_seconds": seconds}
@@ -113,12 +115,13 @@ def measure(problem: AssemblyProblem, printed: Printed) -> dict[str, Any]:
     row(f"HiGHS, pool of {POOL} by no-good cuts", found["cuts_seconds"], theirs, same)
     if n**k <= 1_000_000:
         found["brute_seconds"], exact = timed(lambda: brute_force(problem, POOL))
-        found["pool_equals_brute_force"] = exact == [c.path for c in pool.candidates]
+        picks = [Pick.of(problem.blocks, path) for path in exact]
+        found["pool_equals_brute_force"] = picks == [c.pick for c in pool.candidates]
         remark = "the same paths" if found["pool_equals_brute_force"] else "DIFFERS from the search"
         row("brute force", found["brute_seconds"], [problem.score(path) for path in exact], remark)
 
-    taken, paths = timed(lambda: random_paths(problem, RANDOM, SEED))
-    scores = sorted((problem.score(path) for path in paths), reverse=True)
+    taken, drawn = timed(lambda: random_candidates(problem, RANDOM, SEED))
+    scores = sorted((candidate.score for candidate in drawn), reverse=True)
     found["random_gap"] = ours[0] - scores[0]
     beaten = sum(score > scores[0] for score in ours)
     row(

@@ -41,7 +41,7 @@ from lib.images.sources import Images, open_images
 from lib.params.dataset import Dataset
 from lib.params.similarity import Similarity
 from lib.params.zoo import ZooModel
-from lib.zoo import networks as zoo
+from lib.zoo.create import create
 
 CKA = Similarity(index="cka", bandwidth=0.8, variance=0.99, batch_images=None)
 MEMORY = 2 * 2**30  # bytes
@@ -118,7 +118,7 @@ def measure(problem: PartitionProblem, seed: int) -> dict[str, Row]:
     def solver(options: dict[str, Any]) -> Callable[[], Row]:
         def run() -> Row:
             found = solve(problem, **options, random_partitions=1, seed=seed)
-            return Row(found.objective, found.bound, 0.0, problem.violations(found.cuts))
+            return Row(found.objective, found.bound, 0.0, found.violations)
 
         return run
 
@@ -171,7 +171,7 @@ def synthetic(file: Path | None, seed: int) -> tuple[str, PartitionProblem]:
 def _cifar(files: dict[str, Path], folder: Path, seed: int) -> tuple[np.ndarray, list[int]]:
     """Linear CKA of all residual blocks' pooled outputs on train images, and the number of blocks of each network."""
     source = Dataset(source="folder", path=str(folder), image_size=32, validation=0.1, test=0.1, probe_images=IMAGES)
-    images = open_images(source)
+    images = open_images(source, Path(".scratch"))
     probe = np.random.default_rng(seed).permutation(np.flatnonzero(~images.held_out))[:IMAGES]
     with TemporaryDirectory() as scratch:
         for name, path in files.items():
@@ -189,7 +189,7 @@ def _record(out: Path, name: str, path: Path, images: Images, probe: np.ndarray)
         weights=str(path),
         input_size=32,
     )
-    network, _, expected = zoo.create(name, entry, len(images.classes))
+    network, _, expected = create(name, entry, len(images.classes))
     chain = Chain(name, network, expected.shape)
     recording.record(out, chain, data.Loader(images, probe, expected.transform(), 64), probe)
 
@@ -202,7 +202,8 @@ def _depth(path: Path) -> int:
 def _problem(names: tuple[str, ...], matrix: np.ndarray, lengths: list[int]) -> PartitionProblem:
     sizes = tuple((1,) * length for length in lengths)
     num_blocks = min(NUM_BLOCKS, *lengths)
-    return PartitionProblem(names, matrix, sizes, num_blocks, EPSILON, start="first_output")
+    nodes = tuple(tuple(str(i) for i in range(length)) for length in lengths)
+    return PartitionProblem(names, nodes, matrix, sizes, num_blocks, EPSILON, start="first_output")
 
 
 def _closed(objective: float, rows: dict[str, Row]) -> float:

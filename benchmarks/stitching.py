@@ -32,10 +32,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lib.chain.chain import Chain
 from lib.chain.layout import Layout
 from lib.dery.assembly.refit import Pairs, around, order, refit
-from lib.dery.assembly.stitching import Stitch, StitchEquations, random, rows, takes_patches
+from lib.dery.assembly.stitching import StitchEquations, random, rows, takes_patches
 from lib.fit import batchnorm
 from lib.images import data
-from lib.zoo import networks as zoo
+from lib.network.files import load_as
+from lib.network.modules import Stitch
+from lib.zoo.card import Card
 
 SEED, VALIDATION, BATCH, RIDGE, PULL = 0, 1000, 64, 1e-4, 1e-2
 DEPTHS = (1 / 3, 2 / 3)
@@ -82,7 +84,7 @@ def main() -> None:
     if unknown := [name for name in treatments if name not in TREATMENTS]:
         parser.error(f"--only: there is no {unknown[0]!r}; there are {', '.join(TREATMENTS)}")
     torch.set_num_threads(1)
-    images = data.load(arguments.dataset)
+    images = data.load(arguments.dataset, Path(".scratch"))
     networks = {name: opened(arguments.zoo / name, images, arguments.images) for name in names}
     found = {name: measured(TREATMENTS[name], networks) for name in treatments}
     printed = Printed("treatment", *(f"-> {name}" for name in names), "mean", "CPU s", "change")
@@ -100,7 +102,7 @@ def main() -> None:
 
 def opened(folder: Path, images: data.DataSet, count: int) -> Network:
     """A network of the zoo, run on both sets of images."""
-    model, card = zoo.load(folder, trust=True)
+    model, card = load_as(Card, folder, trust=True)
     chain = Chain(card.name, model, card.input.shape, declared=card.nodes)
     cuts = [min(range(1, len(chain)), key=lambda q: abs(q / len(chain) - depth)) for depth in DEPTHS]
     generator, transform = np.random.default_rng(SEED), card.input.transform()

@@ -9,13 +9,16 @@ from typing import Any
 from lib.base import artifacts
 from lib.base.errors import BrickyardError
 from lib.images import data
+from lib.network import files
 from lib.params.base import read
 from lib.params.dataset import Dataset
 from lib.params.run import Run
 from lib.params.training import Training
 from lib.params.zoo import Zoo, ZooModel
 from lib.trace import cost
-from lib.zoo import networks as zoo
+from lib.zoo.card import Card
+from lib.zoo.create import create
+from stages import SCRATCH
 from stages import dataset as dataset_stage
 from stages import zoo as zoo_stage
 
@@ -47,7 +50,7 @@ def split() -> data.DataSet:
     """The images with their splits, by stage `dataset`, once."""
     if _missing(DATASET, {"dataset": read("dataset", Dataset).model_dump(), "seed": read("run", Run).seed}):
         dataset_stage.main(out=DATASET, metrics=Path("metrics/dataset.json"))
-    return data.load(DATASET)
+    return data.load(DATASET, SCRATCH)
 
 
 def trained(classes: str) -> list[str]:
@@ -71,12 +74,12 @@ def network(name: str, dataset: Path = DATASET) -> Path:
     if entry.weights == "train":
         zoo_stage.main(dataset, name, folder, Path(f"metrics/{name}.json"), Path(f"metrics/{name}.curve.json"))
         return folder
-    classes = data.load(dataset).images.classes
-    model, architecture, expected = zoo.create(name, entry, len(classes))
+    classes = data.load(dataset, SCRATCH).images.classes
+    model, architecture, expected = create(name, entry, len(classes))
     size = cost.count(model, expected.shape)
     nodes = tuple(entry.nodes)
-    card = zoo.Card(name, architecture, expected, classes, nodes, entry.weights, entry.licence, size, None)
-    zoo.save(folder, model, card)
+    card = Card(name, architecture, expected, classes, nodes, entry.weights, entry.licence, size, None)
+    files.save(folder, model, card)
     return folder
 
 

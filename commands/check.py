@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from lib.base import artifacts
+from commands import SCRATCH, in_one_line
 from lib.base.errors import BrickyardError
 from lib.base.progress import track
 from lib.chain import latency
@@ -17,14 +17,14 @@ from lib.chain.chain import Chain
 from lib.channels.coupling import couple
 from lib.dery.assembly import prices
 from lib.dery.assembly.material import open_bricks
+from lib.dery.partition.sets import Partition
 from lib.dery.paths import feasibility, search
 from lib.images import agreement, data, sources
 from lib.params.base import PARAMS, load
 from lib.params.sections import SECTIONS, Sections
 from lib.params.zoo import ZooModel
 from lib.trace import graph
-from lib.zoo import networks as zoo
-from stages import in_one_line
+from lib.zoo.create import create
 
 DECODED = 32  # images that are looked at
 ZOO, PARTITION, LATENCY = Path("artifacts/zoo"), Path("artifacts/partition/partition.json"), Path("data/latency.json")
@@ -53,7 +53,7 @@ def main() -> bool:
     budgets = "" if lines or images is None else _budgets(found.sections, images, lines)
     print("\n".join(dict.fromkeys(lines)), end="\n" if lines else "")
     if not lines and images is not None:
-        count, classes = len(images.images), len(images.images.classes)
+        count, classes = len(images.images), len(images.classes)
         print(f"ok: {len(networks)} networks, {count} images, {classes} classes; {budgets}")
     return not lines
 
@@ -63,7 +63,7 @@ def _images(given: Sections, lines: list[str]) -> data.DataSet | None:
     if given.dataset is None or given.run is None:
         return None
     try:
-        images = sources.open_images(given.dataset)
+        images = sources.open_images(given.dataset, SCRATCH)
         for i in range(0, len(images), max(1, len(images) // DECODED)):
             images.image(i)
         split = data.split(images, given.dataset, given.run.seed)
@@ -80,13 +80,13 @@ def _network(name: str, entry: ZooModel, given: Sections, images: data.DataSet |
     """
     count = None
     if entry.classes != "own":
-        names = images.images.classes if images else [str(i) for i in range(ASSUMED)]
+        names = images.classes if images else [str(i) for i in range(ASSUMED)]
         try:
             count = len(data.parse_classes(entry.classes, names, f"zoo.models.{name}.classes"))
         except BrickyardError:
             count = ASSUMED  # told before, where the images are there
     local = entry.model_copy(update={"weights": "train"}) if entry.weights == "pretrained" else entry
-    model, _, expected = zoo.create(name, local, count)
+    model, _, expected = create(name, local, count)
     chain = Chain(name, model, expected.shape, declared=entry.nodes)
     chain.verify(torch.rand(2, *expected.shape, generator=torch.Generator().manual_seed(0)))
     if given.partition and len(chain) < given.partition.num_blocks:
@@ -106,12 +106,12 @@ def _budgets(given: Sections, images: data.DataSet, lines: list[str]) -> str:
     try:
         if not PARTITION.exists() or not all((ZOO / name / "card.json").exists() for name in names):
             return "whether a candidate meets the budgets is known after stage partition"
-        cuts = artifacts.read_json(PARTITION)
-        if sorted(cuts["models"]) != names or cuts["num_blocks"] != partition.num_blocks:
+        found = Partition.read(PARTITION)
+        if sorted(found.networks) != names or found.num_blocks != partition.num_blocks:
             return "whether a candidate meets the budgets is known after stage partition has run again"
-        bricks = open_bricks(ZOO, names, cuts, images, assembly, run.seed, zoo_params.models)
-        problem = prices.problem(bricks, assembly, LATENCY)
-        if not search.solve(problem, 1).candidates:
+        bricks = open_bricks(ZOO, names, found.cuts, images, assembly, run.seed, zoo_params.models)
+        problem = prices.assembly_problem(bricks, assembly, LATENCY)
+        if not search.best(problem, 1).candidates:
             raise feasibility.explain(problem)
         return "some candidate meets the budgets"
     except BrickyardError as error:

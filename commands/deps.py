@@ -1,65 +1,72 @@
-"""Writes into dvc.yaml what code and which packages each stage runs: python -m commands.deps."""
+"""Writes into dvc.yaml, and into those of `studies`, what code and which packages each stage runs:
+python -m commands.deps.
+"""
 
+import os
+import re
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from commands import in_one_line
 from lib.base.artifacts import write_text
 from lib.base.code import ROOT, imported_files, imported_modules
 from lib.base.versions import FILE, of_imports
-from stages import in_one_line
 
-DVC = ROOT / "dvc.yaml"
+PIPELINES = (ROOT / "dvc.yaml", *sorted(ROOT.glob("studies/*/dvc.yaml")))
 BY_FILE = ("zoo", "finetune")  # stages that are dear to run again
 _SECTIONS = "lib/params"  # by file: a new key of one is no matter of those that read another
-_CODE = ("lib/", "stages/")
+_CODE = re.compile(r"(\.\./\.\./)?(lib|stages)/|(\.\./)?\w+\.py$")
 _WIDTH = 120
 
 
 def main() -> None:
     """Rewrites the lists of `deps`, where what is no code stays in front, in its order, and those of packages."""
-    text = DVC.read_text()
-    made = rewritten(text)
-    if made != text:
-        write_text(DVC, made)
+    for file in PIPELINES:
+        text = file.read_text()
+        made = rewritten(text, file.parent)
+        if made != text:
+            write_text(file, made)
 
 
-def rewritten(text: str) -> str:
-    """dvc.yaml with the deps and packages of every stage as the code has them."""
+def rewritten(text: str, folder: Path = ROOT) -> str:
+    """The dvc.yaml of a folder with the deps and packages of every stage as the code has them."""
     lines: list[str] = []
-    stage, indent, listed = "", "", None
+    script, indent, listed = ROOT, "", None
     for line in text.splitlines():
-        if line.startswith("  ") and line[2] not in " -#" and line.endswith(":"):
-            stage = line.strip(" :")
+        if named := re.search(r"\bpython -m ([\w.]+)", line):
+            script = ROOT / f"{named[1].replace('.', '/')}.py"
         if line.lstrip().startswith("deps:"):
             indent, listed = line[: line.index("deps:")], ""
             line = line.strip().removeprefix("deps:")
         if listed is not None:
             listed += f" {line.strip()}"
             if line.endswith("]"):
-                data = [dep for dep in YAML(typ="safe").load(listed) if not dep.startswith(_CODE)]
-                lines += _wrapped([*data, *code(stage)], indent)
+                data = [dep for dep in YAML(typ="safe").load(listed) if not _CODE.match(dep)]
+                lines += _wrapped([*data, *code(script, folder)], indent)
                 listed = None
             continue
         if line.lstrip().startswith(f"- {FILE}: "):
-            packages = of_imports(imported_modules(Path(ROOT, "stages", f"{stage}.py")))
+            packages = of_imports(imported_modules(script))
             line = f"{line[: line.index('-')]}- {FILE}: [{', '.join(packages)}]"
         lines.append(line)
     return "\n".join(lines) + "\n"
 
 
-def code(stage: str) -> list[str]:
-    """What a stage runs: its own files, then those of lib; in place of the files of a room, the room as a whole where
-    the stage runs half of them at least and is not dear to run again.
+def code(script: Path, folder: Path = ROOT) -> list[str]:
+    """What a stage runs, relative to the folder of its dvc.yaml: its own files, then those of lib; in place of the
+    files of a room, the room as a whole where the stage runs half of them at least and is not dear to run again, as
+    those of studies are. (There DVC would see what Python leaves in a room, too.)
     """
-    files = imported_files(Path(ROOT, "stages", f"{stage}.py"))
-    own = sorted(file for file in files if file.startswith("stages/"))
-    rest = {Path(ROOT, file) for file in files if not file.startswith("stages/")}
-    if stage in BY_FILE:
+    files = imported_files(script)
+    own = sorted(file for file in files if not file.startswith("lib/"))
+    rest = {Path(ROOT, file) for file in files if file.startswith("lib/")}
+    if script.stem in BY_FILE or folder != ROOT:
         found = list(rest)
     else:
         found = [dep for room in (ROOT / "lib").iterdir() for dep in _folded(room, rest)]
-    return own + sorted(str(dep.relative_to(ROOT)) for dep in found)
+    named = own + sorted(str(dep.relative_to(ROOT)) for dep in found)
+    return [os.path.relpath(ROOT / file, folder) for file in named]
 
 
 def _folded(room: Path, files: set[Path]) -> list[Path]:

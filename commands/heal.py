@@ -13,10 +13,10 @@ import sys
 import time
 from pathlib import Path
 
+from commands import in_one_line
 from lib.base import cache
 from lib.base.errors import BrickyardError
 from lib.base.progress import track
-from stages import in_one_line
 
 
 def main(dry: bool, everything: bool) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from commands import in_one_line
 from lib.base.errors import BrickyardError
-from stages import in_one_line
 
 
 def main(path: Path) -> None:

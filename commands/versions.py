@@ -2,10 +2,10 @@
 
 import json
 
+from commands import in_one_line
 from lib.base.artifacts import write_text
 from lib.base.code import ROOT
 from lib.base.versions import FILE, of_lock
-from stages import in_one_line
 
 HEAD = "# Versions that change results, several where Python's decides. Written by `make lock`; see docs/faults.md.\n\n"
 

@@ -8,20 +8,21 @@ from lib.base import artifacts
 from lib.chain.chain import Chain
 from lib.dery import recording
 from lib.images import data
+from lib.network import files
 from lib.params.activations import Activations
 from lib.params.base import read
 from lib.params.entries import entry
 from lib.params.run import Run
-from lib.zoo import networks as lib_zoo
-from stages import prepare, run
+from lib.zoo.card import Card
+from stages import SCRATCH, prepare, run
 
 
 def main(dataset: Path, zoo: Path, out: Path, metrics: Path) -> None:
     """Cuts the network in `zoo`, writes chain.json and activations.safetensors ([n, channels] a node)."""
     params = read("activations", Activations)
     prepare(read("run", Run))
-    images = data.load(dataset)
-    model, card = lib_zoo.load(zoo, entry(zoo.name))
+    images = data.load(dataset, SCRATCH)
+    model, card = files.load_as(Card, zoo, entry(zoo.name))
     probe = data.Loader(images.images, images.probe, card.input.transform(), params.batch_size)
     chain = Chain(card.name, model, card.input.shape, declared=card.nodes)
     chain.verify(next(iter(probe))[0])

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from lib.base import artifacts
-from lib.dery.assembly import controls, gains, listing, prices, ranking, recount
+from lib.dery.assembly import built, controls, gains, listing, prices, ranking, recount
 from lib.dery.assembly.material import open_bricks
-from lib.dery.forms import Partitioned
+from lib.dery.partition.sets import Partition
 from lib.dery.paths import propose, sample
 from lib.images import data
 from lib.params.assembly import Assembly
@@ -14,7 +14,7 @@ from lib.params.base import read
 from lib.params.entries import entries
 from lib.params.run import Run
 from lib.params.zoo import Zoo
-from stages import prepare, run
+from stages import SCRATCH, prepare, run
 
 
 def main(
@@ -25,22 +25,22 @@ def main(
     wanted = max(read("finetune.ranks", list[int]))
     prepare(run_params)
     artifacts.keep_only(zoo, names)
-    images, cuts = data.load(dataset), artifacts.read_json(partition, Partitioned)
-    bricks = open_bricks(zoo, names, cuts, images, params, run_params.seed, entries())
-    problem, lenders = prices.problem(bricks, params, latency), prices.lenders(bricks, params)
-    problem = replace(problem, scores=gains.scores(bricks, params, cuts, similarity, lenders))
+    images, sets = data.load(dataset, SCRATCH), Partition.read(partition)
+    bricks = open_bricks(zoo, names, sets.cuts, images, params, run_params.seed, entries())
+    problem, lenders = prices.assembly_problem(bricks, params, latency), prices.lenders(bricks, params)
+    problem = replace(problem, scores=gains.scores(bricks, params, sets, similarity, lenders))
     found = propose.propose(problem, params.pool, wanted)
-    measures = ranking.measures(images, params, run_params.seed)
+    measures = built.measures(images, params, run_params.seed)
     ranked = ranking.rank(bricks, found.pool.candidates, params.rank, wanted, measures)
-    ranked = recount.finished(bricks, problem, ranked)
-    paths = sample.random_paths(problem, max(params.random_search, params.random_assemblies), run_params.seed)
-    rivals = controls.random_controls(bricks, problem, paths, params, measures)
+    ranked = recount.finished(bricks, ranked, problem.limits)
+    drawn = sample.random_candidates(problem, max(params.random_search, params.random_assemblies), run_params.seed)
+    rivals = controls.random_controls(bricks, drawn, problem.limits, params, measures)
     rivals["zoo"] = controls.zoo_control(bricks, problem, lenders, measures)
     saved = controls.save(out / "candidates", bricks, ranked[:wanted], rivals["zoo"]["best_within_budget"], measures)
     taus = ranking.agreements(ranked)
     artifacts.write_metrics(metrics, {"untrained": saved, "controls": rivals, "kendall_tau_to_accuracy": taus})
     artifacts.write_json(out / "assembly.json", listing.report(found, ranked, problem, params))
-    artifacts.write_csv(out / "proxies.csv", listing.proxies(ranked, problem))
+    artifacts.write_csv(out / "proxies.csv", listing.proxies(ranked))
     artifacts.write_csv(out / "pareto.csv", listing.pareto(found.fronts, problem))
     for kind, front in found.fronts.items():
         artifacts.write_metrics(pareto / f"{kind}.json", listing.points(front, kind, problem))

@@ -13,8 +13,8 @@ from lib.params.components import Components, Task
 from lib.params.contributions import Contributions
 from lib.params.entries import entry
 from lib.params.run import Run
-from lib.zoo import networks
-from stages import prepare, run
+from lib.zoo.card import Card
+from stages import SCRATCH, prepare, run
 
 
 def main(dataset: Path, zoo: Path, contributions: Path, task: str, out: Path, metrics: Path) -> None:
@@ -25,9 +25,9 @@ def main(dataset: Path, zoo: Path, contributions: Path, task: str, out: Path, me
     params, thresholds = read("components", Components), read("contributions", Contributions)
     wanted, run_params = read(f"components.tasks.{task}", Task), read("run", Run)
     classes.check_tasks({task: wanted}, thresholds.models)
-    device, images = prepare(run_params), data.load(dataset)
-    network, card = networks.load(zoo / wanted.model, entry(wanted.model))
-    names = images.images.classes
+    device, images = prepare(run_params), data.load(dataset, SCRATCH)
+    network, card = files.load_as(Card, zoo / wanted.model, entry(wanted.model))
+    names = images.classes
     outputs = classes.outputs(task, wanted.classes, names, card.classes, wanted.model)
     numbers = classes.numbers(card.classes, names, wanted.model)
     found = Found.load(contributions / wanted.model)

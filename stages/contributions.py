@@ -11,13 +11,14 @@ from lib.images import data
 from lib.mda import classes
 from lib.mda.contributions import contribution, scores
 from lib.mda.contributions.masks import masks, overall, shares, table
+from lib.network import files
 from lib.params.base import read
 from lib.params.contributions import Contributions
 from lib.params.entries import entry
 from lib.params.run import Run
 from lib.trace import graph
-from lib.zoo import networks
-from stages import prepare, run
+from lib.zoo.card import Card
+from stages import SCRATCH, prepare, run
 
 
 def main(dataset: Path, zoo: Path, model: str, out: Path, metrics: Path) -> None:
@@ -26,11 +27,11 @@ def main(dataset: Path, zoo: Path, model: str, out: Path, metrics: Path) -> None
     """
     params, run_params = read("contributions", Contributions), read("run", Run)
     device = prepare(run_params)
-    images = data.load(dataset)
-    network, card = networks.load(zoo, entry(model))
+    images = data.load(dataset, SCRATCH)
+    network, card = files.load_as(Card, zoo, entry(model))
     coupling = couple(graph.trace(network, model, card.input.shape), model)
     network.to(device)
-    numbers = classes.numbers(card.classes, images.images.classes, model)
+    numbers = classes.numbers(card.classes, images.classes, model)
     train = data.of_classes(images.images, images.train, numbers)
     loader = data.Loader(images.images, train, card.input.transform(), params.batch_size, numbers)
     positions = contribution.select(network, loader, params.images_per_class, card.classes, model)

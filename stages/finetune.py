@@ -4,8 +4,10 @@ from pathlib import Path
 
 from lib.base import artifacts, resume
 from lib.dery import tuning
-from lib.dery.assembly import network
 from lib.images import data
+from lib.network import files
+from lib.network.modules import ReassembledNetwork
+from lib.network.reassembled import Reassembled
 from lib.params.base import read
 from lib.params.entries import entries
 from lib.params.run import Run
@@ -18,16 +20,22 @@ def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) 
     run_params = read("run", Run)
     protocols = {name: read(f"finetune.{name}", Training) for name in ("frozen", "full")}
     device = prepare(run_params)
-    images = data.load(dataset)
-    model = network.load(candidate, entries()).to(device)
+    images = data.load(dataset, SCRATCH)
+    model = _opened(candidate).to(device)
     has_rival = (candidate / "zoo").is_dir()  # the best zoo network within the budget
-    rival = network.load(candidate / "zoo", entries()) if has_rival else None
+    rival = _opened(candidate / "zoo") if has_rival else None
     with resume.scratch(SCRATCH / "finetune" / candidate.name) as scratch:
         found = tuning.beside_controls(model, rival, images, protocols, run_params.seed, scratch)
-        recipe = network.save(out, model.cpu(), model.recipe)
+        recipe = files.save(out, model.cpu(), model.recipe)
         made = {"blocks": " > ".join(recipe.blocks()), "params": recipe.cost.params, "macs": recipe.cost.macs}
         artifacts.write_metrics(metrics, {**made, **tuning.figures(found)})
         artifacts.write_metrics(curve, tuning.curves(found))
+
+
+def _opened(folder: Path) -> ReassembledNetwork:
+    network, _ = files.load_as(Reassembled, folder, entries())
+    assert isinstance(network, ReassembledNetwork)
+    return network
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from lib.mda import classes
 from lib.mda.choice import architect
 from lib.mda.choice.evaluation import Evaluation
 from lib.mda.choice.whole import best_whole
-from lib.mda.components.components import Recipe
 from lib.mda.contributions.found import Found
 from lib.mda.lego import comparison, lego, tuning
 from lib.network import files
+from lib.network.component import Component
 from lib.params.base import read
 from lib.params.components import Components
 from lib.params.contributions import Contributions
@@ -23,10 +23,10 @@ from lib.params.entries import entries, entry
 from lib.params.lego import Lego
 from lib.params.run import Run
 from lib.params.zoo import Zoo
-from lib.zoo import networks
+from lib.zoo.card import Card
 from stages import SCRATCH, prepare, run
 
-Parts = tuple[dict[str, nn.Module], dict[str, Recipe]]  # components and their recipes, by name
+Parts = tuple[dict[str, nn.Module], dict[str, Component]]  # components and their recipes, by name
 
 
 def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: Path, metrics: Path) -> None:
@@ -37,7 +37,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
     artifacts.keep_only(zoo, shelf := read("zoo", Zoo).models)
     artifacts.keep_only(contributions, thresholds.models)
     artifacts.keep_only(components, settings.tasks)
-    device, images, seed = prepare(run_params), data.load(dataset), run_params.seed
+    device, images, seed = prepare(run_params), data.load(dataset, SCRATCH), run_params.seed
     with resume.scratch(SCRATCH / "lego") as scratch:
         if wanted is None:
             (parts, recipes), how = _listed(components, params.components or []), dict[str, Any]()
@@ -66,13 +66,13 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
 def _listed(folder: Path, names: Sequence[str]) -> Parts:
     """The components that are named, as stage `components` made them."""
     classes.check_chosen(names, sorted(child.name for child in folder.glob("*/")))
-    loaded = {name: files.load(folder / name, Recipe, entries()) for name in names}
+    loaded = {name: files.load_as(Component, folder / name, entries()) for name in names}
     return {name: module for name, (module, _) in loaded.items()}, {name: found for name, (_, found) in loaded.items()}
 
 
-def _loaded(zoo: Path, name: str) -> tuple[nn.Module, networks.Card]:
+def _loaded(zoo: Path, name: str) -> tuple[nn.Module, Card]:
     """A network of the zoo, by the factory that params.yaml names for it."""
-    return networks.load(zoo / name, entry(name))
+    return files.load_as(Card, zoo / name, entry(name))
 
 
 if __name__ == "__main__":

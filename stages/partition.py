@@ -13,13 +13,12 @@ from stages import run
 
 
 def main(similarity: Path, out: Path, metrics: Path) -> None:
-    """Writes partition.json: cuts, blocks, anchors, equivalence sets, objective, bound."""
+    """Writes partition.json: equivalence sets of blocks, their anchors, objective, bound."""
     params = read("partition", Partition)
     matrix = artifacts.read_tensors(similarity / "similarity.safetensors")["similarity"].numpy()
     nodes = artifacts.read_json(similarity / "nodes.json", Nodes)["nodes"]
-    problem = PartitionProblem.of(nodes, matrix, params)
     result = solve(
-        problem,
+        PartitionProblem.of(nodes, matrix, params),
         solver=params.solver,
         bound=params.bound,
         starts=params.starts,
@@ -27,7 +26,7 @@ def main(similarity: Path, out: Path, metrics: Path) -> None:
         random_partitions=params.random_partitions,
         seed=read("run", Run).seed,
     )
-    artifacts.write_json(out, result.to_dict(problem, [node["node"] for node in nodes]))
+    artifacts.write_json(out, result.to_dict())
     artifacts.write_metrics(metrics, result.figures())
 
 

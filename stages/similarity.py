@@ -13,14 +13,13 @@ from lib.params.base import read
 from lib.params.run import Run
 from lib.params.similarity import Similarity
 from lib.params.zoo import Zoo
-from lib.report import figures
 from stages import SCRATCH, prepare, run
 
 MEMO = SCRATCH / "similarity"  # what has been compared before; no result depends on it
 
 
 def main(activations: Path, out: Path, metrics: Path) -> None:
-    """Writes the matrix [nodes, nodes] as safetensors, as a long table and as a heat map; nodes.json names its rows."""
+    """Writes the matrix [nodes, nodes] as safetensors and as a long table; nodes.json names its rows."""
     params = read("similarity", Similarity)
     names = sorted(read("zoo", Zoo).models)
     prepare(read("run", Run))
@@ -31,8 +30,6 @@ def main(activations: Path, out: Path, metrics: Path) -> None:
     artifacts.write_tensors(out / "similarity.safetensors", {"similarity": similar})
     artifacts.write_json(out / "nodes.json", {"nodes": nodes})
     artifacts.write_csv(out / "similarity.csv", rows.long_form(similar, nodes, params.index))
-    models = [node["model"] for node in nodes]
-    artifacts.write_svg(out / "similarity.svg", figures.heat_map(similar.numpy(), models, title))
     artifacts.write_metrics(metrics, {"index": title, "nodes": len(nodes), **rows.means(similar, nodes)})
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from lib.base import artifacts, resume
 from lib.images import data
+from lib.network import files
 from lib.params.base import read
 from lib.params.run import Run
 from lib.params.training import Training
 from lib.params.zoo import ZooModel
 from lib.zoo import make
-from lib.zoo import networks as zoo
 from stages import SCRATCH, prepare, run
 
 
@@ -18,10 +18,10 @@ def main(dataset: Path, model: str, out: Path, metrics: Path, curve: Path) -> No
     run_params, wanted = read("run", Run), read(f"zoo.models.{model}", ZooModel)
     settings = wanted.override(read("zoo.training", Training))
     device = prepare(run_params)
-    images = data.load(dataset)
+    images = data.load(dataset, SCRATCH)
     with resume.scratch(SCRATCH / "zoo" / model) as scratch:
         network, card, rows = make.make(model, wanted, images, settings, run_params.seed, device, scratch)
-        zoo.save(out, network, card)
+        files.save(out, network, card)
         artifacts.write_metrics(
             metrics, {"params": card.cost.params, "macs": card.cost.macs, "accuracy": card.accuracy}
         )

@@ -12,7 +12,7 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +24,11 @@ if __name__ == "__main__":  # before torch is loaded
 
 import torch
 from rich.console import Console
+from rich.table import Table
 
 from benchmarks.faults import bits, checkpoints, images, judge, kills, networks
 from benchmarks.faults.job import Job
 from benchmarks.faults.params import cases, names, put
-from benchmarks.sheet import Sheet
 from lib.base.code import ROOT
 from lib.base.progress import track
 from lib.params.document import check
@@ -75,7 +75,7 @@ def main(quick: bool, seed: int, count: int | None, only: list[str]) -> None:
             console.print(f"{kind}: {fault}", markup=False, highlight=False, soft_wrap=True)
         if len(one.faults) > _SHOWN:
             console.print(f"{kind}: and {len(one.faults) - _SHOWN} more")
-    console.print(_table(found).rich())
+    console.print(_table(found))
     print(json.dumps({key: value for one in found.values() for key, value in one.figures.items()}))
 
 
@@ -168,13 +168,14 @@ def _judged(seed: int) -> judge.Verdict:
     return judge.judge(networks.draw(seed))
 
 
-def _table(found: dict[str, Found]) -> Sheet:
-    def rows() -> Iterator[tuple[str, ...]]:
-        for kind, one in found.items():
-            wrong = len(one.faults)
-            yield kind, str(one.tried), str(max(0, one.tried - one.refused - wrong)), str(one.refused), str(wrong)
-
-    return Sheet("What people bring", ("kind", "tried", "right", "refused", "wrong"), tuple(rows()))
+def _table(found: dict[str, Found]) -> Table:
+    table = Table("kind", title="What people bring", title_justify="left")
+    for column in ("tried", "right", "refused", "wrong"):
+        table.add_column(column, justify="right")
+    for kind, one in found.items():
+        wrong = len(one.faults)
+        table.add_row(kind, str(one.tried), str(max(0, one.tried - one.refused - wrong)), str(one.refused), str(wrong))
+    return table
 
 
 KINDS = ("params", "bits", "kills", "images", "checkpoints", "networks")

@@ -15,8 +15,8 @@ _CACHED = 0.1  # the share of flips that hit an object in DVC's cache instead
 _TO = ("--out", ".scratch/out.json", "--metrics", ".scratch/metrics.json")
 _STAGES = {  # which program reads a file, and its arguments
     "artifacts/similarity/similarity.safetensors": ("stages.partition", "--similarity", "artifacts/similarity", *_TO),
-    "artifacts/zoo/residual/card.json": ("stages.predict", "artifacts/zoo/residual", "pictures"),
-    "artifacts/lego/network/model.safetensors": ("stages.predict", "artifacts/lego/network", "pictures"),
+    "artifacts/zoo/residual/card.json": ("commands.predict", "artifacts/zoo/residual", "pictures"),
+    "artifacts/lego/network/model.safetensors": ("commands.predict", "artifacts/lego/network", "pictures"),
 }  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def _opened(case: Case, folder: Path) -> str | None:
         left = _below(folder / ".scratch")
         for _ in range(2):  # a second attempt must not meet what a failed one left behind
             try:
-                images = open_images(_source(path))
+                images = open_images(_source(path), folder / ".scratch")
                 pictures = _decoded(images)
             except BrickyardError as error:
                 if case.classes is not None:

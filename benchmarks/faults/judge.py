@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from benchmarks.faults.networks import Drawn
-from benchmarks.mda.forms import materialised
 from lib.base.errors import BrickyardError
 from lib.chain.chain import Chain
 from lib.channels.channels import Coupling
@@ -23,6 +22,7 @@ from lib.mda.components.repair import repair
 from lib.mda.contributions.contribution import contributions
 from lib.params.components import Repair
 from lib.trace import cost, graph
+from studies.mda.materialised import materialised
 
 Outcome = Literal["right", "refused", "wrong", "traceback"]
 ORDER: tuple[Outcome, ...] = ("right", "refused", "wrong", "traceback")

@@ -1,4 +1,4 @@
-"""What stages leave behind: JSON, CSV, SVG and safetensors, written whole or not at all, with checksums; never pickle.
+"""What stages leave behind: JSON, CSV and safetensors, written whole or not at all, with checksums; never pickle.
 
 A checksum shows damage, not who made a file.
 """
@@ -113,21 +113,6 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
 
 
-def write_svg(path: Path, picture: str) -> None:
-    """Writes a picture, with its SHA-256 as a comment at the end."""
-    content = _encoded(path, picture)
-    files.write(path, content + _comment(content))
-
-
-def read_svg(path: Path) -> str:
-    """The picture that `write_svg` wrote, without the comment. Raises BrickyardError as `read_json` does."""
-    content = _content(path)
-    picture = content[: -len(_comment(b""))]
-    if picture + _comment(picture) != content:
-        raise damaged(path, "its content does not match its checksum")
-    return picture.decode()
-
-
 def _json(value: Any) -> str:
     return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
@@ -164,10 +149,6 @@ def _beside(path: Path) -> Path:
 
 def _sum(path: Path, content: bytes) -> bytes:
     return f"{hashlib.sha256(content).hexdigest()}  {path.name}\n".encode()
-
-
-def _comment(content: bytes) -> bytes:
-    return f"<!-- sha256 {hashlib.sha256(content).hexdigest()} -->\n".encode()
 
 
 def write_tensors(path: Path, tensors: Mapping[str, "torch.Tensor"], durable: bool = True) -> str:

@@ -20,7 +20,6 @@ from .errors import BrickyardError
 READERS: dict[str, Callable[[Path], object]] = {
     ".json": artifacts.read_json,
     ".csv": artifacts.read_csv,
-    ".svg": artifacts.read_svg,
     ".safetensors": artifacts.read_tensors,
 }
 

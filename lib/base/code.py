@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]  # of the repository
 
 
 def imported_files(script: Path) -> set[str]:
-    """The files of `lib` and `stages` that `script` imports, directly or not, itself included, relative to the root.
+    """The files of `lib`, `stages` and `studies` that `script` imports, directly or not, itself included, relative to
+    the root.
 
     Imports inside functions count; those under `if TYPE_CHECKING` do not, nor do `__init__.py` files that hold nothing
     but a docstring. A module that imports by `import_module(f".folder.{name}", ...)` runs all modules of that folder
@@ -104,7 +105,7 @@ def _imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
 
 
 def _files(name: str) -> list[Path]:
-    if name.split(".")[0] not in ("lib", "stages"):
+    if name.split(".")[0] not in ("lib", "stages", "studies"):
         return []
     path = ROOT / name.replace(".", "/")
     return [file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()]

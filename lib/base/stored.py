@@ -1,7 +1,7 @@
 """What JSON files may hold: types with bounds, and reading a dataclass from JSON that anyone may have written."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from .errors import BrickyardError
 
 CHECKED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # of a dataclass that is stored
+FORMAT = 3  # of card.json and recipe.json: another number wherever their form changes
 MANY = 100_000  # classes, channels of a layer
 LARGEST = 4096  # side of an image
 
@@ -57,12 +58,25 @@ def parse(kind: type[T], stored: Any) -> T:
         raise BrickyardError(f"damaged: {type(error).__name__}: {error}; dvc repro") from None
 
 
-def parse_kind(kind: type[T], name: str, stored: Any) -> T:
-    """Likewise, of an object whose key `kind` must be `name`."""
-    given = stored.get("kind") if isinstance(stored, dict) else None
-    if given != name:
-        raise BrickyardError(f"kind = {repr(given)[:80]}: not the recipe of a {name} network")
-    return parse(kind, {key: value for key, value in stored.items() if key != "kind"})
+def stamped(kind: str, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What describes a network, for JSON: its kind, the format of this code, then what is stored."""
+    return {"kind": kind, "format": FORMAT, **stored}
+
+
+def kind_of(stored: Any) -> Any:
+    """The kind that an object of `stamped` names. Raises BrickyardError where it is of another format."""
+    found = stored if isinstance(stored, dict) else {}
+    if found.get("format") != FORMAT:
+        given = repr(found.get("format"))[:80]
+        raise BrickyardError(f"format = {given}: this code reads format {FORMAT} alone; dvc repro makes it anew")
+    return found.get("kind")
+
+
+def parse_kind(cls: type[T], kind: str, stored: Any) -> T:
+    """The inverse of `stamped`, a `cls`. Raises BrickyardError as `kind_of` and `parse`, and for another kind."""
+    if (given := kind_of(stored)) != kind:
+        raise BrickyardError(f"kind = {repr(given)[:80]}: should be {kind!r}")
+    return parse(cls, {key: value for key, value in stored.items() if key not in ("kind", "format")})
 
 
 def _line(error: Any) -> str:

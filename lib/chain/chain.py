@@ -1,7 +1,6 @@
 """A network as a chain of atomic nodes with one tensor crossing each boundary (DeRy, section 3.1)."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -11,17 +10,16 @@ import torch
 from torch import fx, nn
 
 from ..base.errors import BrickyardError
-from ..trace import graph
+from ..trace import graph, parts
 from ..trace.cost import Cost, params
 from ..trace.graph import Trace
-from ..trace.logits import logits
-from ..trace.replay import Replay
 from ..trace.subnetwork import Part
 from .layout import Layout, layouts
 from .nodes import Nodes, guess_units
+from .twins import joined, twins
+from .verify import verify
 
 Granularity = Literal["block", "fine"]
-_TRAINING = 4  # images, at most, on which train mode is verified
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,8 @@ class Chain:
         units, self._leaves, found = self._find(granularity, declared)
         self._traces: dict[bool, Trace] = {False: found}
         groups = Nodes(found).fine() if granularity == "fine" else Nodes(found, units or None).groups()
-        self._twins = _twins(found, self._trace(True), [end for _, end in groups])
-        groups = _joined(groups, self._twins)
+        self._twins = twins(found, self._trace(True), [end for _, end in groups])
+        groups = joined(groups, self._twins)
         if not groups:
             raise BrickyardError(
                 f"{name}: cannot be cut: between input and head there is no place where one tensor is alive; "
@@ -111,7 +109,7 @@ class Chain:
         which frees what enters them as soon as it can; the memory of `cost` is that of a part of their own.
         """
         found = self._traces[False]
-        return max(found.memory[node] for node in graph.between(found, self._ends[start], self._ends[stop]))
+        return max(found.memory[node] for node in parts.between(found, self._ends[start], self._ends[stop]))
 
     def entering(self, boundary: int) -> int:
         """Bytes of what enters node boundary + 1, for one image."""
@@ -127,52 +125,9 @@ class Chain:
             x = part(x)
             yield x
 
-    @torch.no_grad()
     def verify(self, x: torch.Tensor) -> None:
-        """Raises BrickyardError unless nodes and head give, for the images x [b, 3, h, w], exactly what the network
-        gives: at every boundary and in the end, in eval mode, and in train mode for the same random numbers, with the
-        same running statistics afterwards. The network is left as it was.
-        """
-        whole = self[0 : len(self)]
-        modules = (self._model, whole, self.head, *self._parts)
-        with _kept(*modules):
-            for module in modules:
-                module.eval()
-            expected = logits(self._model(x.clone()))
-            inside = Replay(self._traces[False], x.clone()).at(self._ends[1:])
-            last = x
-            for node, last, other in zip(self.nodes, self.walk(x.clone()), inside, strict=True):
-                self._compare(last, other, f"node {node.name} differs from what it is in the network")
-            self._compare(self.head(last), expected, "cut into nodes it differs from itself")
-            again = logits(self._model(x.clone()))
-            self._compare(again, expected, "answers the same images differently a second time")
-        images = torch.cat([x, x.flip(-1)])[: max(2, min(len(x), _TRAINING))]
-        both = (self._model, nn.Sequential(whole, self.head))
-        (expected, before), (found, own) = (self._in_training(forward, images) for forward in both)
-        self._compare(found, expected, "cut into nodes it differs from itself in train mode")
-        used = {id(buffer) for module in modules[1:] for buffer in module.buffers()}  # not those of auxiliary outputs
-        for name, buffer in self._model.named_buffers():
-            if id(buffer) in used:
-                what = f"cut into nodes it keeps other statistics in train mode ({name})"
-                self._compare(own[name], before[name], what)
-
-    def _in_training(self, forward: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """What the network or its parts give in train mode, and the buffers of the network after that."""
-        with _kept(self._model, forward), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            try:
-                made = logits(forward.train()(x.clone()))
-            except Exception as error:  # whatever a network does in train mode with images that it takes in eval mode
-                reason = " ".join(str(error).split())[:200]
-                raise BrickyardError(f"{self.name}: fails in train mode ({type(error).__name__}: {reason})") from error
-            return made, {name: buffer.clone() for name, buffer in self._model.named_buffers()}
-
-    def _compare(self, found: torch.Tensor, expected: torch.Tensor, what: str) -> None:
-        """Not-a-numbers are equal to themselves here."""
-        if found.shape != expected.shape or not torch.equal(found.nan_to_num(), expected.nan_to_num()):
-            alike = found.shape == expected.shape
-            by = f" by {float((found - expected).abs().max()):g}" if alike else ""
-            raise BrickyardError(f"{self.name}: {what}{by}; leave it out")
+        """Raises BrickyardError unless nodes and head are the network on the images x, see `verify.verify`."""
+        verify(self, self._model, self._traces[False], self._ends, x)
 
     def to_dict(self) -> dict[str, Any]:
         """Names, layouts and costs of the nodes, each as a part of its own, for JSON; where nodes have something in
@@ -221,7 +176,7 @@ class Chain:
         evaluating, training = self._trace(False), self._trace(True)
         first = training.input if start is evaluating.input else self._twins[start]
         last = training.output if end is evaluating.output else self._twins[end]
-        return Part(evaluating, graph.part(evaluating, start, end), training, graph.part(training, first, last))
+        return Part(evaluating, parts.part(evaluating, start, end), training, parts.part(training, first, last))
 
     def _trace(self, train: bool) -> Trace:
         if train not in self._traces:
@@ -231,7 +186,7 @@ class Chain:
 
     def _memory(self, found: Trace, start: fx.Node, end: fx.Node) -> list[int]:
         """Bytes alive at each operation of a part whose caller keeps its input to the end, for one image."""
-        operations = graph.between(found, start, end)
+        operations = parts.between(found, start, end)
         used = [i for i, node in enumerate(operations) if start in node.all_input_nodes]
         last = used[-1] if used else -1
         given = found.tensor(start)[0].nbytes
@@ -240,7 +195,7 @@ class Chain:
     def _since(self) -> list[dict[str, list[int]]]:
         """For every node j the parameters and MACs of nodes i..j together, i = 1..j."""
         found = self._traces[False]
-        operations = [graph.between(found, start, end) for start, end in pairwise(self._ends)]
+        operations = [parts.between(found, start, end) for start, end in pairwise(self._ends)]
         since = []
         for j in range(len(self)):
             done: set[fx.Node] = set()
@@ -259,80 +214,10 @@ class Chain:
     def _cost(self, start: fx.Node, end: fx.Node) -> Cost:
         """Of the part between two operations: every parameter and every operation that it uses, once."""
         found = self._traces[False]
-        operations = graph.between(found, start, end)
+        operations = parts.between(found, start, end)
         used = {id(p): p.numel() for node in operations for p in _parameters(found, node)}
         memory = max(self._memory(found, start, end), default=0)
         return Cost(sum(used.values()), sum(found.macs[node] for node in operations), memory)
-
-
-@contextmanager
-def _kept(*networks: nn.Module) -> Iterator[None]:
-    """Afterwards weights, buffers and modes are what they were."""
-    modules = [module for network in networks for module in network.modules()]
-    modes = [(module, module.training) for module in modules]
-    own = [(module._buffers, dict(module._buffers)) for module in modules]  # some give a buffer another tensor
-    state = {
-        id(tensor): (tensor, tensor.clone())
-        for network in networks
-        for tensor in (*network.parameters(), *network.buffers())
-    }
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for buffers, before in own:
-            buffers.update(before)
-        with torch.no_grad():
-            for tensor, before in state.values():
-                tensor.copy_(before)
-
-
-def _twins(evaluating: Trace, training: Trace, ends: Sequence[fx.Node]) -> dict[fx.Node, fx.Node]:
-    """Where the cuts `ends` of a network in eval mode lie in train mode; those left out that are no cut there.
-
-    An operation is known by its module, by what is called, and by which such call it is. Operations that train mode
-    has for itself (a branch that is dropped at times) belong to the node before them.
-    """
-    calls = _by_call(evaluating.graph.nodes)
-    other = _by_call(training.graph.nodes)
-    alike = {call for call, nodes in calls.items() if len(nodes) == len(other.get(call, ()))}
-    order, cuts = list(training.graph.nodes), set(training.cuts)
-    place = {node: i for i, node in enumerate(order)}
-    found: dict[fx.Node, fx.Node] = {}
-    for end in ends:
-        if (call := _call(end)) not in alike:
-            continue
-        twin = other[call][calls[call].index(end)]
-        own = (node for node in order[place[twin] + 1 :] if node in training.content)
-        while twin not in cuts and (following := next(own, None)) is not None and _call(following) not in calls:
-            twin = following
-        if twin in cuts and training.tensor(twin).shape == evaluating.tensor(end).shape:
-            found[end] = twin
-    return found
-
-
-def _call(node: fx.Node) -> tuple[str, str]:
-    return node.meta["path"], node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-
-
-def _by_call(nodes: Iterable[fx.Node]) -> dict[tuple[str, str], list[fx.Node]]:
-    found: dict[tuple[str, str], list[fx.Node]] = {}
-    for node in nodes:
-        found.setdefault(_call(node), []).append(node)
-    return found
-
-
-def _joined(groups: list[tuple[str, fx.Node]], cuts: Collection[fx.Node]) -> list[tuple[str, fx.Node]]:
-    """Nodes (name, last operation), each joined with the next one as long as its end is none of the `cuts`."""
-    joined: list[tuple[str, fx.Node]] = []
-    first = ""
-    for name, end in groups:
-        first = first or name
-        if end in cuts:
-            joined.append((first, end))
-            first = ""
-    return joined
 
 
 def _parameters(found: Trace, node: fx.Node) -> list[nn.Parameter]:

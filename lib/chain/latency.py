@@ -12,7 +12,7 @@ from ..base import artifacts
 from ..base.errors import BrickyardError
 from .chain import Chain
 
-COMMAND = "./run python -m stages.latency"
+COMMAND = "./run python -m commands.latency"
 Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

@@ -5,7 +5,8 @@ from functools import cached_property
 
 from torch import fx, nn
 
-from ..trace.graph import Trace, between
+from ..trace.graph import Trace
+from ..trace.parts import between
 
 _BOXES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _POOLING = {"mean", "amax", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"}

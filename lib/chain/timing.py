@@ -5,14 +5,12 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from ..trace.cost import count
-from ..zoo import networks as zoo
-from ..zoo.architecture import Trust
+from ..zoo.card import Card, Input
 from .chain import Chain
 from .latency import Latency, Measured, StitchLatency, fingerprint
 
@@ -32,6 +30,7 @@ class Stopwatch:
     _clock: float = field(default=0.0, init=False)
     _own: float = field(default=0.0, init=False)
 
+    @torch.no_grad()
     def median(self, module: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> float:
         """Of `module` for the batch `x`, on its device, in milliseconds."""
         times = []
@@ -66,16 +65,22 @@ class Timed:
     whole: float
 
 
-def of_network(folder: Path, batch_size: int, device: torch.device, watch: Stopwatch, trust: Trust = False) -> Timed:
-    """Of the zoo network in `folder`, for random images; trust: as for `zoo.load`."""
-    model, card = zoo.load(folder, trust)
-    chain = Chain(card.name, model.to(device), card.input.shape, declared=card.nodes)
-    images = torch.rand(batch_size, *card.input.shape, generator=torch.Generator().manual_seed(0)).to(device)
-    found = measure(chain, images, watch)
-    with torch.no_grad():
-        whole = watch.median(model.eval(), images)
+def of_network(network: nn.Module, card: Card, batch_size: int, watch: Stopwatch) -> Timed:
+    """Of a network of the zoo, in eval mode on its device, for random images."""
+    chain = Chain(card.name, network, card.input.shape, declared=card.nodes)
+    found = measure(chain, _images(network, card.input, batch_size), watch)
     nodes = dict(zip((node.name for node in chain.nodes), found.nodes, strict=True))
-    return Timed(Measured(fingerprint(chain), nodes, found.head), whole)
+    return Timed(Measured(fingerprint(chain), nodes, found.head), whole(network, card.input, batch_size, watch))
+
+
+def whole(network: nn.Module, expected: Input, batch_size: int, watch: Stopwatch) -> float:
+    """Milliseconds of a network in eval mode at once, on its device, for a batch of random images that it expects."""
+    return watch.median(network, _images(network, expected, batch_size))
+
+
+def _images(network: nn.Module, expected: Input, count: int) -> torch.Tensor:
+    images = torch.rand(count, *expected.shape, generator=torch.Generator().manual_seed(0))
+    return images.to(next(network.parameters()).device)
 
 
 @torch.no_grad()
@@ -89,7 +94,6 @@ def measure(chain: Chain, images: torch.Tensor, watch: Stopwatch) -> Latency:
     return Latency(tuple(nodes), watch.median(chain.head, x))
 
 
-@torch.no_grad()
 def measure_stitch(batch_size: int, device: torch.device, watch: Stopwatch) -> StitchLatency:
     """The line through the medians of 1x1 convolutions of several sizes."""
     gmacs, medians = [], []

@@ -16,7 +16,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from ..base.errors import BrickyardError
-from ..trace import graph
+from ..trace import parts
 from ..trace.effects import after
 from ..trace.graph import Trace
 from ..trace.plain import is_hooked
@@ -43,7 +43,7 @@ class _Following(Following):
         self.layers: list[tuple[fx.Node, Layer]] = []
         self.given: dict[str, list[int]] = {}
         self.axes: dict[str, dict[int, list[int]]] = {}
-        for node in graph.between(found, found.input, found.output):
+        for node in parts.between(found, found.input, found.output):
             self.check_state(node)
             if node in found.content:
                 self.labels[node] = self.follow(node)
@@ -200,7 +200,7 @@ class _Following(Following):
     def unused(self) -> frozenset[str]:
         """Modules and weights that the logits do not depend on."""
         used: set[int] = set()
-        for node in graph.needed(self.found):
+        for node in parts.needed(self.found):
             if node.op == "call_module":
                 used |= {id(parameter) for parameter in self.modules[str(node.target)].parameters()}
             elif node.op == "get_attr" and str(node.target) not in self.found.constants:

@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from ..base.errors import BrickyardError
-from ..trace import graph
+from ..trace import graph, parts
 from ..trace.cost import Cost
 from ..trace.duplicate import duplicate
 from ..trace.logits import logits
@@ -128,7 +128,7 @@ def rewritten(
     if not any(numbers) and all(found.bare for found in modes) and not trim:
         return model
     evaluating, training = (replace(found.to_run(_WHO), model=model) for found in modes)
-    return Part(evaluating, graph.whole(evaluating), training, graph.whole(training)).eval()
+    return Part(evaluating, parts.whole(evaluating), training, parts.whole(training)).eval()
 
 
 def is_unused(parameter: str, coupling: Coupling) -> bool:

@@ -5,7 +5,6 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 Count = Annotated[int, Field(ge=0)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Row(BaseModel):
@@ -35,24 +34,3 @@ class Chained(BaseModel):
     """chain.json of stage `activations`."""
 
     nodes: list[Link] = Field(min_length=1)
-
-
-class Block(BaseModel):
-    """A block of a network, the set that it is sorted into, and how it resembles that set's anchor."""
-
-    set: Count
-    similarity_to_anchor: Finite
-
-
-class Cut(BaseModel):
-    """A network in blocks: K + 1 positions."""
-
-    cuts: list[Count] = Field(min_length=2)
-    blocks: list[Block] = Field(min_length=1)
-
-
-class Partitioned(BaseModel):
-    """partition.json of stage `partition`."""
-
-    num_blocks: Count
-    models: dict[str, Cut] = Field(min_length=1)

@@ -10,13 +10,13 @@ import torch
 
 from ..base.errors import BrickyardError
 from ..images.data import DataSet, Loader
+from ..network.modules import ReassembledNetwork
+from ..network.reassembled import Reassembled
 from ..params.training import Training
 from ..trace.duplicate import duplicate
 from ..training.fit import accuracy, fit
 from ..zoo import ask
 from ..zoo.adapter import Prepared
-from .assembly.network import ReassembledNetwork, build
-from .assembly.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -144,11 +144,11 @@ def _told(protocol: str, settings: Training, seed: int) -> dict[str, Any]:
     return {"protocol": protocol, "seed": seed, "threads": torch.get_num_threads(), **settings.model_dump()}
 
 
-def untrained(recipe: Recipe, seed: int) -> ReassembledNetwork:
+def untrained(recipe: Reassembled, seed: int) -> ReassembledNetwork:
     """The control's network: the recipe's, with random weights that depend on `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(recipe, trust=True)  # of a network that is there: its sources have run already
+        return recipe.build(trust=True)  # of a network that is there: its sources have run already
 
 
 def from_scratch(protocols: Mapping[str, Training]) -> Training:

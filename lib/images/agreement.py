@@ -21,7 +21,7 @@ def check(given: Sections, data: DataSet) -> None:
 def mistakes(given: Sections, data: DataSet) -> list[str]:
     """A line for each mistake; what concerns a section that is not there is not looked at."""
     lines: list[str] = []
-    names = data.images.classes
+    names = data.classes
     networks = _networks(given.zoo, names, lines) if given.zoo else {}
     if given.components:
         wanted = {name: task.classes for name, task in given.components.tasks.items()}

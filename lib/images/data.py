@@ -33,6 +33,16 @@ class DataSet:
     test: np.ndarray
     probe: np.ndarray
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names by label."""
+        return self.images.classes
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 [n], of all images."""
+        return self.images.labels
+
 
 def split(images: Images, source: Dataset, seed: int) -> DataSet:
     """Stratified train / validation / test split and the probe set: `probe_images` train images, in random order.
@@ -85,12 +95,12 @@ def save(folder: Path, data: DataSet, source: Dataset) -> None:
     """Writes splits.safetensors (int64 indices) and card.json (source, class names, counts, checksum)."""
     splits = {name: torch.from_numpy(getattr(data, name)) for name in ("train", "validation", "test", "probe")}
     artifacts.write_tensors(folder / "splits.safetensors", splits)
-    labels = data.images.labels
+    labels = data.labels
     counts = {
         name: dict(
             zip(
-                data.images.classes,
-                np.bincount(labels[index], minlength=len(data.images.classes)).tolist(),
+                data.classes,
+                np.bincount(labels[index], minlength=len(data.classes)).tolist(),
                 strict=True,
             )
         )
@@ -98,7 +108,7 @@ def save(folder: Path, data: DataSet, source: Dataset) -> None:
     }
     card = {
         "source": source.model_dump(),
-        "classes": list(data.images.classes),
+        "classes": list(data.classes),
         "images": len(data.images),
         "checksum": data.images.checksum,
         "counts": counts,
@@ -106,11 +116,14 @@ def save(folder: Path, data: DataSet, source: Dataset) -> None:
     artifacts.write_json(folder / "card.json", card)
 
 
-def load(folder: Path) -> DataSet:
-    """Opens what `save` described; raises BrickyardError when the images are no longer the ones that were split."""
+def load(folder: Path, scratch: Path) -> DataSet:
+    """Opens what `save` described; scratch: as in `sources.open_images`.
+
+    Raises BrickyardError when the images are no longer the ones that were split.
+    """
     card = artifacts.read_json(folder / "card.json")
     source = Dataset.model_validate(card["source"])
-    images = open_images(source)
+    images = open_images(source, scratch)
     if images.checksum != card["checksum"]:
         raise BrickyardError(f"{where(source)}: the images have changed since they were split; dvc repro dataset")
     splits = {name: tensor.numpy() for name, tensor in artifacts.read_tensors(folder / "splits.safetensors").items()}

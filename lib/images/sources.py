@@ -20,8 +20,6 @@ from .picture import shown
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SCRATCH = Path(".scratch")
-
 
 @dataclass(frozen=True)
 class Images:
@@ -50,10 +48,14 @@ class Images:
         return {part: mask for part, mask in masks.items() if mask is not None and mask.any()}
 
 
-def open_images(source: Dataset) -> Images:
-    """Opens the images that the `dataset` section names; archives are unpacked to scratch first."""
+def open_images(source: Dataset, scratch: Path) -> Images:
+    """Opens the images that the `dataset` section names.
+
+    scratch: a folder for archives, which are unpacked there, downloads, and what is known of files' contents; no result
+    depends on it.
+    """
     opener = {"digits": _digits, "torchvision": _torchvision, "folder": _folder}[source.source]
-    images = opener(source)
+    images = opener(source, scratch)
     if len(images.classes) < 2:
         only = ", ".join(images.classes)
         raise BrickyardError(f"{where(source)}: has one class only, {only!r}; at least two are needed")
@@ -88,7 +90,7 @@ def _check_counts(images: Images, source: Dataset) -> None:
             raise BrickyardError(f"{where(source)}: class {images.classes[absent[0]]!r} has no {part} images")
 
 
-def _digits(source: Dataset) -> Images:
+def _digits(source: Dataset, _: Path) -> Images:
     from PIL import Image as pil
 
     table = _read_digits()
@@ -115,7 +117,7 @@ def _read_digits() -> np.ndarray:
     return np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
 
 
-def _torchvision(source: Dataset) -> Images:
+def _torchvision(source: Dataset, scratch: Path) -> Images:
     import inspect
 
     from torchvision import datasets
@@ -134,7 +136,7 @@ def _torchvision(source: Dataset) -> Images:
         choices = {part: {**choice, "download": True} for part, choice in choices.items()}
     opener: Any = kind
     try:
-        parts = {part: opener(SCRATCH / "torchvision", **choice) for part, choice in choices.items()}
+        parts = {part: opener(scratch / "torchvision", **choice) for part, choice in choices.items()}
         labels = {part: np.asarray(_labels(opened), np.int64).reshape(len(opened)) for part, opened in parts.items()}
     except Exception as error:  # whatever a data set raises: most are downloaded, some take other arguments
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -151,7 +153,7 @@ def _torchvision(source: Dataset) -> Images:
     of = np.concatenate([np.full(len(own), part) for part, own in labels.items()])
     digest = hashlib.sha256(f"{source.name} {bounds.tolist()}".encode() + joined.tobytes())
     for part, own in parts.items():
-        digest.update(_content(own, _cache(SCRATCH / "torchvision", f"{source.name}.{part}")))
+        digest.update(_content(own, _cache(scratch, scratch / "torchvision", f"{source.name}.{part}")))
     return Images(
         joined, tuple(str(name) for name in names), of == "test", image, digest.hexdigest(), of == "validation"
     )
@@ -198,19 +200,19 @@ def _content(part: Any, cache: Path) -> bytes:
     return digest.digest()
 
 
-def _folder(source: Dataset) -> Images:
+def _folder(source: Dataset, scratch: Path) -> Images:
     root = Path(source.path)
     if not root.exists():
         raise BrickyardError(f"dataset.path = {source.path!r}: there is no such folder or archive{_in_a_copy()}")
     try:
-        return _read_parts(_unpacked(root), source)
+        return _read_parts(_unpacked(root, scratch), source, scratch)
     except BrickyardError as error:
         raise BrickyardError(f"{error}{_in_a_copy()}") from None
 
 
-def _read_parts(root: Path, source: Dataset) -> Images:
+def _read_parts(root: Path, source: Dataset, scratch: Path) -> Images:
     found = folders.parts(root)
-    read = {part: folders.read(_unpacked(path)) for part, path in found.items()}
+    read = {part: folders.read(_unpacked(path, scratch)) for part, path in found.items()}
     classes = tuple(read["train"].files)
     for part, path in found.items():
         for here, names, there in ((path, classes, read[part].files), (found["train"], read[part].files, classes)):
@@ -219,7 +221,7 @@ def _read_parts(root: Path, source: Dataset) -> Images:
                     raise BrickyardError(f"{shown(here)}: has no images of class {name!r}; each part needs all classes")
     samples = [(part, name, file) for part, folder in read.items() for name, file in folders.order(folder)]
     files = [file for _, _, file in samples]
-    sums = fingerprint.of_files(files, _cache(root, "images"), picture.opened)
+    sums = fingerprint.of_files(files, _cache(scratch, root, "images"), picture.opened)
     digest = hashlib.sha256()
     for (part, name, file), content in zip(samples, sums, strict=True):
         inside = os.fsencode(file.relative_to(read[part].root)).hex()
@@ -257,19 +259,19 @@ def _in_a_copy() -> str:
     return ""
 
 
-def _cache(path: Path, kind: str) -> Path:
+def _cache(scratch: Path, path: Path, kind: str) -> Path:
     """Where what is known of the contents of `path` is kept."""
-    return SCRATCH / "fingerprints" / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]}.{kind}.json"
+    return scratch / "fingerprints" / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]}.{kind}.json"
 
 
-def _unpacked(path: Path) -> Path:
+def _unpacked(path: Path, scratch: Path) -> Path:
     """A folder with the images of `path`; an archive is unpacked to scratch once, keyed by name and content. What holds
     nothing but a folder with folders is that folder.
     """
     if path.is_dir():
         return path
-    (content,) = fingerprint.of_files([path], _cache(path, "archive"))
-    target = SCRATCH / "unpacked" / f"{path.name}.{content[:16]}"
+    (content,) = fingerprint.of_files([path], _cache(scratch, path, "archive"))
+    target = scratch / "unpacked" / f"{path.name}.{content[:16]}"
     archives.unpack(path, target)
     return folders.inner(target)
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from ..images.data import Batch
+from ..network.scaling import Scaling
 from ..zoo import ask
-from .lego.scaling import Scaling
 
 BATCH_SIZE = 64  # images a forward pass; figures do not depend on it
 

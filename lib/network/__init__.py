@@ -1,1 +1,3 @@
-"""What ships: recipes of every kind of network that is made here, and opening and saving them. Fits nothing."""
+"""What ships: blocks and choices of them, recipes of every kind of network that is made here, and opening and saving
+them. Fits nothing.
+"""

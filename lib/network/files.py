@@ -1,29 +1,33 @@
-"""Networks of this wing on disk: recipe.json, from which one is built, and model.safetensors, which fills it."""
+"""Networks on disk: card.json or recipe.json, from which one is built, and model.safetensors, which fills it."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
+import torch
 from torch import nn
 
 from ..base import artifacts
 from ..base.errors import BrickyardError
-from ..trace.cost import Cost
-from ..zoo.architecture import Trust
-from ..zoo.networks import Input
-from ..zoo.weights import check_params, fill, logits_of, named, read_weights
+from ..trace.cost import Cost, count, params, without_data
+from ..zoo import checkpoint
+from ..zoo.architecture import MEMORY, Bounded, Trust
+from ..zoo.card import Card, Input
+
+WEIGHTS = "model.safetensors"
 
 
-class Recipe(Protocol):
+class Described(Protocol):
     """What describes a network: enough to build it with random weights, and the checksum of its own."""
 
-    @property
-    def sha256(self) -> str:
-        """Of the weights, empty before they are saved."""
-        ...
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    kind: ClassVar[str]
+    file: ClassVar[str]
 
     @property
-    def cost(self) -> Cost:
-        """Of the network."""
+    def input(self) -> Input:
+        """What it expects."""
         ...
 
     @property
@@ -32,8 +36,22 @@ class Recipe(Protocol):
         ...
 
     @property
-    def input(self) -> Input:
-        """What it expects."""
+    def licences(self) -> tuple[str, ...]:
+        """Of the weights that it was made from."""
+        ...
+
+    @property
+    def cost(self) -> Cost:
+        """Of the network."""
+        ...
+
+    @property
+    def checksum(self) -> str:
+        """Of the weights, empty before they are saved."""
+        ...
+
+    def build(self, trust: Trust = False, room: Bounded | None = None) -> nn.Module:
+        """The network with random weights, in eval mode; trust, room: see `Architecture.build`."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
@@ -41,45 +59,85 @@ class Recipe(Protocol):
         ...
 
     @classmethod
-    def from_dict(cls, recipe: Any) -> Self:
+    def from_dict(cls, recipe: Any, /) -> Self:
         """The inverse of `to_dict`."""
         ...
 
-    def build(self, trust: Trust = False) -> nn.Module:
-        """The network with random weights, in eval mode; trust: as for `load`."""
-        ...
+
+R = TypeVar("R", bound=Described)
 
 
-R = TypeVar("R", bound=Recipe)
+def save(folder: Path, network: nn.Module, recipe: R) -> R:
+    """Writes model.safetensors and card.json or recipe.json; returns the recipe with cost and checksum filled in."""
+    counted = count(network, recipe.input.shape)
+    checksum = artifacts.write_tensors(folder / WEIGHTS, network.state_dict())
+    recipe = replace(recipe, cost=counted, checksum=checksum)
+    artifacts.write_json(folder / recipe.file, recipe.to_dict())
+    return recipe
 
 
-def save(folder: Path, module: nn.Module, recipe: Recipe) -> None:
-    """Writes model.safetensors and recipe.json."""
-    sha256 = artifacts.write_tensors(folder / "model.safetensors", module.state_dict())
-    artifacts.write_json(folder / "recipe.json", {**recipe.to_dict(), "sha256": sha256})
+def load_as(kind: type[R], folder: Path, trust: Trust = False) -> tuple[nn.Module, R]:
+    """The network of a known kind (`Card` for the zoo's) that `save` left in `folder`, in eval mode, and its recipe.
 
-
-def load(folder: Path, kind: type[R], trust: Trust = False) -> tuple[nn.Module, R]:
-    """The network that `save` left, in eval mode, and its recipe, a `kind`; nothing else is needed.
-
-    Runs no code but timm's, torchvision's, and of a file below data/models that is what it was when the network was
-    made; trust: True for any that the recipe names, or entries of params.yaml, for the sources of these names. Raises
-    BrickyardError naming what is missing or damaged, or where recipe and weights do not belong together, before
-    anything is run.
+    Trust and errors are those of `load.load`; a network of another kind is one of them.
     """
-    file = Path(folder) / "recipe.json"
+    file, weights = folder / kind.file, folder / WEIGHTS
+    others = [name for name in ("card.json", "recipe.json") if (folder / name).exists()]
+    if others and not file.exists():
+        raise BrickyardError(f"{folder} holds {others[0]}, no {kind.file}: not a network of kind {kind.kind!r}")
     stored = artifacts.read_json(file)
     try:
         recipe = kind.from_dict(stored)
-        state = read_weights(file.with_name("model.safetensors"), recipe.sha256)
-        module = recipe.build(trust)
-        fill(module, state, file.with_name("model.safetensors"))
-        check_params(module, recipe.cost)
-        outputs = logits_of(module, recipe.input.shape)
+        tensors = _read(weights, recipe.checksum)
+        network = recipe.build(trust, Bounded.by(tensors) if isinstance(recipe, Card) else Bounded(MEMORY))
+        if (found := params(network)) != recipe.cost.params:
+            raise BrickyardError(f"cost.params = {recipe.cost.params}, but the network has {found}; dvc repro")
+        _fill(network, tensors, weights)
+        if (found := _outputs(network, recipe.input.shape)) not in (None, len(recipe.classes)):
+            raise BrickyardError(f"{len(recipe.classes)} classes, but the network gives {found} logits; dvc repro")
     except BrickyardError as error:
-        raise named(file, error) from None
+        raise error if str(error).startswith(str(folder)) else BrickyardError(f"{file}: {error}") from None
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:  # parts that do not fit
         raise BrickyardError(f"{file}: damaged: {error}; dvc repro") from None
-    if outputs not in (None, len(recipe.classes)):
-        raise BrickyardError(f"{file}: {len(recipe.classes)} classes, but the network gives {outputs} logits")
-    return module, recipe
+    return network, recipe
+
+
+def _read(file: Path, checksum: str) -> dict[str, torch.Tensor]:
+    """The tensors of a file of `artifacts.write_tensors`; checksum: what the JSON beside it says of them.
+
+    Raises BrickyardError where the file is missing or damaged, belongs to another network, or holds NaN.
+    """
+    tensors = artifacts.read_tensors(file)
+    if artifacts.tensor_checksum(tensors) != checksum:
+        raise BrickyardError(f"{file} does not belong to the JSON beside it; dvc repro the stage again")
+    checkpoint.check_finite(tensors, file)
+    return tensors
+
+
+def _fill(network: nn.Module, tensors: Mapping[str, torch.Tensor], file: Path) -> None:
+    """Puts every tensor of `file` into the network. Raises BrickyardError naming what is missing, unknown or unlike."""
+    own = network.state_dict()
+    for name, tensor in tensors.items():
+        if name in own and own[name].dtype != tensor.dtype:
+            raise BrickyardError(f"{file}: {name} is {tensor.dtype} there and {own[name].dtype} here")
+    for name in own:
+        if name not in tensors:
+            raise BrickyardError(f"{file} leaves {name} unfilled; is it of another architecture?")
+    checkpoint.fill(network, tensors, file)
+
+
+def _outputs(network: nn.Module, shape: tuple[int, ...]) -> int | None:
+    """How many logits the network gives for an image of `shape`; None where that cannot be told without computing.
+
+    Raises BrickyardError where what it gives is not one row an image.
+    """
+    try:
+        with without_data(network):
+            logits = network.eval()(torch.zeros(1, *shape, device="meta"))
+    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+        if "meta" in str(error):
+            return None
+        raise BrickyardError(f"the network fails on its own images: {' '.join(str(error).split())[:200]}") from None
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+        raise BrickyardError("the network gives no row of logits")
+    return logits.shape[1]

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..base.errors import BrickyardError
 from ..images import folders, picture
-from ..zoo.networks import Input
+from ..zoo.card import Input
 
 LONGEST = 64  # side of a picture, in its other side
 

@@ -6,6 +6,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from .section import Batch, Count, Images, Limit, Names, Ridge, Section, Text, Tries
 
+Predictor = Literal["accuracy", "likelihood", "naswot", "synflow", "params", "macs", "score"]  # as in proxies.csv
+
 
 class Budget(Section):
     """Upper limits on the finished network, stitches and head counted in; null = none."""
@@ -47,7 +49,7 @@ class Assembly(Section):
     block_score: Literal["none", "similarity_to_anchor"] = "none"
     block_weight: float = Field(default=0.1, ge=0, le=1000)
     pool: Count = Field(le=10_000)
-    rank: Literal["accuracy", "likelihood", "naswot", "synflow", "params", "macs", "score"] = "accuracy"
+    rank: Predictor = "accuracy"
     rank_on: Literal["validation", "train"] = "validation"
     head_images: Images
     rank_images: Images

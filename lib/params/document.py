@@ -10,6 +10,8 @@ from .mistakes import shown, validated
 from .parse import parse
 from .sections import SECTIONS, Sections
 
+OWN = "study"  # the section of a project that runs the stages besides scripts of its own, which check it
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -33,7 +35,7 @@ def check(document: Mapping[str, Any]) -> tuple[Sections, list[str]]:
     mistakes = [
         f"{name if isinstance(name, str) else shown(name)}: unknown section; allowed: {', '.join(SECTIONS)}"
         for name in document
-        if name not in SECTIONS
+        if name not in SECTIONS and name != OWN
     ]
     found: dict[str, Any] = {}
     for name, kind in SECTIONS.items():

@@ -1,6 +1,5 @@
 """Pictures as SVG text: the same values give the same bytes. What all of them share, and the heat map."""
 
-import base64
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -10,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..base.errors import BrickyardError
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, LINE = "#1d2733", "#66717e", "#d9dee4"
 PALETTE = ("#2f6db3", "#c2571a", "#2e8560", "#8457a6", "#937012", "#b03f67", "#1f8494", "#6f665c")
-LINES = "* { stroke-linejoin: round; stroke-linecap: butt; }"
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "brickyard",
     "svg.fonttype": "none",
@@ -87,19 +83,6 @@ def inline(svg: str, name: str, description: str) -> str:
     """
     opening = f'<svg class="plot" {{box}} role="img" aria-label="{escape(description)}">'
     return _restyled(svg, name, opening)
-
-
-def image(svg: str, variables: str, description: str) -> str:
-    """A picture that somebody else may have written, as an `img` element of an HTML page: no script in it runs and
-    nothing that it refers to is loaded.
-
-    variables: CSS that defines the page's colours and font, for both schemes; they do not reach into an image.
-    """
-    if "<svg" not in svg:
-        raise BrickyardError(f"{description}: the picture is no SVG; dvc repro draws it anew")
-    opening = '<svg xmlns="http://www.w3.org/2000/svg" {box}>' + f"<style>{variables}{LINES}</style>"
-    content = base64.b64encode(_restyled(svg, "image", opening).encode()).decode()
-    return f'<img class="plot" alt="{escape(description)}" src="data:image/svg+xml;base64,{content}">'
 
 
 def _restyled(svg: str, name: str, opening: str) -> str:

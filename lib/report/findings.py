@@ -10,6 +10,7 @@ from jinja2 import UndefinedError
 
 from ..base import artifacts
 from ..base.errors import BrickyardError
+from ..dery.partition.sets import Partition
 
 Json = dict[str, Any]
 
@@ -25,7 +26,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Findings:
-    """metrics: stage -> item -> content; curves: rank -> rows; candidates: rank -> recipe; kept: network -> rows of
+    """metrics: stage -> item -> content; similarity: of all pairs of nodes, rows: the network of each node;
+    curves: rank -> rows; candidates: rank -> recipe; kept: network -> rows of
     {class, layer, channels, kept}; masks: network -> layer -> [classes, channels]; components: task -> recipe.
     """
 
@@ -34,8 +36,9 @@ class Findings:
     ranks: Sequence[int]
     metrics: Mapping[str, Mapping[str, Json]]
     curves: Mapping[int, list[Json]]
-    similarity: str
-    partition: Json
+    similarity: list[list[float]]
+    rows: list[str]
+    partition: Partition
     assembly: Json
     candidates: Mapping[int, Json]
     kept: Mapping[str, list[Json]]
@@ -87,8 +90,9 @@ def gather(
         ranks=sorted(ranks),
         metrics=found,
         curves={rank: artifacts.read_metrics(metrics / "finetune" / f"r{rank}.curve.json") for rank in sorted(ranks)},
-        similarity=artifacts.read_svg(similarity / "similarity.svg"),
-        partition=artifacts.read_json(partition),
+        similarity=artifacts.read_tensors(similarity / "similarity.safetensors")["similarity"].tolist(),
+        rows=[node["model"] for node in artifacts.read_json(similarity / "nodes.json")["nodes"]],
+        partition=Partition.read(partition),
         assembly=artifacts.read_json(assembly / "assembly.json"),
         candidates={r: artifacts.read_json(assembly / "candidates" / f"r{r}" / "recipe.json") for r in sorted(ranks)},
         kept={name: _rows(contributions / name / "kept.csv") for name in sorted(taken_apart)},

@@ -4,13 +4,14 @@ from math import floor
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from . import charts, tables
 from .charts import Dot, Profile
 from .diagram import pipeline
-from .figures import PALETTE, image, inline
+from .figures import PALETTE, heat_map, inline
 from .findings import Findings
 from .frontier import frontier
 from .routes import alike, routes
@@ -42,7 +43,7 @@ def render(findings: Findings) -> str:
         error=tables.standard_error(head["best"]["test"], images),
         pipelines=[Markup(pipeline(notes(findings), tall)) for tall in (False, True)],
         zoo=tables.zoo(findings),
-        heat_map=_heat_map(findings, css),
+        heat_map=_heat_map(findings),
         bars=tables.bars(findings),
         drawn={rank: tables.drawn(findings, rank) for rank in findings.ranks},
         ending={rank: tables.head(findings, rank) for rank in findings.ranks},
@@ -70,7 +71,7 @@ def notes(findings: Findings) -> dict[str, str]:
         "zoo": f"{len(findings.zoo)} networks",
         "activations": f"{probes:,} images",
         "similarity": f"{findings.single('similarity')['nodes']:,} nodes",
-        "partition": f"K = {findings.partition['num_blocks']} blocks",
+        "partition": f"K = {findings.partition.num_blocks} blocks",
         "assembly": _plural(len(findings.assembly["candidates"]), "candidate"),
         "finetune": f"{len(findings.ranks)} tuned",
         "contributions": _plural(len(findings.kept), "network"),
@@ -108,11 +109,10 @@ def kept_channels(findings: Findings, network: str) -> Profile:
     return Profile(tuple(shares), mean, least, most, cut)
 
 
-def _heat_map(findings: Findings, css: str) -> Markup:
-    """The picture that stage `similarity` left: it comes from a file, so it stays apart from the page."""
-    variables = css[: css.index("* {")].replace("color-scheme: light dark;", "")
+def _heat_map(findings: Findings) -> Markup:
     index = findings.single("similarity")["index"]
-    return Markup(image(findings.similarity, variables, f"{index} between all pairs of nodes"))
+    svg = heat_map(np.array(findings.similarity), findings.rows, index)
+    return _picture(svg, "similarity", f"{index} between all pairs of nodes")
 
 
 def _scatter(findings: Findings) -> list[Markup]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
+from ..network.blocks import Block
 from .findings import Findings, Json
 
 PROTOCOLS = ("untrained", "frozen", "full")  # in the order in which a candidate goes through them
@@ -54,7 +55,7 @@ def tuned(findings: Findings) -> list[Json]:
         rows.append(
             {
                 "rank": rank,
-                "blocks": [_nodes(block) for block in scores["blocks"].split(" > ")],
+                "blocks": [f"{run.network}, {_span(run)}" for run in runs(findings, rank)],
                 "params": scores["params"],
                 "macs": scores["macs"],
                 "costs": {**findings.single("assembly")["untrained"][f"r{rank}"], **_counted(scores)},
@@ -117,15 +118,33 @@ def limits(findings: Findings) -> list[tuple[str, str, float | None]]:
 
 
 def bars(findings: Findings) -> list[Json]:
-    """One row a network: its blocks {set, nodes, size, start, stop, span (in words), similarity_to_anchor, anchor}."""
+    """One row a network: its blocks {set, block, nodes, size, span (in words), similarity_to_anchor, anchor}."""
+    found = findings.partition
     rows = []
-    for name, model in findings.partition["models"].items():
-        blocks = []
-        for block, start, stop in zip(model["blocks"], model["cuts"][:-1], model["cuts"][1:], strict=True):
-            anchor = findings.partition["anchors"][block["set"]] == name
-            blocks.append({**block, "start": start, "stop": stop, "span": _span(start, stop), "anchor": anchor})
-        rows.append({"name": name, "blocks": blocks, "nodes": model["cuts"][-1], "limit": model["limit"]})
+    for name, limit in found.limits.items():
+        blocks = [
+            {
+                "set": k,
+                "block": member.block,
+                "nodes": member.nodes,
+                "size": member.size,
+                "span": _span(member.block),
+                "similarity_to_anchor": member.similarity_to_anchor,
+                "anchor": found.sets[k].anchor == name,
+            }
+            for k, member in enumerate(found.members(name))
+        ]
+        rows.append({"name": name, "blocks": blocks, "limit": limit})
     return rows
+
+
+def runs(findings: Findings, rank: int) -> list[Block]:
+    """The runs of nodes of a reassembled network, from the image to its head."""
+    return [_run(part) for part in findings.candidates[rank]["parts"] if part["kind"] == "block"]
+
+
+def _run(part: Json) -> Block:
+    return Block(part["source"], part["start"], part["stop"])
 
 
 def drawn(findings: Findings, rank: int) -> list[Json]:
@@ -138,16 +157,11 @@ def drawn(findings: Findings, rank: int) -> list[Json]:
         if part["kind"] == "stitch":
             parts.append({"kind": "stitch", "source": _layout(part["source"]), "target": _layout(part["target"])})
             continue
-        inside = [
-            block
-            for row in bars(findings)
-            if row["name"] == part["source"]
-            for block in row["blocks"]
-            if part["start"] <= block["start"] and block["stop"] <= part["stop"]
-        ]
+        run = _run(part)
+        inside = [block for row in bars(findings) for block in row["blocks"] if run.covers(block["block"])]
         for i, block in enumerate(inside, start=1):
             ends = {"joined": i > 1, "joins": i < len(inside)}
-            parts.append({"kind": "block", "source": part["source"], **ends, **block})
+            parts.append({"kind": "block", "source": run.network, **ends, **block})
     return parts
 
 
@@ -187,15 +201,9 @@ def _auroc(value: float | None) -> str:
     return MISSING if value is None else f"AUROC {value:.3f}"
 
 
-def _nodes(block: str) -> str:
-    """`resnet 0:3` of a recipe in words, the first node being 1: resnet, nodes 1–3."""
-    name, span = block.rsplit(" ", 1)
-    start, stop = span.split(":")
-    return f"{name}, {_span(int(start), int(stop))}"
-
-
-def _span(start: int, stop: int) -> str:
-    return f"node {stop}" if stop == start + 1 else f"nodes {start + 1}–{stop}"
+def _span(block: Block) -> str:
+    """Its nodes in words, the first one being 1."""
+    return f"node {block.stop}" if block.stop == block.start + 1 else f"nodes {block.start + 1}–{block.stop}"
 
 
 def _layout(layout: dict[str, Any]) -> str:

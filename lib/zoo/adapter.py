@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..trace.duplicate import duplicate
-from .networks import Input
+from .card import Input
 
 
 class Prepared(nn.Module):

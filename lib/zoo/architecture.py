@@ -82,7 +82,7 @@ class Architecture:
         return factory.make(self.num_classes, self.kwargs, trust)
 
 
-_ALLOW = "if you trust whoever made it: load(folder, trust=True), python -m stages.predict --trust"
+_ALLOW = "if you trust whoever made it: load(folder, trust=True), python -m commands.predict --trust"
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,21 @@ from ..params.zoo import ZooModel
 from ..trace import cost
 from ..training import fit
 from . import ask
-from . import networks as zoo
+from .card import Card
+from .create import create, origin, own_classes
 
 
 def make(
     name: str, entry: ZooModel, images: data.DataSet, settings: Training, seed: int, device: torch.device, scratch: Path
-) -> tuple[nn.Module, zoo.Card, list[dict[str, Any]]]:
+) -> tuple[nn.Module, Card, list[dict[str, Any]]]:
     """The network in eval mode on the CPU, its card, and one row an epoch where it was trained here.
 
     settings: of training, of which the batch size counts in any case; scratch: for states of a training that is killed.
     A network that keeps its own classes is not measured. Raises BrickyardError naming the entry.
     """
     key = f"zoo.models.{name}.classes"
-    classes = None if entry.classes == "own" else data.parse_classes(entry.classes, images.images.classes, key)
-    network, architecture, expected = zoo.create(name, entry, None if classes is None else len(classes))
+    classes = None if entry.classes == "own" else data.parse_classes(entry.classes, images.classes, key)
+    network, architecture, expected = create(name, entry, None if classes is None else len(classes))
     network.to(device)
     rows: list[dict[str, Any]] = []
     accuracy = None
@@ -55,13 +56,13 @@ def make(
             "balanced_test": test.balanced,
         }
     network.cpu()
-    card = zoo.Card(
+    card = Card(
         name=name,
         architecture=architecture,
         input=expected,
-        classes=tuple(images.images.classes[c] for c in classes) if classes else zoo.own_classes(network, expected),
+        classes=tuple(images.classes[c] for c in classes) if classes else own_classes(network, expected),
         nodes=tuple(entry.nodes),
-        weights=zoo.origin(entry, network),
+        weights=origin(entry, network),
         licence=entry.licence,
         cost=cost.count(network, expected.shape),
         accuracy=accuracy,

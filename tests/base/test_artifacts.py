@@ -29,11 +29,9 @@ def test_tensors_come_back_and_bytes_do_not_depend_on_order(tmp_path: Path) -> N
 
 TABLE = pandas.DataFrame({"class": ["a, b", 'c "d"', "é"], "kept": [1, 2, 3], "share": [0.5, 1 / 3, 1e-9]})
 VALUE = {"name": "é ☃", "numbers": [1, -2.5, 1e-9, None, True], "nested": {"b": {}, "a": []}}
-PICTURE = '<svg viewBox="0 0 1 1"><text>é</text></svg>\n'
 KINDS: dict[str, tuple[Callable[[Path], object], Callable[[Path], Any]]] = {
     "x.json": (lambda file: artifacts.write_json(file, VALUE), artifacts.read_json),
     "x.csv": (lambda file: artifacts.write_csv(file, TABLE), artifacts.read_csv),
-    "x.svg": (lambda file: artifacts.write_svg(file, PICTURE), artifacts.read_svg),
     "x.safetensors": (lambda file: artifacts.write_tensors(file, TENSORS), artifacts.read_tensors),
 }
 
@@ -43,7 +41,6 @@ def test_texts_come_back(tmp_path: Path) -> None:
         write(tmp_path / name)
     assert artifacts.read_json(tmp_path / "x.json") == VALUE
     assert list(artifacts.read_json(tmp_path / "x.json")) == list(VALUE)
-    assert artifacts.read_svg(tmp_path / "x.svg") == PICTURE
     assert [row["class"] for row in artifacts.read_csv(tmp_path / "x.csv")] == ["a, b", 'c "d"', "é"]
     assert list(pandas.read_csv(tmp_path / "x.csv")["kept"]) == [1, 2, 3]
     subprocess.run(["sha256sum", "--check", "--status", "x.csv.sha256"], cwd=tmp_path, check=True)
@@ -116,7 +113,6 @@ def test_json_that_is_not_byte_for_byte_as_it_was_written_is_one_line(
         (forms.Nodes, {"nodes": [{"model": 1, "node": "a"}]}, "nodes.0.model: Input should be a valid string"),
         (forms.Chained, {"nodes": []}, "nodes: List should have at least 1 item"),
         (forms.Chained, {"nodes": [{"name": "a", "params": -1, "macs": 0}]}, "nodes.0.params: Input should be greater"),
-        (forms.Partitioned, {"num_blocks": 1, "models": {"<b>": 5}}, "models.<b>: Input should be a valid dictionary"),
     ],
 )
 def test_a_whole_file_of_another_form_is_one_line(form: Any, value: Any, said: str, tmp_path: Path) -> None:

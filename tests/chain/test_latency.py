@@ -75,7 +75,7 @@ def test_time_in_which_others_had_the_core_is_noticed() -> None:
 
 def test_nodes_without_a_measurement_are_named(tmp_path: Path) -> None:
     artifacts.write_json(tmp_path / "latency.json", {"networks": {}})
-    with pytest.raises(BrickyardError, match=r"nothing has been measured yet: \./run python -m stages\.latency"):
+    with pytest.raises(BrickyardError, match=r"nothing has been measured yet: \./run python -m commands\.latency"):
         latency.load(tmp_path / "latency.json")
     measured = latency.Latencies({}, latency.StitchLatency(0, 0), {})
     with pytest.raises(BrickyardError, match="latency: uneven has not been measured"):

@@ -14,8 +14,8 @@ from lib.images.data import DataSet, Loader
 from lib.images.sources import Images
 from lib.params.assembly import Assembly
 from lib.trace import cost
-from lib.zoo.architecture import Factory
-from lib.zoo.networks import Architecture, Card, Input
+from lib.zoo.architecture import Architecture, Factory
+from lib.zoo.card import Card, Input
 from tests import pico
 
 CLASSES = ("a", "b", "c", "d")

@@ -14,7 +14,7 @@ SETTINGS = Training(epochs=2, batch_size=16, learning_rate=1e-3, weight_decay=0.
 
 
 def test_curves_and_recipe_tell_what_was_done(bricks: Bricks, images: DataSet) -> None:
-    network, before = reassemble(bricks, (0, 0, 2))
+    network, before = reassemble(bricks, bricks.pick((0, 0, 2)))
     one = SETTINGS.model_copy(update={"epochs": 1})
     tuned = tune(network, images, {"frozen": one, "full": SETTINGS}, seed=5)
     told = [(row["protocol"], row["epoch"], row["loss"] is None) for row in tuned.curve]
@@ -30,7 +30,7 @@ def test_curves_and_recipe_tell_what_was_done(bricks: Bricks, images: DataSet) -
 
 
 def test_a_skipped_protocol_leaves_no_trace(bricks: Bricks, images: DataSet) -> None:
-    network, _ = reassemble(bricks, (0, 0, 1))
+    network, _ = reassemble(bricks, bricks.pick((0, 0, 1)))
     none = SETTINGS.model_copy(update={"epochs": 0, "distillation": 0.5})
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     tuned = tune(network, images, {"frozen": none, "full": none}, seed=0)
@@ -40,7 +40,7 @@ def test_a_skipped_protocol_leaves_no_trace(bricks: Bricks, images: DataSet) -> 
 
 
 def test_a_missing_teacher_is_noticed_before_anything_is_trained(bricks: Bricks, images: DataSet) -> None:
-    network, _ = reassemble(bricks, (0, 0, 1))
+    network, _ = reassemble(bricks, bricks.pick((0, 0, 1)))
     taught = SETTINGS.model_copy(update={"distillation": 0.5})
     expected = r"finetune\.full\.distillation = 0\.5: there is no teacher, .*; set it to 0"
     with pytest.raises(BrickyardError, match=expected):
@@ -49,7 +49,7 @@ def test_a_missing_teacher_is_noticed_before_anything_is_trained(bricks: Bricks,
 
 
 def test_controls_are_tuned_for_as_long_and_the_rival_is_left_alone(bricks: Bricks, images: DataSet) -> None:
-    network, recipe = reassemble(bricks, (0, 0, 1))
+    network, recipe = reassemble(bricks, bricks.pick((0, 0, 1)))
     rival, _ = reassemble(bricks, bricks.whole(0))
     before = {name: tensor.clone() for name, tensor in rival.state_dict().items()}
     one = SETTINGS.model_copy(update={"epochs": 1})

@@ -13,13 +13,15 @@ from lib.params import document
 from lib.params.dataset import Dataset
 from lib.params.parse import parse
 
+SCRATCH = Path(".scratch")
+
 DOCUMENT = parse(Path("params.yaml").read_bytes()).document
 CHOOSE = {"classes": "all", "models": ["plain_low", "plain_high"]}
 
 
 @pytest.fixture(scope="module")
 def images() -> data.DataSet:
-    opened = sources.open_images(Dataset.model_validate(DOCUMENT["dataset"]))
+    opened = sources.open_images(Dataset.model_validate(DOCUMENT["dataset"]), SCRATCH)
     return data.DataSet(opened, *[np.arange(4)] * 4)
 
 

@@ -12,6 +12,8 @@ from lib.base.errors import BrickyardError
 from lib.images import data, sources
 from lib.params.dataset import Dataset
 
+SCRATCH = Path(".scratch")
+
 DIGITS: dict[str, Any] = {
     "source": "digits",
     "path": "data/images",
@@ -28,7 +30,7 @@ def _digits(**changes: Any) -> Dataset:
 
 @pytest.fixture(scope="module")
 def digits() -> data.DataSet:
-    return data.split(sources.open_images(_digits()), _digits(), seed=0)
+    return data.split(sources.open_images(_digits(), SCRATCH), _digits(), seed=0)
 
 
 def _write_folder(root: Path, counts: dict[str, int], seed: int = 0) -> Path:
@@ -46,7 +48,7 @@ def test_digits_are_those_of_scikit_learn(digits: data.DataSet) -> None:
     expected: Any = load_digits()
     assert digits.images.labels.tolist() == expected.target.tolist()
     assert digits.images.classes == tuple(map(str, expected.target_names))
-    small = sources.open_images(_digits(image_size=8))
+    small = sources.open_images(_digits(image_size=8), SCRATCH)
     for i in range(0, len(small), 100):
         pixels = np.asarray(small.image(i))[..., 0]
         assert (pixels == np.round(expected.images[i] * (255 / 16))).all()
@@ -70,7 +72,7 @@ def test_the_probe_set_is_of_train_images_and_fixed_by_the_seed(digits: data.Dat
 
 def test_saved_splits_come_back(digits: data.DataSet, tmp_path: Path) -> None:
     data.save(tmp_path, digits, _digits())
-    again = data.load(tmp_path)
+    again = data.load(tmp_path, SCRATCH)
     assert all(np.array_equal(getattr(again, k), getattr(digits, k)) for k in ("train", "validation", "test", "probe"))
     assert again.images.image(3).tobytes() == digits.images.image(3).tobytes()
     assert again.images.image(3).size == (32, 32)
@@ -80,20 +82,20 @@ def test_an_image_folder_keeps_its_own_test_images(tmp_path: Path) -> None:
     _write_folder(tmp_path / "train", {"a": 6, "b": 8})
     _write_folder(tmp_path / "test", {"a": 2, "b": 3}, seed=1)
     source = _digits(source="folder", path=str(tmp_path), image_size=8, validation=0.3, probe_images=4)
-    split = data.split(sources.open_images(source), source, seed=0)
-    assert split.images.classes == ("a", "b")
+    split = data.split(sources.open_images(source, SCRATCH), source, seed=0)
+    assert split.classes == ("a", "b")
     assert split.test.tolist() == list(range(14, 19))
     assert len(split.validation) == 5
     assert split.images.image(0).size == (8, 8)
     data.save(tmp_path / "out", split, source)
     Image.new("RGB", (50, 50)).save(tmp_path / "train" / "a" / "0.png")
     with pytest.raises(BrickyardError, match="the images have changed"):
-        data.load(tmp_path / "out")
+        data.load(tmp_path / "out", SCRATCH)
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     def opened(path: Path) -> sources.Images:
-        return sources.open_images(_digits(source="folder", path=str(path)))
+        return sources.open_images(_digits(source="folder", path=str(path)), SCRATCH)
 
     with pytest.raises(BrickyardError, match="there is no such folder or archive"):
         opened(tmp_path / "nowhere")
@@ -111,7 +113,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(BrickyardError, match="test: has no images of class 'b'"):
         opened(tmp_path / "one")
     with pytest.raises(BrickyardError, match=r"no data set of torchvision\.datasets has this name"):
-        sources.open_images(_digits(source="torchvision", name="CIFAR11"))
+        sources.open_images(_digits(source="torchvision", name="CIFAR11"), SCRATCH)
 
 
 def test_too_many_probe_images(digits: data.DataSet) -> None:

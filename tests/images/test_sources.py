@@ -16,10 +16,12 @@ from lib.base.errors import BrickyardError
 from lib.images import data, fingerprint, sources
 from lib.params.dataset import Dataset
 
+SCRATCH = Path(".scratch")
+
 
 @pytest.fixture(autouse=True)
 def _own_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "SCRATCH", tmp_path / "scratch")
+    monkeypatch.setitem(globals(), "SCRATCH", tmp_path / "scratch")
 
 
 def _source(path: Path, **changes: Any) -> Dataset:
@@ -40,7 +42,7 @@ def _pictures(root: Path, counts: dict[str, int], suffix: str = "png", seed: int
 
 def _divided(path: Path, **changes: Any) -> data.DataSet:
     source = _source(path, **changes)
-    return data.split(sources.open_images(source), source, seed=0)
+    return data.split(sources.open_images(source, SCRATCH), source, seed=0)
 
 
 def _counts(divided: data.DataSet) -> dict[str, list[int]]:
@@ -80,7 +82,7 @@ def test_the_same_images_are_the_same_wherever_they_are_kept(
     made = tmp_path / "made"
     for i, part in enumerate(parts):
         _pictures(made / part, {"a": 4, "b": 5}, seed=i)
-    direct, other = (sources.open_images(_source(path)) for path in (made, kept(tmp_path, made)))
+    direct, other = (sources.open_images(_source(path), SCRATCH) for path in (made, kept(tmp_path, made)))
     assert other.checksum == direct.checksum
     assert other.labels.tolist() == direct.labels.tolist() == ([0] * 4 + [1] * 5) * len(parts)
     assert other.image(2).tobytes() == direct.image(2).tobytes()
@@ -92,7 +94,7 @@ def test_archives_of_the_parts(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     shutil.make_archive(str(tmp_path / "set" / "test"), "xztar", tmp_path / "made" / "test")
     shutil.make_archive(str(tmp_path / "set" / "train"), "zip", tmp_path / "made", "train")
-    packed, direct = (sources.open_images(_source(tmp_path / name)) for name in ("set", "made"))
+    packed, direct = (sources.open_images(_source(tmp_path / name), SCRATCH) for name in ("set", "made"))
     assert packed.checksum == direct.checksum
     assert packed.held_out.tolist() == [False] * 9 + [True] * 9
 
@@ -159,7 +161,7 @@ def test_too_few_images_are_named(parts: dict[str, dict[str, int]], message: str
     for part, counts in parts.items():
         _pictures(tmp_path / part, counts)
     with pytest.raises(BrickyardError, match=message):
-        sources.open_images(_source(tmp_path))
+        sources.open_images(_source(tmp_path), SCRATCH)
 
 
 def test_images_exchanged_in_place_at_equal_size_make_the_card_anew(tmp_path: Path) -> None:
@@ -177,18 +179,18 @@ def test_images_exchanged_in_place_at_equal_size_make_the_card_anew(tmp_path: Pa
         dog.write_bytes(before)
         os.utime(cat, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(BrickyardError, match="the images have changed since they were split; dvc repro dataset"):
-        data.load(tmp_path / "out")
+        data.load(tmp_path / "out", SCRATCH)
     data.save(tmp_path / "out", _divided(root), source)
     assert (tmp_path / "out" / "card.json").read_bytes() != card
-    data.load(tmp_path / "out")
+    data.load(tmp_path / "out", SCRATCH)
 
 
 def test_the_checksum_covers_parts_and_names(tmp_path: Path) -> None:
     root = _pictures(tmp_path, {"train/a": 5, "train/b": 5, "test/a": 5, "test/b": 5})
-    found = {sources.open_images(_source(root)).checksum}
+    found = {sources.open_images(_source(root), SCRATCH).checksum}
     for old, new in (("test", "val"), ("train/a/0.png", "train/a/9.png"), ("train/a/1.png", "train/b/8.png")):
         (root / old).rename(root / new)
-        found.add(sources.open_images(_source(root)).checksum)
+        found.add(sources.open_images(_source(root), SCRATCH).checksum)
     assert len(found) == 4
 
 
@@ -197,21 +199,21 @@ def test_images_are_looked_at_once_before_anything_is_made(tmp_path: Path, monke
     (root / "b" / "2.png").write_bytes((root / "b" / "2.png").read_bytes()[:200])
     (root / "b" / "3.png").write_bytes(b"")
     with pytest.raises(BrickyardError, match=r"b/2\.png is not a readable image: .*truncated.* \(and 1 more files\)"):
-        sources.open_images(_source(root))
+        sources.open_images(_source(root), SCRATCH)
     for i in (2, 3):
         shutil.copy(root / "b" / "0.png", root / "b" / f"{i}.png")
     later = fingerprint.time.time_ns() + 60 * 10**9
     monkeypatch.setattr(fingerprint.time, "time_ns", lambda: later)
-    first = sources.open_images(_source(root))
+    first = sources.open_images(_source(root), SCRATCH)
     monkeypatch.setattr(sources.picture, "opened", None)  # nothing is decoded any more
-    assert sources.open_images(_source(root)).checksum == first.checksum
+    assert sources.open_images(_source(root), SCRATCH).checksum == first.checksum
 
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     root = _pictures(tmp_path / "set", {"train/a": 5, "train/b": 5, "test/a": 5, "test/b": 5, "extra/a": 1})
     (root / "train" / "a" / "x.heic").touch()
     (root / "train.zip").touch()
-    beside, other = sources.open_images(_source(root)).notes
+    beside, other = sources.open_images(_source(root), SCRATCH).notes
     assert beside == f"{root}: beside train, test there are extra, train.zip; not read"
     assert other == f"{root}/train: left out what is no image (.heic 1), such as {root}/train/a/x.heic"
 
@@ -219,7 +221,7 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
 def test_pictures_without_class_folders_are_named(tmp_path: Path) -> None:
     root = _pictures(tmp_path, {"train/a": 5, "train/b": 5, "test": 3})
     with pytest.raises(BrickyardError, match=r"test/0\.png lies beside the class folders"):
-        sources.open_images(_source(root))
+        sources.open_images(_source(root), SCRATCH)
 
 
 def test_names_of_any_bytes_reach_the_card(tmp_path: Path) -> None:
@@ -229,7 +231,7 @@ def test_names_of_any_bytes_reach_the_card(tmp_path: Path) -> None:
     divided = _divided(root)
     data.save(tmp_path / "out", divided, _source(root))
     assert json.loads((tmp_path / "out" / "card.json").read_bytes())["classes"] == ["garçon", 'x, "y"\tz']
-    assert data.load(tmp_path / "out").images.image(3).size == (8, 8)
+    assert data.load(tmp_path / "out", SCRATCH).images.image(3).size == (8, 8)
 
 
 def test_a_temporary_copy_of_dvc_says_why_it_has_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +240,7 @@ def test_a_temporary_copy_of_dvc_says_why_it_has_no_images(tmp_path: Path, monke
     monkeypatch.chdir(copy)
     for path in ("data/images", "data/nothing"):
         with pytest.raises(BrickyardError, match=r"this is a temporary copy of what git and DVC track"):
-            sources.open_images(_source(Path(path)))
+            sources.open_images(_source(Path(path)), SCRATCH)
 
 
 def _write_idx(path: Path, values: np.ndarray) -> None:
@@ -258,7 +260,7 @@ def test_the_checksum_of_an_array_of_torchvision_covers_its_pixels(tmp_path: Pat
         for part in ("train", "t10k"):
             _write_idx(raw / f"{part}-images-idx3-ubyte", pixels)
             _write_idx(raw / f"{part}-labels-idx1-ubyte", np.arange(40, dtype=np.uint8) % 10)
-        images = sources.open_images(source)
+        images = sources.open_images(source, SCRATCH)
         checksums.append(images.checksum)
     assert checksums[0] == checksums[1] != checksums[2]
     assert images.held_out.tolist() == [False] * 40 + [True] * 40
@@ -270,15 +272,15 @@ def test_files_of_torchvision_are_covered_and_its_validation_images_used(tmp_pat
     source = _source(tmp_path, source="torchvision", name="Country211")
     for i, part in enumerate(("train", "valid", "test")):
         _pictures(root / part, {"a": 3, "b": 3}, "bmp", seed=i)
-    divided = data.split(sources.open_images(source), source, 0)
+    divided = data.split(sources.open_images(source, SCRATCH), source, 0)
     assert _counts(divided) == {"train": [3, 3], "validation": [3, 3], "test": [3, 3]}
     content = bytearray((root / "valid" / "a" / "1.bmp").read_bytes())
     content[-1] ^= 1
     (root / "valid" / "a" / "1.bmp").write_bytes(content)
-    assert sources.open_images(source).checksum != divided.images.checksum
+    assert sources.open_images(source, SCRATCH).checksum != divided.images.checksum
 
 
 @pytest.mark.parametrize("name", ["CIFAR11", "VisionDataset", "Kitti", "EMNIST", "LSUN"])
 def test_data_sets_that_cannot_be_opened_are_one_line(name: str, tmp_path: Path) -> None:
     with pytest.raises(BrickyardError, match=rf"^dataset\.name = '{name}': (no data set|torchvision cannot open it)"):
-        sources.open_images(_source(tmp_path, source="torchvision", name=name))
+        sources.open_images(_source(tmp_path, source="torchvision", name=name), SCRATCH)

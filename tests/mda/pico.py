@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from lib.trace import cost
-from lib.zoo import networks as zoo
+from lib.zoo.architecture import Architecture
+from lib.zoo.card import Card, Input
 
 
 def plain(num_classes: int = 3, widths: tuple[int, int, int] = (6, 8, 5), seed: int = 0) -> nn.Sequential:
@@ -67,8 +68,8 @@ def naive_linear(x: torch.Tensor, layer: Any, positions: int = 1) -> torch.Tenso
     return parts.sum(3).relu().sum(0).detach()
 
 
-def card(name: str, model: nn.Module, classes: tuple[str, ...], kwargs: dict[str, int]) -> zoo.Card:
+def card(name: str, model: nn.Module, classes: tuple[str, ...], kwargs: dict[str, int]) -> Card:
     """A card that says the network comes from `plain` of this file."""
-    architecture = zoo.Architecture(None, None, "tests.mda.pico:plain", None, kwargs, len(classes))
-    expected = zoo.Input(12, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", 1.0)
-    return zoo.Card(name, architecture, expected, classes, (), "train", "Apache-2.0", cost.count(model, SHAPE), None)
+    architecture = Architecture(None, None, "tests.mda.pico:plain", None, kwargs, len(classes))
+    expected = Input(12, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", 1.0)
+    return Card(name, architecture, expected, classes, (), "train", "Apache-2.0", cost.count(model, SHAPE), None)

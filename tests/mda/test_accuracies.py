@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lib.mda import accuracies
-from lib.mda.lego.scaling import Scaling
+from lib.network.scaling import Scaling
 from tests.mda import pico
 
 

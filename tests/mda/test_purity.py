@@ -22,7 +22,7 @@ from lib.params.components import Components, Repair, Size, Task
 from lib.params.lego import Budget, Choose, Lego
 from lib.trace.duplicate import evaluating
 from lib.zoo.adapter import Prepared
-from lib.zoo.networks import Card, Input
+from lib.zoo.card import Card, Input
 from tests.mda import pico
 from tests.mda.contributions.test_scores import _params
 

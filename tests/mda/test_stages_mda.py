@@ -11,10 +11,11 @@ from torch import nn
 from lib.base import artifacts
 from lib.base.errors import BrickyardError
 from lib.mda.components import component as lib_component
-from lib.mda.components import components as lib_components
-from lib.mda.lego import lego as lib_lego
 from lib.network import files
-from stages import components, contributions, dataset, lego, predict, zoo
+from lib.network.assembled import Assembled
+from lib.network.component import Component
+from lib.network.load import load
+from stages import components, contributions, dataset, lego, zoo
 
 FACTORY = Path(__file__).parents[2] / "data/models/plain_cnn.py"
 PARAMS = """
@@ -72,7 +73,7 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     lego.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("lego"), Path("lego.json"))
     assert not Path("zoo/removed").exists()
-    _, recipe = files.load(Path("lego/network"), lib_lego.Recipe, trust=True)
+    _, recipe = files.load_as(Assembled, Path("lego/network"), trust=True)
     assert recipe.classes == ("5", "6", "7", "8", "9", "1", "3")
     assert recipe.scaling.factors != (1.0,) * 7
     assert recipe.scaling.offsets == (0.0,) * 7
@@ -84,7 +85,7 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result["accuracy"]["mean_component"] == pytest.approx(
         (found["few"]["accuracy"]["component"] + found["upper"]["accuracy"]["component"]) / 2
     )
-    _, few = files.load(Path("components/few"), lib_components.Recipe, trust=True)
+    _, few = files.load_as(Component, Path("components/few"), trust=True)
     assert few.classes == ("1", "3")
     assert few.source.name == "low"
 
@@ -95,9 +96,9 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     padded = artifacts.read_metrics(Path("padded.json"))
     assert padded["params"] > padded["parts_params"]
     assert padded["scalings"] == result["scalings"]
-    network, expected, names = predict.open_network(Path("padded/network"), trust=True)
-    assert names == recipe.classes
-    assert network(torch.zeros(1, *expected.shape)).shape == (1, 7)
+    network, opened = load(Path("padded/network"), trust=True)
+    assert opened.classes == recipe.classes
+    assert network(torch.zeros(1, *opened.input.shape)).shape == (1, 7)
 
     how = "{epochs: 2, batch_size: 64, learning_rate: 1.0e-3, weight_decay: 0, warmup: 0, label_smoothing: 0}"
     Path("params.yaml").write_text(params.replace("scaling: winning_score", f"tuning: {how}, scaling: winning_score"))
@@ -105,8 +106,8 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tuned = artifacts.read_metrics(Path("t.json"))
     assert tuned["accuracy"] == result["accuracy"]
     assert tuned["tuned"]["test"] > result["accuracy"]["scaled"]
-    network, recipe = files.load(Path("tuned/network"), lib_lego.Recipe, trust=True)
-    untuned, _ = files.load(Path("lego/network"), lib_lego.Recipe, trust=True)
+    network, recipe = files.load_as(Assembled, Path("tuned/network"), trust=True)
+    untuned, _ = files.load_as(Assembled, Path("lego/network"), trust=True)
     assert not torch.equal(network(torch.ones(1, 3, 8, 8)), untuned(torch.ones(1, 3, 8, 8)))
     norms = {name: value for name, value in untuned.state_dict().items() if "running" in name}
     assert norms
@@ -155,14 +156,14 @@ def _chosen_at_a_size(params: str) -> None:
     places = Path("dataset"), Path("zoo"), Path("contributions")
     lego.main(*places, Path("components"), Path("chosen"), Path("ch.json"))
     found = artifacts.read_metrics(Path("ch.json"))
-    network, recipe = files.load(Path("chosen/network"), lib_lego.Recipe, trust=True)
+    network, recipe = files.load_as(Assembled, Path("chosen/network"), trust=True)
     branches = network.get_submodule("branches").children()
     total = 0
     for (model, own), branch in zip(found["tasks"].items(), branches, strict=True):
         task = f'{{model: {model}, classes: "{",".join(own)}"}}'
         Path("params.yaml").write_text(sized.replace('{model: low, classes: "1,3"}', task))
         components.main(*places, "few", Path("alone"), Path("alone.json"))
-        alone, its = files.load(Path("alone"), lib_components.Recipe, trust=True)
+        alone, its = files.load_as(Component, Path("alone"), trust=True)
         same, part = alone.state_dict(), recipe.parts[model]
         assert all(torch.equal(weight, same[name]) for name, weight in branch.state_dict().items())
         assert (its.kept, its.classes, its.cost) == (part.kept, part.classes, part.cost)

@@ -4,16 +4,17 @@ import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
+from commands import predict
 from lib.base.errors import BrickyardError
 from lib.network import pictures
-from lib.zoo.networks import Input
-from stages import predict
+from lib.zoo.card import Input
 
 EXPECTED = Input(8, (0.0,) * 3, (1.0,) * 3, "bicubic", 1.0)
 
@@ -93,11 +94,11 @@ def test_no_images_and_no_folder_are_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_a_line_stays_a_line_in_every_locale(encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """stages.predict, with a network that stands for any: three columns, whatever files are called."""
+    """commands.predict, with a network that stands for any: three columns, whatever files are called."""
     for name in ("a\tb\nc.png", "Gar\udce7on.png", "\u51ac.png"):
         Image.new("RGB", (8, 8), (0, 0, 255)).save(tmp_path / name)
     (tmp_path / "cut.png").write_bytes(b"no picture")
-    monkeypatch.setattr(predict, "open_network", lambda *_: (Colours(), EXPECTED, CLASSES))
+    monkeypatch.setattr(predict, "load", lambda *_: (Colours(), SimpleNamespace(input=EXPECTED, classes=CLASSES)))
     streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]
     monkeypatch.setattr(sys, "stdout", streams[0])
     monkeypatch.setattr(sys, "stderr", streams[1])

@@ -1,12 +1,16 @@
 """Findings of any size without a run: what the stages would have written, with numbers that can be told apart."""
 
+import json
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from lib.report.figures import heat_map
+from lib.dery.partition.sets import Partition
+from lib.network.blocks import Block, Pick
 from lib.report.findings import Entry, Findings, Json
+from tests.dery.partition.partitions import partitioned
 
 NODES, LAYERS = 6, ("0.0", "0.3", "0.7")
 
@@ -88,8 +92,9 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
         ranks=list(range(1, ranks + 1)),
         metrics=metrics,
         curves={rank: _curve() for rank in range(1, ranks + 1)},
-        similarity=heat_map(1 - np.abs(nodes[:, None] - nodes), [name for name in names for _ in range(NODES)]),
-        partition=_partition(names, blocks),
+        similarity=(1 - np.abs(nodes[:, None] - nodes)).tolist(),
+        rows=[name for name in names for _ in range(NODES)],
+        partition=partition(names, blocks),
         assembly={
             **{"score": "stitch_r2", "block_score": "none", "rank": "accuracy", "rank_on": "validation"},
             "stitch": {"init": "least_squares", "recalibrate": "layers"},
@@ -97,7 +102,7 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
             "bound": -0.1234,
             "budget": budget,
             "candidates": [
-                {"path": [names[(i + k) % networks] for k in range(blocks)], "score": -1.5 - i / 8}
+                {"pick": _pick([names[(i + k) % networks] for k in range(blocks)]), "score": -1.5 - i / 8}
                 | {"params": 200_001 + i, "macs": 15_000_000 + 10_000 * i, "rank_accuracy": 89.9 - i}
                 for i in range(pool)
             ],
@@ -130,7 +135,7 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
 
 
 def _point(cost: float, score: float, within: bool) -> Json:
-    return {"cost": cost, "score": score, "path": "a > b", "within_budget": within}
+    return {"cost": cost, "score": score, "within_budget": within}
 
 
 def with_metrics(findings: Findings, stage: str, item: str, value: Any) -> Findings:
@@ -159,33 +164,22 @@ def _curve() -> list[Json]:
     return rows
 
 
-def _partition(names: list[str], blocks: int) -> Json:
-    cuts = [round(k * NODES / blocks) for k in range(blocks + 1)]
-    model = {
-        "cuts": cuts,
-        "limit": 4,
-        "blocks": [
-            {
-                "set": k,
-                "nodes": [f"layer.{n}" for n in range(i, j)],
-                "similarity_to_anchor": 1.25 + k / 100,
-                "size": j - i,
-            }
-            for k, (i, j) in enumerate(zip(cuts[:-1], cuts[1:], strict=True))
-        ],
-    }
-    return {
-        "num_blocks": blocks,
-        "size": "nodes",
-        "weights": {"start": 1.0, "end": 1.0},
-        "objective": 12.3456,
-        "random": 10.9876,
-        "bound": None,
-        "violations": 0,
-        "status": "local optimum, best of 5 starts",
-        "anchors": [names[k % len(names)] for k in range(blocks)],
-        "models": dict.fromkeys(names, model),
-    }
+def _cuts(blocks: int) -> tuple[int, ...]:
+    return tuple(round(k * NODES / blocks) for k in range(blocks + 1))
+
+
+def _pick(networks: list[str]) -> Json:
+    cuts = _cuts(len(networks))
+    pick = Pick(tuple(Block(name, i, j) for name, (i, j) in zip(networks, pairwise(cuts), strict=True)))
+    return json.loads(json.dumps(pick.to_dict()))
+
+
+def partition(names: list[str], blocks: int) -> Partition:
+    """All networks cut alike, one after another anchoring the sets."""
+    similarities = [1.25 + k / 100 for k in range(blocks)]
+    found = partitioned(dict.fromkeys(names, _cuts(blocks)), dict.fromkeys(names, similarities))
+    sets = [replace(one, anchor=names[k % len(names)]) for k, one in enumerate(found.sets)]
+    return replace(found, limits=dict.fromkeys(names, 4), sets=tuple(sets))
 
 
 def _recipe(names: list[str], blocks: int) -> Json:

@@ -52,8 +52,10 @@ def write(found: Findings) -> None:
     for rank, rows in found.curves.items():
         artifacts.write_metrics(Path(f"metrics/finetune/r{rank}.curve.json"), rows)
         artifacts.write_json(Path(f"assembly/candidates/r{rank}/recipe.json"), found.candidates[rank])
-    artifacts.write_svg(Path("similarity/similarity.svg"), found.similarity)
-    artifacts.write_json(Path("partition.json"), found.partition)
+    matrix = torch.tensor(found.similarity, dtype=torch.float64)
+    artifacts.write_tensors(Path("similarity/similarity.safetensors"), {"similarity": matrix})
+    artifacts.write_json(Path("similarity/nodes.json"), {"nodes": [{"model": model} for model in found.rows]})
+    artifacts.write_json(Path("partition.json"), found.partition.to_dict())
     artifacts.write_json(Path("assembly/assembly.json"), found.assembly)
     for name, rows in found.kept.items():
         artifacts.write_csv(Path("contributions", name, "kept.csv"), pandas.DataFrame(rows))
@@ -81,8 +83,8 @@ def test_gather_reads_what_was_written(here: Path) -> None:
 
 
 def test_gather_names_what_is_missing(here: Path) -> None:
-    Path("similarity/similarity.svg").unlink()
-    with pytest.raises(BrickyardError, match=r"similarity\.svg not found"):
+    Path("similarity/nodes.json").unlink()
+    with pytest.raises(BrickyardError, match=r"nodes\.json not found"):
         findings.gather(title="", zoo={}, ranks=[1], taken_apart=[], tasks=[], **PLACES)
 
 
@@ -92,13 +94,20 @@ def test_gather_names_what_is_missing(here: Path) -> None:
         ("metrics/dataset/dataset.json", {}),
         ("metrics/lego/lego.json", []),
         ("metrics/zoo/net_00.json", {"params": "<b>", "macs": 1, "accuracy": None}),
-        ("partition.json", {"models": {}}),
+        ("assembly/assembly.json", {"candidates": []}),
         ("components/task_one/recipe.json", {"source": 1}),
     ],
 )
 def test_findings_of_other_code_are_one_line(file: str, content: Any, here: Path) -> None:
     (artifacts.write_metrics if file.startswith("metrics") else artifacts.write_json)(Path(file), content)
     with pytest.raises(BrickyardError, match=r"metrics and artifacts are not those of this code .*; dvc repro makes"):
+        report.main(**PLACES, out=Path("first"))
+    assert not Path("first").exists()
+
+
+def test_a_partition_of_other_code_is_one_line(here: Path) -> None:
+    artifacts.write_json(Path("partition.json"), {"models": {}})
+    with pytest.raises(BrickyardError, match=r"^partition\.json: damaged: size is missing; .*; dvc repro$"):
         report.main(**PLACES, out=Path("first"))
     assert not Path("first").exists()
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from commands import check
+from commands import check, predict
 from lib.base import artifacts
-from lib.dery.assembly import network
+from lib.network.files import load_as
+from lib.network.reassembled import Reassembled
 from lib.trace import cost
-from stages import predict
 from tests.stages.conftest import dvc
 
 pytestmark = pytest.mark.timeout(600)
@@ -71,14 +71,13 @@ def test_artifacts_hold_what_was_promised(repo: Path) -> None:
     assert fronts == {"params", "macs", "memory"}
     tuned = json.loads((repo / "metrics/finetune/r1.json").read_text())
     assert set(tuned["test"]) == {"untrained", "frozen", "full", "scratch", "zoo"}
-    assert "<svg" in (repo / "artifacts/similarity/similarity.svg").read_text()
     page = (repo / "artifacts/report/report.html").read_text()
     assert "Pico" in page
+    assert 'aria-label="Linear CKA between all pairs of nodes"' in page
 
 
 def test_the_network_keeps_its_budget_when_counted_anew(repo: Path) -> None:
-    model = network.load(repo / "artifacts/assembly/candidates/r1", trust=True)
-    recipe = model.recipe
+    model, recipe = load_as(Reassembled, repo / "artifacts/assembly/candidates/r1", trust=True)
     counted = cost.count(model, recipe.input.shape)
     assert counted.params <= 20_000
     assert counted == recipe.cost
@@ -95,7 +94,7 @@ def test_predict_names_a_class_for_every_image(
     (repo / "pictures").mkdir()
     for i in range(2):
         Image.new("RGB", (20 + i, 30), (90 * i, 0, 0)).save(repo / "pictures" / f"{i}.png")
-    command = [sys.executable, "-m", "stages.predict", "--trust", "artifacts/finetune/r1", "pictures"]
+    command = [sys.executable, "-m", "commands.predict", "--trust", "artifacts/finetune/r1", "pictures"]
     printed = [subprocess.run(command, cwd=repo, capture_output=True, text=True, check=True).stdout]
     monkeypatch.chdir(repo)
     for made in ("finetune/r1", "zoo/residual", "components/low", "lego/network"):

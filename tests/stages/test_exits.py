@@ -143,12 +143,23 @@ def test_ctrl_c_before_a_stage_has_begun_is_one_line() -> None:
     assert done.stderr == "interrupted; run it again\n"
 
 
-@pytest.mark.parametrize("command", ["latency", "predict"])
-def test_commands_end_in_one_line(command: str, tmp_path: Path) -> None:
-    arguments = {"latency": ["--repeats", "0"], "predict": ["nowhere", "nowhere"]}[command]
-    done = subprocess.run(
-        [sys.executable, "-m", f"stages.{command}", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+COMMANDS = {"latency": ["--repeats", "0"], "predict": ["nowhere", "nowhere"]}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_end_in_one_line(command: str) -> None:
+    run = [sys.executable, "-m", f"commands.{command}", *COMMANDS[command]]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith(f"{command}: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_ctrl_c_while_a_command_imports_what_it_needs_is_one_line(command: str, tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")
+    run = [sys.executable, "-m", f"commands.{command}", *COMMANDS[command]]
+    there = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(run, cwd=ROOT, env=there, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr == "interrupted; run it again\n"

@@ -19,11 +19,10 @@ from lib.params.sections import SECTIONS
 
 DVC: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 STAGES = {name: stage.get("do", stage) for name, stage in DVC.items()}
-COMMANDS = {"latency", "predict"}  # scripts that are not stages
 
 
 def test_stage_is_script_is_section() -> None:
-    scripts = {file.stem for file in (ROOT / "stages").glob("*.py")} - {"__init__"} - COMMANDS
+    scripts = {file.stem for file in (ROOT / "stages").glob("*.py")} - {"__init__"}
     assert set(STAGES) == scripts == set(SECTIONS) - {"run"}
     assert list(YAML(typ="safe").load(ROOT / "params.yaml")) == list(SECTIONS)
 
@@ -167,6 +166,7 @@ def test_the_committed_lock_is_of_these_params() -> None:
                 assert current == value, f"{stage}: {key} has changed since dvc.lock was made: dvc repro"
 
 
+LONGEST = 310  # lines of a file of lib
 FLOORS = (
     {"base"},
     {"params"},
@@ -185,6 +185,18 @@ def test_rooms_are_those_of_the_plan() -> None:
     rooms = {folder.name for folder in (ROOT / "lib").iterdir() if folder.is_dir() and folder.name != "__pycache__"}
     assert rooms == set.union(*FLOORS)
     assert [file.name for file in (ROOT / "lib").iterdir() if file.is_file()] == ["__init__.py"]
+
+
+def test_the_map_names_every_room_and_nothing_that_is_gone() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    assert set(re.findall(r"^lib/(\w+)/ ", text, re.MULTILINE)) == set.union(*FLOORS)
+    for path in re.findall(r"`((?:lib|tests|stages|commands|docs)/[\w./]+)`", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    lengths = {file: len(file.read_text().splitlines()) for file in (ROOT / "lib").rglob("*.py")}
+    assert {file: length for file, length in lengths.items() if length > LONGEST} == {}
 
 
 def test_every_room_says_what_belongs_there() -> None:

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lib.zoo.adapter import Prepared
-from lib.zoo.networks import Input
+from lib.zoo.card import Input
 
 GIVEN = Input(16, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3), "bicubic", 1.0)
 

@@ -12,7 +12,8 @@ from lib.base.errors import BrickyardError
 from lib.chain.chain import Chain
 from lib.params.zoo import ZooModel
 from lib.zoo import checkpoint
-from lib.zoo import networks as zoo
+from lib.zoo.card import Input
+from lib.zoo.create import _check_output, create, origin, own_classes
 from tests import pico
 
 
@@ -35,9 +36,9 @@ def test_the_card_tells_where_in_a_file_the_weights_were(tmp_path: Path) -> None
     wrapped = {"state_dict": {f"module.{k}": v for k, v in pico.PicoResNet().half().state_dict().items()}}
     torch.save(wrapped, tmp_path / "x.pth")
     entry = ZooModel.model_validate({"factory": "tests.pico:PicoResNet", "weights": str(tmp_path / "x.pth")})
-    assert zoo.origin(entry, pico.PicoResNet()) == "x.pth (state_dict, prefix module., from float16)"
+    assert origin(entry, pico.PicoResNet()) == "x.pth (state_dict, prefix module., from float16)"
     torch.save(pico.PicoResNet().state_dict(), tmp_path / "x.pth")
-    assert zoo.origin(entry, pico.PicoResNet()) == "x.pth"
+    assert origin(entry, pico.PicoResNet()) == "x.pth"
 
 
 def test_a_network_that_has_not_run_is_named(tmp_path: Path) -> None:
@@ -63,11 +64,11 @@ def test_own_classes_are_those_of_the_checkpoint(tmp_path: Path) -> None:
     torch.save(pico.PicoResNet(num_classes=7).state_dict(), tmp_path / "seven.pth")
     fields = {"factory": "tests.pico:PicoResNet", "weights": str(tmp_path / "seven.pth"), "input_size": 16}
     entry = ZooModel.model_validate({**fields, "classes": "own"})
-    model, architecture, expected = zoo.create("mine", entry, None)
+    model, architecture, expected = create("mine", entry, None)
     assert architecture.num_classes == 7
-    assert zoo.own_classes(model, expected) == tuple("0123456")
+    assert own_classes(model, expected) == tuple("0123456")
     with pytest.raises(BrickyardError, match=r"zoo\.models\.mine: .*has 7 classes; write `classes: own`"):
-        zoo.create("mine", ZooModel.model_validate(fields), 4)
+        create("mine", ZooModel.model_validate(fields), 4)
 
 
 def test_modules_that_ask_for_a_version_are_filled() -> None:
@@ -80,12 +81,12 @@ def test_modules_that_ask_for_a_version_are_filled() -> None:
 
 def test_torchvision_by_name_with_its_own_input() -> None:
     entry = ZooModel.model_validate({"torchvision": "shufflenet_v2_x0_5", "weights": "train"})
-    model, _, expected = zoo.create("shuffle", entry, 5)
+    model, _, expected = create("shuffle", entry, 5)
     assert (expected.size, round(expected.crop_pct, 3), expected.interpolation) == (224, 0.875, "bilinear")
     assert model(torch.rand(1, *expected.shape)).shape == (1, 5)
     wrong = ZooModel.model_validate({"torchvision": "resnet_18", "weights": "train"})
     with pytest.raises(BrickyardError, match="torchvision has no classifier 'resnet_18'; did you mean resnet18"):
-        zoo.create("shuffle", wrong, 5)
+        create("shuffle", wrong, 5)
 
 
 def test_what_a_network_must_return() -> None:
@@ -95,9 +96,9 @@ def test_what_a_network_must_return() -> None:
         (lambda **_: nn.Bilinear(3, 3, 4), r"takes 2 inputs \(input1, input2\); a network must take one, the images"),
         (lambda **_: _Pair(), "returns a tuple; a network must return logits"),
     ]:
-        made = zoo.Input(16, (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0)
+        made = Input(16, (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0)
         with pytest.raises(BrickyardError, match=message):
-            zoo._check_output(network(), made, 4)
+            _check_output(network(), made, 4)
 
 
 class _Pair(nn.Module):
@@ -108,7 +109,7 @@ class _Pair(nn.Module):
 @pytest.mark.parametrize(("depth", "parameters"), [(20, 269_722), (32, 464_154), (56, 853_018)])
 def test_the_cifar_resnets_have_their_published_size(depth: int, parameters: int) -> None:
     fields = {"factory": "data/models/cifar_resnet.py:cifar_resnet", "kwargs": {"depth": depth}, "input_size": 32}
-    model, _, expected = zoo.create("r", ZooModel.model_validate({**fields, "weights": "train"}), 10)
+    model, _, expected = create("r", ZooModel.model_validate({**fields, "weights": "train"}), 10)
     chain = Chain("r", model, expected.shape)
     assert sum(p.numel() for p in model.parameters()) == parameters
     assert len(chain) == (depth - 2) // 2  # one node a residual block

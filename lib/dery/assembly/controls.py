@@ -1,26 +1,31 @@
 """What the candidates must be compared to: random candidates, the authors' random search, the zoo itself."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path as FilePath
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from torch import nn
 
 from ...base.progress import track
+from ...network.files import save as save_network
 from ...params.assembly import Assembly
 from ...zoo.ask import Scores
-from ...zoo.networks import Input
-from ..paths.problem import AssemblyProblem, Candidate, Path
-from . import network
+from ...zoo.card import Input
+from ..paths.problem import AssemblyProblem, Candidate, Kind
+from .built import Built, Measures
 from .material import Bricks
-from .ranking import PROXIES, Assembled, Measures, Ranked
+from .ranking import PROXIES, Ranked, key
 from .reassembly import reassemble
 from .recount import recount
 
 
 def random_controls(
-    bricks: Bricks, problem: AssemblyProblem, paths: Sequence[Path], params: Assembly, measures: Measures
+    bricks: Bricks,
+    drawn: Sequence[Candidate],
+    limits: Mapping[Kind, float],
+    params: Assembly,
+    measures: Measures,
 ) -> dict[str, Any]:
     """Random feasible candidates, put together in the same way as ours: `random_assembly`: test accuracies, plain and
     balanced, of the first `random_assemblies`; `random_search`: of the one that NASWOT likes best among the first
@@ -29,26 +34,26 @@ def random_controls(
     Differs from the paper: its random search joins blocks by random stitches, ours by fitted ones, as everywhere here.
     """
     found: list[Scores] = []
-    best: tuple[float, Assembled] | None = None
-    for i, path in enumerate(track(paths, "random assemblies", len(paths))):
-        made = Assembled(Candidate.of(problem, path), *reassemble(bricks, path), measures)
+    best: tuple[float, Built] | None = None
+    for i, candidate in enumerate(track(drawn, "random assemblies", len(drawn))):
+        made = Built(candidate, *reassemble(bricks, candidate.pick), measures)
         if i < params.random_assemblies:
             found.append(measures.test.scores(made.network, made.recipe.input))
         if i < params.random_search:
-            liked = PROXIES["naswot"].key(made.naswot())
+            liked = key(PROXIES["naswot"], PROXIES["naswot"].predict(made))
             best = (liked, made) if best is None or liked > best[0] else best
     if best is None:
         return {"random_assembly": {"count": 0}, "random_search": {"candidates": 0}}
     liked, made = best
-    recount("random_search", made.network, made.recipe, bricks, problem, made.candidate.path)
-    searched = {"candidates": min(len(paths), params.random_search), "blocks": " > ".join(made.recipe.blocks())}
+    recount("random_search", made.network, made.recipe, bricks, made.candidate.cost, limits)
+    searched = {"candidates": min(len(drawn), params.random_search), "blocks": " > ".join(made.recipe.blocks())}
     searched |= {**made.candidate.cost, **_tested(measures, made.network, made.recipe.input)}
-    drawn, balanced = [one.accuracy for one in found], [one.balanced for one in found]
+    accuracies, balanced = [one.accuracy for one in found], [one.balanced for one in found]
     return {
         "random_assembly": {
             "count": len(found),
-            "mean": mean(drawn),
-            "max": max(drawn),
+            "mean": mean(accuracies),
+            "max": max(accuracies),
             "balanced_mean": mean(balanced),
             "balanced_max": max(balanced),
         },
@@ -67,13 +72,14 @@ def zoo_control(bricks: Bricks, problem: AssemblyProblem, lenders: Sequence[int]
     """
     models: dict[str, dict[str, Any]] = {}
     for m, card in track(list(enumerate(bricks.cards)), "zoo networks"):
-        path = bricks.whole(m)
-        whole, recipe = reassemble(bricks, path)
-        recount(card.name, whole, recipe, bricks, problem, path, limited=problem.within(path))
+        path = (m,) * problem.sets
+        cost, within = problem.price(path), problem.within(path)
+        whole, recipe = reassemble(bricks, bricks.whole(m))
+        recount(card.name, whole, recipe, bricks, cost, problem.limits if within else {})
         models[card.name] = {
-            **problem.price(path),
+            **cost,
             "head": "own" if bricks.keeps_head(m) else "closed form",
-            "within_budget": problem.within(path),
+            "within_budget": within,
             "validation": measures.validation(whole, card.input),
             **_tested(measures, whole, card.input),
         }
@@ -83,7 +89,7 @@ def zoo_control(bricks: Bricks, problem: AssemblyProblem, lenders: Sequence[int]
 
 
 def save(
-    folder: FilePath,
+    folder: Path,
     bricks: Bricks,
     ranked: Sequence[Ranked],
     rival: Mapping[str, Any] | None,
@@ -96,10 +102,10 @@ def save(
     for place, candidate in enumerate(ranked, start=1):
         assert candidate.made is not None
         made, recipe = candidate.made
-        network.save(folder / f"r{place}", made, recipe)
+        save_network(folder / f"r{place}", made, recipe)
         if rival is not None:
-            m = [card.name for card in bricks.cards].index(rival["model"])
-            network.save(folder / f"r{place}" / "zoo", *reassemble(bricks, bricks.whole(m)))
+            whole = bricks.whole(bricks.place(rival["model"]))
+            save_network(folder / f"r{place}" / "zoo", *reassemble(bricks, whole))
         scores[f"r{place}"] = {
             "blocks": " > ".join(recipe.blocks()),
             **candidate.candidate.cost,

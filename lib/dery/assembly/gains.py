@@ -3,8 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path as FilePath
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from ...chain.layout import Layout
 from ...fit.ridge import NormalEquations
 from ...params.assembly import Assembly
 from ..forms import Nodes
+from ..partition.sets import Partition
 from ..paths.problem import Table
 from .material import Bricks
 from .stitching import resized, rows
@@ -23,10 +23,11 @@ SMALLEST = 1e-6  # R^2 or CKA whose logarithm is taken, at least
 
 
 def scores(
-    bricks: Bricks, params: Assembly, partition: dict[str, Any], similarity: FilePath, networks: Sequence[int]
+    bricks: Bricks, params: Assembly, partition: Partition | None, similarity: Path, networks: Sequence[int]
 ) -> Table:
     """The objective: log R^2 or log CKA of each stitch, and the weighted similarity of each block to the anchor of its
-    set where `block_score` asks for it. networks: those that may lend blocks; stitches of others keep the least score.
+    set where `block_score` asks for it; only for that a `partition` is needed. networks: those that may lend
+    blocks; stitches of others keep the least score.
 
     Differs from the paper: its predictor, NASWOT, is a function of the whole network; ours adds up over stitches, which
     makes an exact search possible, and predicts better what untrained hybrids are worth.
@@ -37,13 +38,14 @@ def scores(
         agreement = stitch_r2(bricks, networks)
     blocks = np.zeros((bricks.sets, len(bricks.cards)))
     if params.block_score == "similarity_to_anchor":
+        assert partition is not None
         for m, card in enumerate(bricks.cards):
-            own = partition["models"][card.name]["blocks"]
-            blocks[:, m] = [params.block_weight * block["similarity_to_anchor"] for block in own]
+            members = partition.members(card.name)
+            blocks[:, m] = [params.block_weight * member.similarity_to_anchor for member in members]
     return Table(blocks, np.log(np.maximum(agreement, SMALLEST)))
 
 
-def boundary_cka(similarity: FilePath, names: Sequence[str], cuts: Sequence[Sequence[int]]) -> np.ndarray:
+def boundary_cka(similarity: Path, names: Sequence[str], cuts: Sequence[Sequence[int]]) -> np.ndarray:
     """Similarity of what leaves each block to what enters the next block in every network: [K-1, N, N], 1 for m = n.
 
     similarity: the folder that the stage of that name leaves.
@@ -71,9 +73,7 @@ def stitch_r2(bricks: Bricks, networks: Sequence[int]) -> np.ndarray:
     found = np.full((sets, count, count), SMALLEST)
     found[:, np.arange(count), np.arange(count)] = 1.0
     with tempfile.TemporaryDirectory() as folder:
-        maps = {
-            m: _crossing(bricks, m, FilePath(folder) / str(m)) for m in track(networks, "activations", len(networks))
-        }
+        maps = {m: _crossing(bricks, m, Path(folder) / str(m)) for m in track(networks, "activations", len(networks))}
         pairs = [(k, m) for k in range(sets) for m in networks]
         for k, m in track(pairs, "stitch R²", len(pairs)):
             others = [n for n in networks if n != m]
@@ -84,7 +84,7 @@ def stitch_r2(bricks: Bricks, networks: Sequence[int]) -> np.ndarray:
     return found
 
 
-def _crossing(bricks: Bricks, m: int, folder: FilePath) -> list[np.memmap]:
+def _crossing(bricks: Bricks, m: int, folder: Path) -> list[np.memmap]:
     """What crosses the inner cuts of network m: maps [n, c, h, w] in files."""
     chain, cuts, loader = bricks.chains[m], bricks.cuts[m], bricks.fit[m]
     folder.mkdir()

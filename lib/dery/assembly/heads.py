@@ -5,26 +5,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
 
 from ...base.errors import BrickyardError
 from ...chain.layout import Layout
 from ...images.data import Batch
+from ...network.modules import LinearHead
 
 Method = Literal["ridge", "lda"]
 CALIBRATION = 2048  # images whose features are kept for the temperature
-
-
-class LinearHead(nn.Linear):
-    """Global average pooling and one linear layer."""
-
-    def __init__(self, source: Layout, num_classes: int):
-        super().__init__(source.channels, num_classes)
-        self.source = source
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """A batch in the source's layout -> logits [b, classes]."""
-        return super().forward(self.source.pool(input))
 
 
 class HeadEquations:

@@ -1,4 +1,4 @@
-"""What the assembly found, as tables and rows for files."""
+"""What the assembly found, as tables and rows for files. Text is for people; what is read again is `pick`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     import pandas
 
 
-def row(candidate: Candidate, problem: AssemblyProblem) -> dict[str, Any]:
-    """A candidate: the network that supplies each set, predicted score, costs."""
-    return {"path": [problem.names[m] for m in candidate.path], "score": candidate.score, **candidate.cost}
+def row(candidate: Candidate) -> dict[str, Any]:
+    """A candidate: its blocks, predicted score, costs."""
+    return {"pick": candidate.pick.to_dict(), "score": candidate.score, **candidate.cost}
 
 
 def points(front: Sequence[Candidate], kind: Kind, problem: AssemblyProblem) -> list[dict[str, Any]]:
     """A Pareto front for a plot: cost of one kind against score; within_budget: whether it keeps that limit, too."""
     limit = problem.limits.get(kind)
     return [
-        {"cost": c.cost[kind], "score": c.score, "path": words(c, problem)}
+        {"cost": c.cost[kind], "score": c.score, "path": words(c)}
         | {"within_budget": limit is None or c.cost[kind] <= limit}
         for c in front
     ]
@@ -41,12 +41,12 @@ def pareto(fronts: Mapping[Kind, Sequence[Candidate]], problem: AssemblyProblem)
     )
 
 
-def proxies(ranked: Sequence[Ranked], problem: AssemblyProblem) -> "pandas.DataFrame":
+def proxies(ranked: Sequence[Ranked]) -> "pandas.DataFrame":
     """One row a candidate in order of rank: its blocks and what each proxy says of it, empty where it says nothing."""
     import pandas as pd
 
     return pd.DataFrame(
-        [{"rank": place, "path": words(r.candidate, problem), **r.values} for place, r in enumerate(ranked, start=1)]
+        [{"rank": place, "path": words(r.candidate), **r.values} for place, r in enumerate(ranked, start=1)]
     )
 
 
@@ -60,14 +60,20 @@ def report(found: Proposal, ranked: Sequence[Ranked], problem: AssemblyProblem, 
         "bound": found.bound,
         "budget": {kind: problem.limits.get(kind) for kind in KINDS},
         "candidates": [
-            {**row(r.candidate, problem), "rank_accuracy": r.values["accuracy"]}
+            {**row(r.candidate), "rank_accuracy": r.values["accuracy"]}
             | ({} if r.counted is None else {"counted": asdict(r.counted)})
             for r in ranked
         ],
-        "pareto": {kind: points(front, kind, problem) for kind, front in found.fronts.items()},
+        "pareto": {
+            kind: [
+                {**row(candidate), "cost": point["cost"], "within_budget": point["within_budget"]}
+                for candidate, point in zip(front, points(front, kind, problem), strict=True)
+            ]
+            for kind, front in found.fronts.items()
+        },
     }
 
 
-def words(candidate: Candidate, problem: AssemblyProblem) -> str:
+def words(candidate: Candidate) -> str:
     """The networks that supply the sets, in order."""
-    return " > ".join(problem.names[m] for m in candidate.path)
+    return " > ".join(candidate.pick.networks)

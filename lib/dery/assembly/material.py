@@ -1,20 +1,21 @@
 """What candidates are made of: the zoo's networks, cut into K blocks each, and images to fit them together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
-from pathlib import Path as FilePath
-from typing import Any, overload
+from pathlib import Path
+from typing import overload
 
 from ...chain.chain import Chain
 from ...chain.layout import Layout
 from ...images.data import DataSet, Loader, stratified_sample
+from ...network import files
+from ...network.blocks import Block, Pick
 from ...params.assembly import Assembly, Stitching
-from ...zoo import networks as zoo
 from ...zoo.architecture import Trust
-from ...zoo.networks import Card
-from ..paths.problem import Path
+from ...zoo.card import Card, read_cards
+from ..partition.sets import Cuts
 from .heads import Method
 from .stitching import takes_patches
 
@@ -24,8 +25,8 @@ OPEN = 8  # networks in memory at once
 class Shelf(Sequence[Chain]):
     """The chains of networks on disk, each opened when it is asked for; the last few stay open."""
 
-    def __init__(self, folders: Sequence[FilePath], trust: Trust = False) -> None:
-        """trust: as for `zoo.load`; where it is entries of params.yaml, each network has to have one."""
+    def __init__(self, folders: Sequence[Path], trust: Trust = False) -> None:
+        """trust: as for `load`; where it is entries of params.yaml, each network has to have one."""
         self._folders, self._trust = tuple(folders), trust
         self._opened = lru_cache(maxsize=OPEN)(self._open)
 
@@ -46,7 +47,7 @@ class Shelf(Sequence[Chain]):
     def _open(self, index: int) -> Chain:
         folder = self._folders[index]
         trust = self._trust if isinstance(self._trust, bool) else {folder.name: self._trust[folder.name]}
-        model, card = zoo.load(folder, trust)
+        model, card = files.load_as(Card, folder, trust)
         return Chain(card.name, model, card.input.shape, declared=card.nodes)
 
 
@@ -62,7 +63,7 @@ class Bricks:
 
     cards: tuple[Card, ...]
     chains: Sequence[Chain]
-    cuts: tuple[tuple[int, ...], ...]
+    cuts: tuple[Cuts, ...]
     fit: tuple[Loader, ...]
     labelled: tuple[Loader, ...]
     classes: tuple[str, ...]
@@ -90,30 +91,39 @@ class Bricks:
             return (2,)
         return (1, 2) if self.stitching.init == "least_squares" else (1,)
 
-    def whole(self, m: int) -> Path:
-        """The path of the unmodified network m, as it would be used for the task."""
-        return (m,) * self.sets
+    @cached_property
+    def blocks(self) -> tuple[tuple[Block, ...], ...]:
+        """[K][N], the blocks of each set, in the order of `cards`."""
+        pairs = zip(self.cards, self.cuts, strict=True)
+        own = [[Block(card.name, i, j) for i, j in pairwise(cuts)] for card, cuts in pairs]
+        return tuple(zip(*own, strict=True))
 
-    def runs(self, path: Path) -> Iterator[tuple[int, int, int]]:
-        """(network, first boundary, last boundary) of each run of consecutive blocks from one network."""
-        changes = [0, *(k for k in range(1, len(path)) if path[k] != path[k - 1]), len(path)]
-        for k, after in pairwise(changes):
-            yield path[k], self.cuts[path[k]][k], self.cuts[path[k]][after]
+    def pick(self, networks: Sequence[int]) -> Pick:
+        """The choice of the k-th block of the k-th of `networks`."""
+        return Pick.of(self.blocks, networks)
+
+    def whole(self, m: int) -> Pick:
+        """The unmodified network m, as it would be used for the task."""
+        return self.pick((m,) * self.sets)
+
+    def place(self, network: str) -> int:
+        """Its m: where the network of that name stands in `cards` and everything else."""
+        return [card.name for card in self.cards].index(network)
 
 
 def open_bricks(
-    folder: FilePath,
+    folder: Path,
     names: Sequence[str],
-    partition: dict[str, Any],
+    cuts: Mapping[str, Cuts],
     data: DataSet,
     params: Assembly,
     seed: int,
     trust: Trust = False,
 ) -> Bricks:
-    """The networks `names` below `folder`, cut as `partition` (its JSON form) says; networks that expect the same
-    input share their images; trust: see `Shelf`.
+    """The networks `names` below `folder`, cut at `cuts`; networks that expect the same input share their images;
+    trust: see `Shelf`.
     """
-    cards = zoo.read_cards(folder, list(names))
+    cards = read_cards(folder, list(names))
     chosen = stratified_sample(data.images, data.train, params.head_images, seed)
     transforms = {card.input: card.input.transform() for card in cards.values()}
     fit = {key: Loader(data.images, data.probe, t, params.batch_size) for key, t in transforms.items()}
@@ -121,10 +131,10 @@ def open_bricks(
     return Bricks(
         cards=tuple(cards.values()),
         chains=Shelf([folder / name for name in names], trust),
-        cuts=tuple(tuple(partition["models"][name]["cuts"]) for name in names),
+        cuts=tuple(cuts[name] for name in names),
         fit=tuple(fit[card.input] for card in cards.values()),
         labelled=tuple(labelled[card.input] for card in cards.values()),
-        classes=data.images.classes,
+        classes=data.classes,
         ridge=params.ridge,
         stitching=params.stitch,
         seed=seed,

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path as FilePath
+from pathlib import Path
 
 import numpy as np
 
@@ -14,16 +14,15 @@ from ...chain import latency
 from ...chain.chain import Chain
 from ...chain.latency import Latencies
 from ...chain.layout import Layout
+from ...network.modules import LinearHead, Stitch
 from ...params.assembly import Assembly
 from ...trace import cost
 from ...trace.cost import Cost
 from ..paths.problem import AssemblyProblem, Kind, Table
-from .heads import LinearHead
 from .material import Bricks
-from .stitching import Stitch
 
 
-def problem(bricks: Bricks, params: Assembly, latencies: FilePath) -> AssemblyProblem:
+def assembly_problem(bricks: Bricks, params: Assembly, latencies: Path) -> AssemblyProblem:
     """All data of the choice (DeRy, Eq. 8-11) but the scores, which are zero. Stitches and heads count in all costs;
     latency is one of them where it has been measured: it adds up approximately. Memory is never less than that of the
     finished network. Where the fit will choose the form of a stitch, the dearer one counts.
@@ -34,7 +33,7 @@ def problem(bricks: Bricks, params: Assembly, latencies: FilePath) -> AssemblyPr
     limits: dict[Kind, float] = {k: v for k, v in params.budget.limits().items() if v is not None}
     costs, shared = _costs(bricks, _measured(bricks, latencies, needed="latency" in limits))
     found = AssemblyProblem(
-        names=tuple(names),
+        blocks=bricks.blocks,
         scores=Table(np.zeros((bricks.sets, len(names))), np.zeros((bricks.sets - 1, len(names), len(names)))),
         costs=costs,
         shared=shared,
@@ -64,7 +63,7 @@ def lenders(bricks: Bricks, params: Assembly) -> list[int]:
     return [m for m, card in enumerate(bricks.cards) if m not in without and card.licence in allowed]
 
 
-def _measured(bricks: Bricks, path: FilePath, needed: bool) -> Latencies | None:
+def _measured(bricks: Bricks, path: Path, needed: bool) -> Latencies | None:
     """None where something has not been measured and is not needed."""
     try:
         found = latency.load(path)

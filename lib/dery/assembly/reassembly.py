@@ -8,27 +8,29 @@ import torch
 from torch import nn
 
 from ...fit import batchnorm
+from ...network.blocks import Block, Pick
+from ...network.modules import ReassembledNetwork, Stitch
+from ...network.reassembled import NewHead, Reassembled
+from ...network.source import Source
 from ...trace.duplicate import duplicate
-from ..paths.problem import Path
 from .heads import fit_head
 from .material import Bricks
-from .network import ReassembledNetwork
-from .recipe import NewHead, Recipe, Source
 from .refit import refit
-from .stitching import Stitch, StitchEquations, identity, random
+from .stitching import StitchEquations, identity, random
 
 
 @dataclass(frozen=True)
 class Prefix:
     """The first parts of a candidate, fitted: modules and their description for a recipe. Prefixes of candidates that
     begin alike can be shared: no step changes the one before.
+
+    first: the place of the network whose images enter; last: the run of blocks with which the prefix ends.
     """
 
     parts: tuple[nn.Module, ...]
     described: tuple[dict[str, Any], ...]
-    first: int  # network whose images enter
-    last: int  # network and boundary behind which the prefix ends
-    stop: int
+    first: int
+    last: Block
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """A batch of images of network `first` -> the activation that leaves the prefix."""
@@ -37,27 +39,30 @@ class Prefix:
         return x
 
 
-def reassemble(bricks: Bricks, path: Path) -> tuple[ReassembledNetwork, Recipe]:
+def reassemble(bricks: Bricks, pick: Pick) -> tuple[ReassembledNetwork, Reassembled]:
     """Builds a candidate. Each stitch is fitted to the activations that really reach it; then the block behind it and
     the head are treated as `bricks.stitching` says. No labels are used, but for a new head.
 
     Differs from the paper: closed-form stitches instead of random ones, so that the network works untrained.
     """
-    first, *others = bricks.runs(path)
-    prefix = begin(bricks, *first)
+    first, *others = pick.runs()
+    prefix = begin(bricks, first)
     for run in others:
-        prefix = extend(bricks, prefix, *run)
+        prefix = extend(bricks, prefix, run)
     return finish(bricks, prefix)
 
 
-def begin(bricks: Bricks, m: int, start: int, stop: int) -> Prefix:
+def begin(bricks: Bricks, run: Block) -> Prefix:
     """The first run of blocks, as it is in its source."""
-    return Prefix((duplicate(bricks.chains[m][start:stop]),), (_block(bricks, m, start, stop),), m, m, stop)
+    m = bricks.place(run.network)
+    own = duplicate(bricks.chains[m][run.start : run.stop])
+    return Prefix((own,), (_described(bricks, run),), m, run)
 
 
 @torch.no_grad()
-def extend(bricks: Bricks, prefix: Prefix, m: int, start: int, stop: int) -> Prefix:
+def extend(bricks: Bricks, prefix: Prefix, run: Block) -> Prefix:
     """One stitch and one run of blocks more."""
+    m, start, stop = bricks.place(run.network), run.start, run.stop
     chain, how = bricks.chains[m], bricks.stitching.recalibrate
     block, own = duplicate(chain[start:stop]), chain[0:start]
     equations = _equations(bricks, prefix, m, start)
@@ -72,19 +77,18 @@ def extend(bricks: Bricks, prefix: Prefix, m: int, start: int, stop: int) -> Pre
     described = {"kind": "stitch", **stitch.to_dict(), "r2": equations.r2(bricks.ridge)}
     return Prefix(
         (*prefix.parts, stitch, block),
-        (*prefix.described, described, {**_block(bricks, m, start, stop), "recalibrated": how}),
+        (*prefix.described, described, {**_described(bricks, run), "recalibrated": how}),
         prefix.first,
-        m,
-        stop,
+        run,
     )
 
 
 @torch.no_grad()
-def finish(bricks: Bricks, prefix: Prefix) -> tuple[ReassembledNetwork, Recipe]:
+def finish(bricks: Bricks, prefix: Prefix) -> tuple[ReassembledNetwork, Reassembled]:
     """The network with its head: that of the last source where it knows the task's classes, refitted to that source's
     own logits behind stitches if `bricks.stitching` says so; else a new one in closed form.
     """
-    last = prefix.last
+    last = bricks.place(prefix.last.network)
     if bricks.keeps_head(last):
         chain = bricks.chains[last]
         head: nn.Module = duplicate(chain.head)
@@ -99,8 +103,8 @@ def finish(bricks: Bricks, prefix: Prefix) -> tuple[ReassembledNetwork, Recipe]:
         head = fit_head(layout, labelled, len(bricks.classes), bricks.head, bricks.head_shrinkage)
         head_recipe = NewHead(layout, bricks.head, bricks.head_shrinkage, len(images.index), images.images.checksum)
     names = {part["source"] for part in prefix.described if part["kind"] == "block"}
-    sources = {card.name: Source.of(card) for card in bricks.cards if card.name in names}
-    recipe = Recipe(sources, prefix.described, head_recipe, bricks.cards[prefix.first].input, bricks.classes)
+    sources = tuple(Source.of(card) for card in bricks.cards if card.name in names)
+    recipe = Reassembled(sources, prefix.described, head_recipe, bricks.cards[prefix.first].input, bricks.classes)
     return ReassembledNetwork(prefix.parts, head, recipe).eval(), recipe
 
 
@@ -112,7 +116,8 @@ def _pairs(bricks: Bricks, prefix: Prefix, m: int, own: nn.Module) -> Iterator[t
 
 def _equations(bricks: Bricks, prefix: Prefix, m: int, start: int) -> StitchEquations:
     """Of a stitch from the prefix to what enters node start + 1 of network m, in the form that fits best."""
-    source, target = bricks.chains[prefix.last].layout(prefix.stop), bricks.chains[m].layout(start)
+    before = bricks.chains[bricks.place(prefix.last.network)]
+    source, target = before.layout(prefix.last.stop), bricks.chains[m].layout(start)
     forms = [StitchEquations(source, target, patch) for patch in bricks.patches(source, target)]
     for x, y in _pairs(bricks, prefix, m, bricks.chains[m][0:start]):
         for form in forms:
@@ -128,6 +133,7 @@ def _stitch(bricks: Bricks, equations: StitchEquations, position: int) -> Stitch
     return random(equations.source, equations.target, equations.patch, bricks.seed + position)
 
 
-def _block(bricks: Bricks, m: int, start: int, stop: int) -> dict[str, Any]:
-    nodes = [node.name for node in bricks.chains[m].nodes[start:stop]]
-    return {"kind": "block", "source": bricks.cards[m].name, "start": start, "stop": stop, "nodes": nodes}
+def _described(bricks: Bricks, run: Block) -> dict[str, Any]:
+    """As a part of a recipe."""
+    nodes = [node.name for node in bricks.chains[bricks.place(run.network)].nodes[run.start : run.stop]]
+    return {"kind": "block", "source": run.network, "start": run.start, "stop": run.stop, "nodes": nodes}

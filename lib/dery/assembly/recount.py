@@ -1,18 +1,18 @@
 """Finished networks counted anew, before they are written: what was predicted must be what is there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ...base.errors import BrickyardError
 from ...chain.layout import Layout
+from ...network.modules import ReassembledNetwork
+from ...network.reassembled import Reassembled
 from ...trace import cost
 from ...trace.cost import Cost
-from ..paths.problem import AssemblyProblem, Kind, Path
+from ..paths.problem import Kind
 from .material import Bricks
-from .network import ReassembledNetwork
 from .prices import stitch_cost
 from .ranking import Ranked
-from .recipe import Recipe
 
 COUNTED: tuple[Kind, ...] = ("params", "macs", "memory")  # latency is measured, not counted
 
@@ -20,25 +20,26 @@ COUNTED: tuple[Kind, ...] = ("params", "macs", "memory")  # latency is measured,
 def recount(
     name: str,
     network: ReassembledNetwork,
-    recipe: Recipe,
+    recipe: Reassembled,
     bricks: Bricks,
-    problem: AssemblyProblem,
-    path: Path,
-    limited: bool = True,
+    predicted: Mapping[Kind, float],
+    limits: Mapping[Kind, float],
 ) -> Cost:
     """The cost of a finished network, counted.
 
-    limited: whether the limits of the problem hold for it. Raises BrickyardError naming `name` where it has other
-    parameters or MACs than its path was priced at (with the forms that its stitches were given), needs more memory, or
-    exceeds a limit.
+    name: by which an error calls it.
+    network, recipe: what was made of `bricks`.
+    predicted: what its pick was priced at, stitches in their dearest form.
+    limits: those that hold for it.
+
+    Raises BrickyardError where it has other parameters or MACs than predicted (with the forms that its stitches were
+    given), needs more memory, or exceeds a limit.
     """
     counted = cost.count(network, recipe.input.shape)
-    predicted = problem.price(path)
-    for kind, less in _chosen(bricks, recipe).items():
-        predicted[kind] -= less
+    less = _chosen(bricks, recipe)
     for kind in COUNTED:
-        found, expected = getattr(counted, kind), predicted[kind]
-        limit = problem.limits.get(kind) if limited else None
+        found, expected = getattr(counted, kind), predicted[kind] - less.get(kind, 0)
+        limit = limits.get(kind)
         if found > expected or (found < expected and kind != "memory") or (limit is not None and found > limit):
             within = "" if limit is None else f"; assembly.budget.{kind} is {limit:,.0f}"
             raise BrickyardError(
@@ -48,17 +49,17 @@ def recount(
     return counted
 
 
-def finished(bricks: Bricks, problem: AssemblyProblem, ranked: Sequence[Ranked]) -> list[Ranked]:
+def finished(bricks: Bricks, ranked: Sequence[Ranked], limits: Mapping[Kind, float]) -> list[Ranked]:
     """The same candidates, those that keep their networks with their counted cost. Raises as `recount`."""
     return [
         one
         if one.made is None
-        else replace(one, counted=recount(f"r{place}", *one.made, bricks, problem, one.candidate.path))
+        else replace(one, counted=recount(f"r{place}", *one.made, bricks, one.candidate.cost, limits))
         for place, one in enumerate(ranked, start=1)
     ]
 
 
-def _chosen(bricks: Bricks, recipe: Recipe) -> dict[Kind, int]:
+def _chosen(bricks: Bricks, recipe: Reassembled) -> dict[Kind, int]:
     """How much less stitches need in the form that the fit chose than in the dearest, which was priced."""
     found: dict[Kind, int] = {"params": 0, "macs": 0}
     for part in recipe.parts:

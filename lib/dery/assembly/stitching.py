@@ -1,49 +1,16 @@
-"""Stitches: the layer between two blocks, fitted in closed form."""
+"""Fitting stitches, the layers between two blocks, in closed form."""
 
 from collections.abc import Sequence
 from math import inf
-from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from ...chain.layout import Layout
 from ...fit.ridge import Fit, NormalEquations
+from ...network.modules import Stitch, enlarged, shrunk
 
 HELD_OUT = 4  # one image of so many tells which form of a stitch fits better
-
-
-class Stitch(nn.Module):
-    """Maps one layout to another: pooling to a smaller grid, a convolution, interpolation to a larger one.
-
-    The convolution is 1x1; or 2x2 with stride 2 (`patch` = 2), where the grid shrinks to a half or a quarter, ...: it
-    then sees the positions of the larger grid. Prefix tokens of the target are a linear map of the pooled source.
-    Pooling and bilinear interpolation commute with a 1x1 convolution, so it always works on the smaller grid.
-    """
-
-    def __init__(self, source: Layout, target: Layout, patch: int = 1):
-        super().__init__()
-        self.source, self.target, self.patch = source, target, patch
-        self.channels = nn.Conv2d(source.channels, target.channels, patch, patch)
-        self.prefix = nn.Linear(source.channels, target.prefix * target.channels) if target.prefix else None
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """A batch in the source's layout -> the same batch in the target's."""
-        y = _enlarge(self.channels(_shrink(self.source.to_map(x), self.target, self.patch)), self.target)
-        if self.prefix is None:
-            return self.target.from_map(y)
-        prefix = self.prefix(self.source.pool(x)).unflatten(1, (self.target.prefix, self.target.channels))
-        return self.target.from_map(y, prefix)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All that `Stitch(source, target, patch)` takes, for a recipe."""
-        return {"source": self.source.to_dict(), "target": self.target.to_dict(), "patch": self.patch}
-
-    def maps(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Weight and bias of the map of positions and, where there is one, of that of prefix tokens."""
-        layers = (self.channels,) if self.prefix is None else (self.channels, self.prefix)
-        return [(layer.weight, layer.bias) for layer in layers if layer.bias is not None]
 
 
 def takes_patches(source: Layout, target: Layout) -> bool:
@@ -90,8 +57,8 @@ class StitchEquations:
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """A batch as it leaves the source and as it enters the target, for the same images."""
-        inputs = F.pixel_unshuffle(_shrink(self.source.to_map(x), self.target, self.patch), self.patch)
-        inputs, outputs = _enlarge(inputs, self.target), self.target.to_map(y)
+        inputs = F.pixel_unshuffle(shrunk(self.source.to_map(x), self.target, self.patch), self.patch)
+        inputs, outputs = enlarged(inputs, self.target), self.target.to_map(y)
         held_out = torch.arange(self._seen, self._seen + len(x)) % HELD_OUT == HELD_OUT - 1
         for part, images in zip(self._parts, (~held_out, held_out), strict=True):
             part.add(rows(inputs[images]), rows(outputs[images]))
@@ -136,19 +103,9 @@ class StitchEquations:
 
 def resized(x: torch.Tensor, target: Layout) -> torch.Tensor:
     """A map [b, c, h, w] on the target's grid: pooled where that is smaller, interpolated where it is larger."""
-    return _enlarge(_shrink(x, target), target)
+    return enlarged(shrunk(x, target), target)
 
 
 def rows(x: torch.Tensor) -> torch.Tensor:
     """[b, c, h, w] -> [b h w, c]"""
     return x.permute(0, 2, 3, 1).flatten(0, 2)
-
-
-def _shrink(x: torch.Tensor, target: Layout, patch: int = 1) -> torch.Tensor:
-    size = (min(x.shape[2], patch * target.height), min(x.shape[3], patch * target.width))
-    return x if x.shape[2:] == size else F.adaptive_avg_pool2d(x, size)
-
-
-def _enlarge(x: torch.Tensor, target: Layout) -> torch.Tensor:
-    size = (target.height, target.width)
-    return x if x.shape[2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)

@@ -16,17 +16,17 @@ from typing import Any, Literal
 import numpy as np
 
 from ...base.errors import BrickyardError
-from ...params.partition import Partition
+from ...network.blocks import Block
+from ...params.partition import Partition as Params
+from .sets import Cuts, EquivalenceSet, Member, Partition, Size
 
-Block = tuple[int, int, int]
-Cuts = tuple[int, ...]
-Size = Literal["nodes", "params", "macs"]
 Start = Literal["input", "first_output"]
 
 
 @dataclass(frozen=True)
 class PartitionProblem:
-    """similarity: [nodes, nodes] in network order, s(row, column); sizes: of every node, a tuple a network, in `size`.
+    """names: of the networks; nodes: the names of theirs, a tuple a network; similarity: [nodes, nodes] in network
+    order, s(row, column); sizes: of every node, a tuple a network, in `size`.
 
     num_blocks: K; epsilon: of the size limit; start: what stands for a block's start, the activation that enters it
     (`input`, two images being equal) or the output of its first node (`first_output`, the authors' code); weights:
@@ -35,6 +35,7 @@ class PartitionProblem:
     """
 
     names: tuple[str, ...]
+    nodes: tuple[tuple[str, ...], ...]
     similarity: np.ndarray
     sizes: tuple[tuple[int, ...], ...]
     num_blocks: int
@@ -45,11 +46,12 @@ class PartitionProblem:
     together: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, nodes: Sequence[dict[str, Any]], similarity: np.ndarray, params: Partition) -> "PartitionProblem":
+    def of(cls, nodes: Sequence[dict[str, Any]], similarity: np.ndarray, params: Params) -> "PartitionProblem":
         """From stage `similarity`: nodes.json and the matrix [nodes, nodes]."""
         sizes = node_sizes(nodes, params.size)
         return cls(
             names=tuple(sizes),
+            nodes=tuple(tuple(node["node"] for node in nodes if node["model"] == name) for name in sizes),
             similarity=similarity,
             sizes=tuple(sizes.values()),
             num_blocks=params.num_blocks,
@@ -121,7 +123,7 @@ class PartitionProblem:
             f"{ceil(needed[worst] * 10**4) / 10**4}" + (f" or num_blocks = {fewer}" if fewer else "")
         )
 
-    def similarity_of(self, a: Block, b: Block) -> float:
+    def similarity_of(self, a: tuple[int, int, int], b: tuple[int, int, int]) -> float:
         """S of two blocks (m, i, j), `b` being the anchor."""
         at_start, at_end = self.weights
         if a == b:
@@ -148,6 +150,44 @@ class PartitionProblem:
             for i, j in zip(own[:-1], own[1:], strict=True):
                 found += j <= i or int(self.blocks[m][i, j]) > self.limit(m)
         return found
+
+    def partition(
+        self,
+        cuts: Sequence[Cuts],
+        anchors: Sequence[int],
+        random: float,
+        bound: float | None = None,
+        status: str = "",
+    ) -> Partition:
+        """The solution with these cuts, everything by name.
+
+        cuts: of each network.
+        anchors: the network that anchors each set.
+        random: J_rand.
+        bound: a proven upper bound on J, if there is one.
+        status: how the search ended.
+        """
+        sets = []
+        for k, anchor in enumerate(anchors):
+            members = []
+            for m, own in enumerate(cuts):
+                i, j = own[k], own[k + 1]
+                similar = self.similarity_of((m, i, j), (anchor, cuts[anchor][k], cuts[anchor][k + 1]))
+                members.append(
+                    Member(Block(self.names[m], i, j), self.nodes[m][i:j], int(self.blocks[m][i, j]), similar)
+                )
+            sets.append(EquivalenceSet(self.names[anchor], tuple(members)))
+        return Partition(
+            size=self.size,
+            weights=self.weights,
+            objective=self.objective(cuts, anchors),
+            bound=bound,
+            random=random,
+            violations=self.violations(cuts),
+            status=status,
+            limits={name: self.limit(m) for m, name in enumerate(self.names)},
+            sets=tuple(sets),
+        )
 
     def _share(self, m: int, num_blocks: int | None = None) -> int:
         """ceil(|M| / K)."""

@@ -9,7 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from .cover import Cuts, PartitionProblem
+from .cover import PartitionProblem
+from .sets import Cuts
 
 
 class CutSpace:

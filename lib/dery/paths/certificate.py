@@ -12,7 +12,7 @@ import pyomo.environ as pyo
 
 from ...base import program
 from ...base.errors import BrickyardError
-from .problem import AssemblyProblem, Candidate, Kind, Path, Pool
+from .problem import AssemblyProblem, Candidate, Columns, Kind, Pool
 from .unrolled import rolled, unroll
 
 TOLERANCE = 1e-6  # of HiGHS on objectives and constraints
@@ -56,7 +56,7 @@ def pool_by_cuts(problem: AssemblyProblem, count: int) -> Pool:
     """The `count` best candidates, each by an integer program that excludes those before it: slow, for comparison."""
     unrolled = unroll(problem)
     own = model(unrolled)
-    found: list[Path] = []
+    found: list[Columns] = []
     while len(found) < count and (solved := _next(unrolled, own)) is not None:
         found.append(solved[0])
         _exclude(own, solved[0])
@@ -116,7 +116,7 @@ def _total(problem: AssemblyProblem, model: Any, kind: Kind | None) -> Any:
     return sum(terms) + sum(float(table.stitches[i]) * model.y[i] for i in stitches)
 
 
-def _next(problem: AssemblyProblem, model: Any) -> tuple[Path, float] | None:
+def _next(problem: AssemblyProblem, model: Any) -> tuple[Columns, float] | None:
     """The path of the optimum, and the bound; paths that keep a limit only within HiGHS's tolerance are excluded."""
     while (solution := program.solve(model)).status != "infeasible":
         chosen = {k: m for (k, m), variable in model.x.items() if variable.value > 0.5}
@@ -127,5 +127,5 @@ def _next(problem: AssemblyProblem, model: Any) -> tuple[Path, float] | None:
     return None
 
 
-def _exclude(model: Any, path: Path) -> None:
+def _exclude(model: Any, path: Columns) -> None:
     model.excluded.add(sum(model.x[k, m] for k, m in enumerate(path)) <= len(path) - 1)

@@ -65,7 +65,7 @@ def _smallest_memory(problem: AssemblyProblem, others: dict[Kind, float]) -> flo
 
 def _first(problem: AssemblyProblem) -> Candidate | None:
     """The best candidate, None where there is none; raises BrickyardError where the search ends without an answer."""
-    pool = search.solve(problem, 1)
+    pool = search.best(problem, 1)
     if pool.candidates:
         return pool.candidates[0]
     if not pool.complete:

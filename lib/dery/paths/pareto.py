@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import bounds
-from .problem import GRAIN, AssemblyProblem, Candidate, Kind, Path
+from .problem import GRAIN, AssemblyProblem, Candidate, Columns, Kind
 from .unrolled import rolled, unroll
 
 REGIONS = 24  # in which the sweep asks whether a prefix can still lead to something new
@@ -65,7 +65,7 @@ def frontier(problem: AssemblyProblem, kind: Kind) -> list[Candidate]:
     unrolled = unroll(problem)
     sweep = _Sweep(replace(unrolled, limits={k: v for k, v in problem.limits.items() if k != kind}), kind)
     labels = sweep.run(sweep.regions(sweep.run(None)))
-    paths: list[Path] = [rolled(unrolled, tuple(row), problem) for row in labels.paths.tolist()]
+    paths: list[Columns] = [rolled(unrolled, tuple(row), problem) for row in labels.paths.tolist()]
     return sorted((Candidate.of(problem, path) for path in paths), key=lambda c: c.score)
 
 

@@ -2,7 +2,8 @@
 
 Notation: K sets, N networks. A candidate is a path m_1, ..., m_K: from the k-th equivalence set the block of network
 m_k, which is its k-th block; so each set and each stage supplies exactly one block. Where m_k != m_k+1 a stitch
-stands between them.
+stands between them. Inside this package a path is the columns of the tables that it goes through; what leaves it is a
+`Candidate` with its `Pick`.
 """
 
 from collections.abc import Mapping
@@ -14,8 +15,9 @@ from typing import Literal
 import numpy as np
 
 from ...base.errors import BrickyardError
+from ...network.blocks import Block, Pick
 
-Path = tuple[int, ...]
+Columns = tuple[int, ...]  # of a path, one a set
 Kind = Literal["params", "macs", "memory", "latency"]
 KINDS: tuple[Kind, ...] = ("params", "macs", "memory", "latency")
 GRAIN = 2.0**32
@@ -41,7 +43,7 @@ class Table:
             values = np.asarray(getattr(self, name), dtype=np.float64)
             object.__setattr__(self, name, np.round(values * GRAIN) / GRAIN)
 
-    def parts(self, path: Path) -> list[float]:
+    def parts(self, path: Columns) -> list[float]:
         """Of every block and every stitch on the way."""
         blocks = [float(self.blocks[k, m]) for k, m in enumerate(path)]
         return blocks + [float(self.stitches[k, m, n]) for k, (m, n) in enumerate(pairwise(path))]
@@ -51,17 +53,18 @@ class Table:
 class AssemblyProblem:
     """Maximise the sum of `scores` over paths.
 
-    costs: what parts need: params, macs and latency (milliseconds a batch) add up; memory (bytes of activations that
-    must be alive at once) is that of the part or the step which needs most. limits: upper limits, of the kinds in
-    `costs`. min_sources, max_sources: how many networks lend blocks (an unmodified network is one source); required,
-    excluded: networks that lend at least one block, and none.
+    blocks: [K][N], what there is to choose from, a column a network. costs: what parts need: params, macs and latency
+    (milliseconds a batch) add up; memory (bytes of activations that must be alive at once) is that of the part or the
+    step which needs most. limits: upper limits, of the kinds in `costs`. min_sources, max_sources: how many networks
+    lend blocks (an unmodified network is one source); required, excluded: networks that lend at least one block, and
+    none.
 
     shared: [N, K, K], how much less blocks i..j of network m cost in one run than `costs` say, because blocks that are
     no neighbours need the same. columns: where it is not empty, the columns of all tables are no networks but
     (network, set in which its run begins), see `lib.dery.paths.unrolled`; paths are paths of columns then.
     """
 
-    names: tuple[str, ...]
+    blocks: tuple[tuple[Block, ...], ...]
     scores: Table
     costs: Mapping[Kind, Table]
     limits: Mapping[Kind, float] = field(default_factory=dict)
@@ -72,16 +75,21 @@ class AssemblyProblem:
     shared: Mapping[Kind, np.ndarray] = field(default_factory=dict)
     columns: tuple[tuple[int, int], ...] = ()
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The network of each column, by name."""
+        return tuple(block.network for block in self.blocks[0])
+
     @property
     def sets(self) -> int:
         """K."""
         return len(self.scores.blocks)
 
-    def score(self, path: Path) -> float:
+    def score(self, path: Columns) -> float:
         """Sum over blocks and stitches."""
         return sum(self.scores.parts(path))
 
-    def cost(self, path: Path, kind: Kind) -> float:
+    def cost(self, path: Columns, kind: Kind) -> float:
         """Of the finished network, stitches and head counted in."""
         parts = self.costs[kind].parts(path)
         if kind == "memory":
@@ -91,7 +99,7 @@ class AssemblyProblem:
             found -= sum(float(self.shared[kind][m, i, j]) for m, i, j in runs(path))
         return found
 
-    def price(self, path: Path) -> dict[Kind, float]:
+    def price(self, path: Columns) -> dict[Kind, float]:
         """All costs of a path; milliseconds are floats, the rest integers."""
         found: dict[Kind, float] = {}
         for kind in KINDS:
@@ -100,11 +108,11 @@ class AssemblyProblem:
                 found[kind] = value if kind == "latency" else int(value)
         return found
 
-    def within(self, path: Path) -> bool:
+    def within(self, path: Columns) -> bool:
         """Whether a path keeps all limits on cost."""
         return all(self.cost(path, kind) <= limit for kind, limit in self.limits.items())
 
-    def feasible(self, path: Path) -> bool:
+    def feasible(self, path: Columns) -> bool:
         """Whether a path keeps the limits and takes its blocks from the right number of the right networks."""
         return self.admits(frozenset(self.networks[m] for m in path)) and self.within(path)
 
@@ -167,7 +175,7 @@ class AssemblyProblem:
             raise BrickyardError(f"assembly.include: {name} is excluded, by exclude or by its licence")
 
 
-def runs(path: Path) -> list[tuple[int, int, int]]:
+def runs(path: Columns) -> list[tuple[int, int, int]]:
     """(network, first set, last set) of each run of consecutive blocks from one network."""
     begins = [0, *(k for k in range(1, len(path)) if path[k] != path[k - 1]), len(path)]
     return [(path[begin], begin, end - 1) for begin, end in pairwise(begins)]
@@ -175,16 +183,16 @@ def runs(path: Path) -> list[tuple[int, int, int]]:
 
 @dataclass(frozen=True)
 class Candidate:
-    """path: a network for each set; score: predicted; cost: of the finished network."""
+    """score: predicted; cost: of the finished network."""
 
-    path: Path
+    pick: Pick
     score: float
     cost: dict[Kind, float]
 
     @classmethod
-    def of(cls, problem: AssemblyProblem, path: Path) -> "Candidate":
-        """With its score and costs in `problem`."""
-        return cls(path, problem.score(path), problem.price(path))
+    def of(cls, problem: AssemblyProblem, path: Columns) -> "Candidate":
+        """The blocks on a path, with its score and costs in `problem`."""
+        return cls(Pick.of(problem.blocks, path), problem.score(path), problem.price(path))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def propose(problem: AssemblyProblem, count: int, wanted: int) -> Proposal:
     Raises BrickyardError when there is none, naming the budgets that bind and the smallest feasible values, and when
     there are fewer than `wanted`, the last one that is to be tuned.
     """
-    pool = search.solve(problem, count)
+    pool = search.best(problem, count)
     if not pool.candidates:
         raise feasibility.explain(problem)
     if len(pool.candidates) < wanted:

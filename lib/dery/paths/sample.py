@@ -2,18 +2,18 @@
 
 import numpy as np
 
-from .problem import AssemblyProblem, Path
+from .problem import AssemblyProblem, Candidate, Columns
 
 
-def random_paths(problem: AssemblyProblem, count: int, seed: int) -> list[Path]:
+def random_candidates(problem: AssemblyProblem, count: int, seed: int) -> list[Candidate]:
     """Distinct feasible candidates drawn uniformly, fewer if there are fewer within 100 tries each.
 
     More of them begin with the same ones.
     """
     generator = np.random.default_rng(seed)
-    found: dict[Path, None] = {}
+    found: dict[Columns, None] = {}
     for _ in range(100 * count):
         path = tuple(int(m) for m in generator.integers(len(problem.names), size=problem.sets))
         if len(found) < count and path not in found and problem.feasible(path):
             found[path] = None
-    return list(found)
+    return [Candidate.of(problem, path) for path in found]

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 import numpy as np
 
 from . import bounds
-from .problem import GRAIN, AssemblyProblem, Candidate, Path, Pool
+from .problem import GRAIN, AssemblyProblem, Candidate, Columns, Pool
 from .unrolled import rolled, unroll
 
 LABELS = 3_000_000  # prefixes made, at most; about 1 GB
 SLACK = 1e-9  # for the rounding of the Lagrangian bound; sums of scores are exact
 
-Label = tuple[float, Path, float, int, np.ndarray]
+Label = tuple[float, Columns, float, int, np.ndarray]
 """(-bound, path, score, sources as a bit set, what is used of each additive limit); sorts by bound, then by path"""
 
 
-def solve(problem: AssemblyProblem, count: int, labels: int = LABELS) -> Pool:
+def best(problem: AssemblyProblem, count: int, labels: int = LABELS) -> Pool:
     """The `count` best feasible candidates, best first, equal scores in the order of their paths.
 
     A* (Hart, Nilsson, Raphael 1968): prefixes are opened in the order of an upper bound on what they can still become,
@@ -32,7 +32,7 @@ def solve(problem: AssemblyProblem, count: int, labels: int = LABELS) -> Pool:
     graph = _Graph(problem)
     queue: list[Label] = list(graph.successors((), 0.0, 0, np.zeros(len(problem.additive))))
     heapq.heapify(queue)
-    found: list[Path] = []
+    found: list[Columns] = []
     made = len(queue)
     while queue and len(found) < count and made <= labels:
         _, path, score, sources, used = heapq.heappop(queue)
@@ -77,7 +77,7 @@ class _Graph:
         priced = self.gains + closed + relaxed.rest[:, None] - self.costs @ self.multipliers
         self.priced = priced + float(self.multipliers @ limits) + SLACK
 
-    def successors(self, path: Path, score: float, sources: int, used: np.ndarray) -> Iterator[Label]:
+    def successors(self, path: Columns, score: float, sources: int, used: np.ndarray) -> Iterator[Label]:
         """A prefix with one more block, in all ways that may still end well."""
         k, m = len(path), path[-1] if path else 0
         bound = score + np.minimum(self.plain[k, m], self.priced[k, m] - self.multipliers @ used)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .problem import ANYWHERE, AssemblyProblem, Path, Table
+from .problem import ANYWHERE, AssemblyProblem, Columns, Table
 
 
 def unroll(problem: AssemblyProblem) -> AssemblyProblem:
@@ -25,7 +25,7 @@ def unroll(problem: AssemblyProblem) -> AssemblyProblem:
         costs[kind] = _lowered(costs[kind], columns, saved)
     return replace(
         problem,
-        names=tuple(problem.names[m] for m in networks),
+        blocks=tuple(tuple(row[m] for m in networks) for row in problem.blocks),
         scores=_table(problem.scores, networks),
         costs=costs,
         shared={},
@@ -33,7 +33,7 @@ def unroll(problem: AssemblyProblem) -> AssemblyProblem:
     )
 
 
-def rolled(unrolled: AssemblyProblem, path: Path, problem: AssemblyProblem) -> Path:
+def rolled(unrolled: AssemblyProblem, path: Columns, problem: AssemblyProblem) -> Columns:
     """A path of what `unroll` gave for `problem`, as one of `problem`."""
     return path if unrolled is problem else tuple(unrolled.networks[column] for column in path)
 

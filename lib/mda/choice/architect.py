@@ -10,15 +10,16 @@ from torch import nn
 from ...base.errors import BrickyardError
 from ...base.progress import track
 from ...channels.coupling import couple
+from ...network.component import Component
 from ...params.components import Components, Repair
 from ...params.contributions import Contributions
 from ...params.lego import Choose
 from ...trace import graph
 from ...trace.cost import Cost
 from ...trace.duplicate import evaluating
-from ...zoo.networks import Card
+from ...zoo.card import Card
 from .. import classes, recount
-from ..components import component, components
+from ..components import component
 from ..components.component import Supplier
 from ..components.sizing import Sized
 from ..contributions.found import Found
@@ -39,7 +40,7 @@ class Tried:
 
     choice: Choice
     parts: dict[str, nn.Module]
-    recipes: dict[str, components.Recipe]
+    recipes: dict[str, Component]
     accuracy: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,7 +174,7 @@ def _made(
     how: Repair,
     seed: int,
     scratch: Path,
-) -> tuple[nn.Module, components.Recipe]:
+) -> tuple[nn.Module, Component]:
     """The component of a network with some classes, on the CPU, and its recipe."""
     outputs = sorted(network.card.classes.index(one) for one in wanted)
     made = component.make(name, network, outputs, evaluation.images, how, seed, scratch)

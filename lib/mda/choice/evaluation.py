@@ -8,16 +8,16 @@ from torch import nn
 
 from ...base.errors import BrickyardError
 from ...images import data
+from ...network.component import Component
 from ...params.lego import Choose, Lego
 from ...trace.duplicate import evaluating
-from ...zoo.networks import Card
+from ...zoo.card import Card
 from .. import accuracies
-from ..components.components import Recipe
 from . import ranking
 from .ranking import Answers
 
 Split = Literal["train", "validation", "test"]
-Asked = Mapping[str, tuple[nn.Module, Card] | tuple[nn.Module, Recipe]]  # a network or its component, by network
+Asked = Mapping[str, tuple[nn.Module, Card] | tuple[nn.Module, Component]]  # a network or its component, by network
 
 
 class Evaluation:
@@ -28,7 +28,7 @@ class Evaluation:
     """
 
     def __init__(self, images: data.DataSet, params: Lego, wanted: Choose, seed: int, device: torch.device):
-        names, labels = images.images.classes, images.images.labels
+        names, labels = images.classes, images.labels
         numbers = data.parse_classes(wanted.classes, names, "lego.choose.classes")
         splits = (images.train, images.validation, images.test)
         train, validation, test = (data.of_classes(images.images, split, numbers) for split in splits)
@@ -45,7 +45,7 @@ class Evaluation:
     @property
     def classes(self) -> tuple[str, ...]:
         """The wanted ones, by name."""
-        return tuple(self.images.images.classes[number] for number in self._numbers)
+        return tuple(self.images.classes[number] for number in self._numbers)
 
     @property
     def has_offsets(self) -> bool:

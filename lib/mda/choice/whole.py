@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ...params.lego import Budget
-from ...zoo.networks import Card
+from ...zoo.card import Card
 from .evaluation import Evaluation
 
 

@@ -11,7 +11,7 @@ from ...channels.channels import Layer
 from ...channels.coupling import couple
 from ...channels.cutting import Kept, channels
 from ...channels.operations import Operation
-from ...trace import graph
+from ...trace import graph, parts
 from ...trace.replay import Replay
 from .readers import Reading, reading
 
@@ -29,7 +29,7 @@ class Beside:
         before, after = (graph.trace(model, "the source", shape) for model in (source, component))
         self.format, self.device = before.memory_format, images.device
         images = images.clone(memory_format=self.format)
-        needed = [graph.needed(found) for found in (before, after)]
+        needed = [parts.needed(found) for found in (before, after)]
         self.pairs = list(zip(*needed, strict=False))
         same = len(needed[0]) == len(needed[1])
         if not same or any(a.op != b.op for a, b in self.pairs):

@@ -1,7 +1,7 @@
 """The recipe of a component: which channels, cut out, counted anew, repaired, described (MDA, section 3.1)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -11,14 +11,15 @@ from torch import nn
 from ...base import artifacts, code, resume
 from ...channels.cutting import Kept, cut
 from ...images import data
+from ...network import component as recipes
+from ...network.source import Source
 from ...params.components import Components, Repair
 from ...params.contributions import Contributions
 from ...trace import cost
 from ...trace.duplicate import duplicate, evaluating
-from ...zoo import networks as zoo
+from ...zoo.card import Card
 from .. import accuracies, classes, recount
 from ..contributions.found import Found
-from .components import Recipe, Source
 from .repair import repair
 from .sizing import Channels, Masked, sized
 
@@ -32,12 +33,12 @@ class Supplier:
     """
 
     module: nn.Module
-    card: zoo.Card
+    card: Card
     channels: Channels
 
 
 @dataclass(frozen=True, eq=False)
-class Component:
+class Made:
     """A component that was made. module: repaired; unrepaired: as it was cut out; kept: layer name -> output channels
     of the source that it has; recipe: how it is built. Both networks are in eval mode, on their source's device.
     """
@@ -45,12 +46,12 @@ class Component:
     module: nn.Module
     unrepaired: nn.Module
     kept: dict[str, tuple[int, ...]]
-    recipe: Recipe
+    recipe: recipes.Component
 
 
 def supplier(
     module: nn.Module,
-    card: zoo.Card,
+    card: Card,
     found: Found,
     outputs: Sequence[int],
     images: data.DataSet,
@@ -72,7 +73,7 @@ def supplier(
     module = evaluating(module)
     if params.size is None:
         return Supplier(module, card, Masked(found.masks))
-    numbers, transform = classes.numbers(card.classes, images.images.classes, card.name), card.input.transform()
+    numbers, transform = classes.numbers(card.classes, images.classes, card.name), card.input.transform()
     batches = {
         output: data.Loader(
             images.images, found.selected[card.classes[output]].numpy(), transform, accuracies.BATCH_SIZE, numbers
@@ -91,7 +92,7 @@ def make(
     how: Repair,
     seed: int,
     scratch: Path | None = None,
-) -> Component:
+) -> Made:
     """The component of a task: the channels that its classes need, cut out, counted anew, repaired and described.
 
     task: its name.
@@ -118,7 +119,7 @@ def make(
     else:
         module = _remembered(scratch, _key(source, kept, outputs, images, how, seed), unrepaired, repaired)
     recipe = describe(task, module, kept, outputs, source.module, source.card, how.method)
-    return Component(module, unrepaired, kept, recipe)
+    return Made(module, unrepaired, kept, recipe)
 
 
 def describe(
@@ -127,9 +128,9 @@ def describe(
     kept: Kept,
     outputs: Sequence[int],
     model: nn.Module,
-    card: zoo.Card,
+    card: Card,
     repair: str = "none",
-) -> Recipe:
+) -> recipes.Component:
     """The recipe of a component.
 
     task: its name.
@@ -139,18 +140,10 @@ def describe(
     model, card: its source.
     repair: the method by which it was repaired.
     """
-    return Recipe(
+    return recipes.Component(
         task=task,
         classes=tuple(card.classes[output] for output in outputs),
-        source=Source(
-            name=card.name,
-            weights=card.weights,
-            licence=card.licence,
-            sha256=artifacts.tensor_checksum(model.state_dict()),
-            params=card.cost.params,
-        ),
-        architecture=card.architecture,
-        input=card.input,
+        source=replace(Source.of(card), checksum=artifacts.tensor_checksum(model.state_dict())),
         kept={layer: tuple(indices) for layer, indices in kept.items()},
         cost=cost.count(component, card.input.shape),
         repair=repair,

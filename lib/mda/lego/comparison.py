@@ -10,13 +10,14 @@ from torch import nn
 
 from ...images import data
 from ...images.sources import Images
+from ...network.assembled import Assembled
+from ...network.scaling import Scaling
 from ...params.lego import Lego, Method
 from ...trace.cost import Cost
 from ...trace.duplicate import evaluating
-from ...zoo.networks import Card, Input
+from ...zoo.card import Card, Input
 from .. import accuracies, classes
 from . import calibration, lego
-from .scaling import Scaling
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Trial:
 
 def run(
     network: nn.Module,
-    recipe: lego.Recipe,
+    recipe: Assembled,
     sources: Mapping[str, tuple[nn.Module, Card]],
     images: data.DataSet,
     params: Lego,
@@ -51,7 +52,7 @@ def run(
     """
     network = evaluating(network, device)
     sources = {name: (evaluating(source, device), card) for name, (source, card) in sources.items()}
-    numbers = classes.numbers(recipe.classes, images.images.classes, "lego.components")
+    numbers = classes.numbers(recipe.classes, images.classes, "lego.components")
     train, validation, test = (
         data.of_classes(images.images, split, numbers) for split in (images.train, images.validation, images.test)
     )
@@ -79,7 +80,7 @@ def run(
     return Trial(fits[chosen], accuracy, compared)
 
 
-def sizes(recipe: lego.Recipe) -> dict[str, int]:
+def sizes(recipe: Assembled) -> dict[str, int]:
     """What an assembly costs, and what its parts cost together, before they were put together."""
     parts = sum((part.cost for part in recipe.parts.values()), Cost())
     return {

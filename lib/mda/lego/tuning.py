@@ -6,16 +6,16 @@ import numpy as np
 from torch import nn
 
 from ...images import data
+from ...network.assembled import Assembled
 from ...params.training import Training
 from ...training import fit
 from ...zoo import ask
 from .. import accuracies, classes
-from .lego import Recipe
 
 
 def tune(
     network: nn.Module,
-    recipe: Recipe,
+    recipe: Assembled,
     images: data.DataSet,
     index: np.ndarray,
     settings: Training,
@@ -48,7 +48,7 @@ def tune(
     )
 
 
-def accuracy(network: nn.Module, recipe: Recipe, images: data.DataSet) -> dict[str, float]:
+def accuracy(network: nn.Module, recipe: Assembled, images: data.DataSet) -> dict[str, float]:
     """On validation and test images of its classes, and balanced on test images, in percent."""
     validation, test = (
         ask.of(network, _loader(recipe, images, index, accuracies.BATCH_SIZE))
@@ -57,7 +57,7 @@ def accuracy(network: nn.Module, recipe: Recipe, images: data.DataSet) -> dict[s
     return {"validation": validation.accuracy, "test": test.accuracy, "balanced_test": test.balanced}
 
 
-def _loader(recipe: Recipe, images: data.DataSet, index: np.ndarray, batch: int) -> data.Loader:
-    numbers = classes.numbers(recipe.classes, images.images.classes, "lego.components")
+def _loader(recipe: Assembled, images: data.DataSet, index: np.ndarray, batch: int) -> data.Loader:
+    numbers = classes.numbers(recipe.classes, images.classes, "lego.components")
     own = data.of_classes(images.images, index, numbers)
     return data.Loader(images.images, own, recipe.input.transform(), batch, numbers)

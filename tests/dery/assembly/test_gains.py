@@ -1,6 +1,6 @@
 """Scores of stitches and blocks: shared factorizations against one stitch at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,14 @@ from lib.base import artifacts
 from lib.dery.assembly import gains
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.stitching import StitchEquations
+from lib.dery.partition.sets import Partition
 from lib.params.assembly import Assembly
+from tests.dery.partition.partitions import partitioned
+
+
+def cut(bricks: Bricks, similarities: Mapping[str, Sequence[float]] | None = None) -> Partition:
+    """As the bricks are."""
+    return partitioned(dict(zip((card.name for card in bricks.cards), bricks.cuts, strict=True)), similarities)
 
 
 @torch.no_grad()
@@ -56,7 +63,7 @@ def test_cka_is_that_of_the_two_ends_of_a_stitch(
     bricks: Bricks, params: Callable[..., Assembly], similarity: tuple[Path, np.ndarray]
 ) -> None:
     folder, matrix = similarity
-    found = gains.scores(bricks, params(score="cka"), {}, folder, range(3))
+    found = gains.scores(bricks, params(score="cka"), cut(bricks), folder, range(3))
     last = {"resnet": (3 + 0, 3 + 2), "vit": (7 + 0, 7 + 1), "plain": (0, 1)}  # rows of the nodes before the two cuts
     names = [card.name for card in bricks.cards]
     for k, m, n in np.ndindex(found.stitches.shape):
@@ -69,9 +76,6 @@ def test_blocks_may_be_scored_by_their_similarity_to_the_anchor(
     bricks: Bricks, params: Callable[..., Assembly], similarity: tuple[Path, np.ndarray]
 ) -> None:
     values = {card.name: [0.5 + m / 4 + k / 2 for k in range(3)] for m, card in enumerate(bricks.cards)}
-    partition = {
-        "models": {name: {"blocks": [{"similarity_to_anchor": v} for v in row]} for name, row in values.items()}
-    }
     asked = params(score="cka", block_score="similarity_to_anchor", block_weight=0.5)
-    found = gains.scores(bricks, asked, partition, similarity[0], range(3))
+    found = gains.scores(bricks, asked, cut(bricks, values), similarity[0], range(3))
     assert found.blocks[:, 1].tolist() == [0.375, 0.625, 0.875]

@@ -11,11 +11,13 @@ from lib.chain.layout import Layout
 from lib.dery.assembly import material as lib_bricks
 from lib.dery.assembly.material import Bricks, open_bricks
 from lib.images.data import DataSet
+from lib.network import files
+from lib.network.blocks import Block
 from lib.params.assembly import Assembly, Stitching
 from lib.params.zoo import ZooModel
 from lib.trace import cost
-from lib.zoo import networks as zoo
 from lib.zoo.architecture import Trust
+from lib.zoo.card import Card
 
 
 def test_a_few_networks_are_open_at_once(
@@ -24,19 +26,19 @@ def test_a_few_networks_are_open_at_once(
     names = [f"copy{i}" for i in range(5)]
     model, card = bricks.chains[0]._model, bricks.cards[0]
     for name in names:
-        zoo.save(tmp_path / name, model, replace(card, name=name, cost=cost.count(model, card.input.shape)))
+        files.save(tmp_path / name, model, replace(card, name=name, cost=cost.count(model, card.input.shape)))
     entry = ZooModel(factory=card.architecture.factory, weights="train")
-    partition = {"models": {name: {"cuts": [0, 1, 3, 4]} for name in names}}
+    cuts = dict.fromkeys(names, (0, 1, 3, 4))
     opened: list[str] = []
-    load = zoo.load
+    load = files.load_as
 
-    def counted(folder: Path, trust: Trust) -> object:
+    def counted(kind: type[Card], folder: Path, trust: Trust) -> object:
         opened.append(folder.name)
-        return load(folder, trust)
+        return load(kind, folder, trust)
 
     monkeypatch.setattr(lib_bricks, "OPEN", 2)
-    monkeypatch.setattr(lib_bricks.zoo, "load", counted)
-    found = open_bricks(tmp_path, names, partition, images, params(), 0, dict.fromkeys(names, entry))
+    monkeypatch.setattr(lib_bricks.files, "load_as", counted)
+    found = open_bricks(tmp_path, names, cuts, images, params(), 0, dict.fromkeys(names, entry))
     assert opened == []
     assert len(found.chains[3]) == 4
     assert found.chains[3] is found.chains[3]
@@ -46,10 +48,11 @@ def test_a_few_networks_are_open_at_once(
     assert [len(chain) for chain in found.chains[1:3]] == [4, 4]
 
 
-def test_runs_join_blocks_of_one_network(bricks: Bricks) -> None:
-    assert list(bricks.runs((0, 0, 2))) == [(0, 0, 3), (2, 2, 3)]
-    assert list(bricks.runs((0, 1, 0))) == [(0, 0, 1), (1, 1, 2), (0, 3, 4)]
-    assert list(bricks.runs(bricks.whole(1))) == [(1, 0, 3)]
+def test_a_pick_takes_the_blocks_of_the_cuts(bricks: Bricks) -> None:
+    assert bricks.pick((0, 0, 2)).runs() == (Block("resnet", 0, 3), Block("plain", 2, 3))
+    assert bricks.pick((0, 1, 0)).blocks == (Block("resnet", 0, 1), Block("vit", 1, 2), Block("resnet", 3, 4))
+    assert bricks.whole(1).runs() == (Block("vit", 0, 3),)
+    assert [bricks.place(card.name) for card in bricks.cards] == [0, 1, 2]
 
 
 def test_which_patches_a_stitch_may_look_at(bricks: Bricks) -> None:

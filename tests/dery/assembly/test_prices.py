@@ -30,7 +30,7 @@ def measured(bricks: Bricks, tmp_path: Path) -> Path:
 
 def test_latency_adds_up_over_nodes_stitches_and_head(bricks: Bricks, params: Params, measured: Path) -> None:
     limited = params(budget={"params": None, "macs": None, "latency": 7.0})
-    problem = prices.problem(bricks, limited, measured)
+    problem = prices.assembly_problem(bricks, limited, measured)
     assert problem.limits == {"latency": 7.0}
     assert problem.cost((0, 0, 0), "latency") == 1 + 2 + 3 + 4 + 0.5
     assert problem.cost((1, 0, 1), "latency") == 1 + 0.25 + (2 + 3) + 0.25 + 3 + 0.5
@@ -38,7 +38,7 @@ def test_latency_adds_up_over_nodes_stitches_and_head(bricks: Bricks, params: Pa
 
 
 def test_latency_is_left_out_where_nothing_asks_for_it(bricks: Bricks, params: Params) -> None:
-    assert set(prices.problem(bricks, params(), UNMEASURED).costs) == {"params", "macs", "memory"}
+    assert set(prices.assembly_problem(bricks, params(), UNMEASURED).costs) == {"params", "macs", "memory"}
 
 
 def test_a_network_that_is_another_than_was_measured_is_not_priced(
@@ -49,23 +49,23 @@ def test_a_network_that_is_another_than_was_measured_is_not_priced(
     name = bricks.chains[1].name
     changed = replace(found, networks={**found.networks, name: replace(found.networks[name], made_of="0" * 64)})
     latency.save(measured, changed)
-    assert "latency" not in prices.problem(bricks, params(), measured).costs
+    assert "latency" not in prices.assembly_problem(bricks, params(), measured).costs
     limited = params(budget={"params": None, "macs": None, "latency": 7.0})
     with pytest.raises(BrickyardError, match=rf"latency: {name} has other nodes, sizes or costs than when it was"):
-        prices.problem(bricks, limited, measured)
+        prices.assembly_problem(bricks, limited, measured)
     measured.write_bytes(measured.read_bytes().replace(b"0.5", b"0.4"))
     with pytest.raises(BrickyardError, match=r"latency\.json is damaged"):
-        prices.problem(bricks, params(), measured)
+        prices.assembly_problem(bricks, params(), measured)
 
 
 def test_a_budget_on_what_was_never_measured_is_one_line(bricks: Bricks, params: Params) -> None:
     limited = params(budget={"params": None, "macs": None, "latency": 7.0})
-    with pytest.raises(BrickyardError, match=r"nothing has been measured yet: \./run python -m stages\.latency"):
-        prices.problem(bricks, limited, UNMEASURED)
+    with pytest.raises(BrickyardError, match=r"nothing has been measured yet: \./run python -m commands\.latency"):
+        prices.assembly_problem(bricks, limited, UNMEASURED)
 
 
 def test_stitches_and_heads_count_and_staying_costs_nothing(bricks: Bricks, params: Params) -> None:
-    problem = prices.problem(bricks, params(), UNMEASURED)
+    problem = prices.assembly_problem(bricks, params(), UNMEASURED)
     for kind, table in problem.costs.items():
         for k in range(2):
             if kind == "memory":
@@ -86,7 +86,7 @@ def test_who_may_lend(bricks: Bricks, params: Params) -> None:
     assert lend(exclude=["vit"]) == ["resnet", "plain"]
     assert lend(licences=["MIT"]) == ["resnet", "plain"]
     assert lend(licences=["MIT", "Apache-2.0"], exclude=["resnet"]) == ["vit", "plain"]
-    problem = prices.problem(bricks, params(licences=["MIT"], include=["plain"]), UNMEASURED)
+    problem = prices.assembly_problem(bricks, params(licences=["MIT"], include=["plain"]), UNMEASURED)
     assert (problem.excluded, problem.required) == ({1}, {2})
 
 
@@ -107,7 +107,7 @@ def test_conditions_on_sources_that_cannot_be_met(
     bricks: Bricks, params: Params, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(BrickyardError, match=message):
-        prices.problem(bricks, params(**changes), UNMEASURED)
+        prices.assembly_problem(bricks, params(**changes), UNMEASURED)
 
 
 @pytest.mark.parametrize(

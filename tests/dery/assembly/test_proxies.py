@@ -7,7 +7,7 @@ from scipy.stats import kendalltau
 from torch import nn
 from torch.nn import functional as F
 
-from lib.dery.assembly.proxies.agreement import kendall_tau
+from lib.dery.assembly.agreement import kendall_tau
 from lib.dery.assembly.proxies.naswot import Codes, naswot
 from lib.dery.assembly.proxies.synflow import synflow
 from tests import pico

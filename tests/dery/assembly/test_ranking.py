@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from lib.dery.assembly import controls, gains, listing, prices, ranking
+from lib.dery.assembly import built, controls, gains, listing, prices, proxies, ranking
+from lib.dery.assembly.built import Measures
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.proxies.naswot import naswot
-from lib.dery.assembly.ranking import PROXIES, Measures, Ranked
+from lib.dery.assembly.ranking import PROXIES, Ranked, key
 from lib.dery.assembly.reassembly import reassemble
 from lib.dery.paths import search
-from lib.dery.paths.problem import AssemblyProblem
+from lib.dery.paths.problem import AssemblyProblem, Candidate
 from lib.dery.paths.propose import propose
 from lib.images.data import DataSet
+from lib.network.blocks import Pick
 from lib.params.assembly import Assembly
 from lib.training.fit import accuracy
+from tests.dery.assembly.test_gains import cut
 
 Params = Callable[..., Assembly]
 
@@ -28,21 +31,25 @@ def problem(bricks: Bricks) -> AssemblyProblem:
     budget = {"params": None, "macs": None}
     counts = dict.fromkeys(("pool", "head_images", "rank_images", "random_assemblies", "batch_size"), 16)
     params = Assembly.model_validate({"budget": budget, "min_sources": 2, "ridge": 1e-4, **counts})
-    found = prices.problem(bricks, params, Path("data/latency.json"))
-    return replace(found, scores=gains.scores(bricks, params, {}, Path(), range(3)))
+    found = prices.assembly_problem(bricks, params, Path("data/latency.json"))
+    return replace(found, scores=gains.scores(bricks, params, cut(bricks), Path(), range(3)))
 
 
 @pytest.fixture
 def measures(images: DataSet, params: Params) -> Measures:
-    return ranking.measures(images, params(), 0)
+    return built.measures(images, params(), 0)
+
+
+def test_every_proxy_is_a_module() -> None:
+    assert set(PROXIES) == {file.stem for file in Path(proxies.__file__).parent.glob("*.py")} - {"__init__"}
 
 
 @pytest.mark.parametrize("by", PROXIES)
 def test_a_pool_is_ranked_by_any_proxy(bricks: Bricks, problem: AssemblyProblem, measures: Measures, by: str) -> None:
-    pool = search.solve(problem, 4).candidates
+    pool = search.best(problem, 4).candidates
     ranked = ranking.rank(bricks, pool, by, 2, measures)
-    assert {r.candidate.path for r in ranked} == {c.path for c in pool}
-    keys = [PROXIES[by].key(r.values[by]) for r in ranked]
+    assert {r.candidate.pick for r in ranked} == {c.pick for c in pool}
+    keys = [key(PROXIES[by], r.values[by]) for r in ranked]
     assert keys == sorted(keys, reverse=True)
     assert [r.made is not None for r in ranked] == [True, True, False, False]
     if by in ("params", "macs"):
@@ -51,9 +58,9 @@ def test_a_pool_is_ranked_by_any_proxy(bricks: Bricks, problem: AssemblyProblem,
 
 
 def test_proxies_are_those_of_the_network(bricks: Bricks, problem: AssemblyProblem, measures: Measures) -> None:
-    candidate = search.solve(problem, 1).candidates[0]
+    candidate = search.best(problem, 1).candidates[0]
     ranked = ranking.rank(bricks, [candidate], "accuracy", 1, measures)[0]
-    network, recipe = reassemble(bricks, candidate.path)
+    network, recipe = reassemble(bricks, candidate.pick)
     loader = measures.probes.images(recipe.input)
     assert ranked.values["naswot"] == naswot(network, (x for x, _ in loader))
     assert [len(x) for x, _ in loader] == [32, 8]  # no more than there are
@@ -69,22 +76,22 @@ def test_proxies_are_those_of_the_network(bricks: Bricks, problem: AssemblyProbl
 def test_equal_accuracies_are_told_apart_by_likelihood_then_by_score(
     bricks: Bricks, problem: AssemblyProblem, measures: Measures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pool = search.solve(problem, 4).candidates
-    answers = dict(zip((c.path for c in pool), [(90.0, -0.4), (90.0, -0.3), (80.0, -0.1), (90.0, -0.4)], strict=True))
-    monkeypatch.setattr(ranking.Assembled, "_judged", property(lambda made: answers[made.candidate.path]))
+    pool = search.best(problem, 4).candidates
+    answers = dict(zip((c.pick for c in pool), [(90.0, -0.4), (90.0, -0.3), (80.0, -0.1), (90.0, -0.4)], strict=True))
+    monkeypatch.setattr(ranking.Built, "_judged", property(lambda made: answers[made.candidate.pick]))
     ranked = ranking.rank(bricks, pool, "accuracy", 1, measures)
-    assert [r.candidate.path for r in ranked] == [pool[i].path for i in (1, 0, 3, 2)]
+    assert [r.candidate.pick for r in ranked] == [pool[i].pick for i in (1, 0, 3, 2)]
 
 
 def test_images_of_the_ranking(images: DataSet, params: Params) -> None:
-    assert ranking.measures(images, params(), 0).ranking.index.tolist() == images.validation.tolist()
-    few = ranking.measures(images, params(rank_on="train", rank_images=8), 0).ranking.index
+    assert built.measures(images, params(), 0).ranking.index.tolist() == images.validation.tolist()
+    few = built.measures(images, params(rank_on="train", rank_images=8), 0).ranking.index
     assert len(few) == 8
     assert set(few.tolist()) <= set(images.train.tolist())
 
 
 def test_agreement_is_in_the_direction_that_a_proxy_calls_better(problem: AssemblyProblem) -> None:
-    pool = search.solve(problem, 3).candidates
+    pool = search.best(problem, 3).candidates
     values = [(90.0, 3.0, 10.0), (80.0, 2.0, 20.0), (70.0, None, 30.0)]
     rest = {"likelihood": -0.5, "synflow": 1.0, "macs": 5.0, "score": -1.0}
     ranked = [
@@ -97,16 +104,17 @@ def test_agreement_is_in_the_direction_that_a_proxy_calls_better(problem: Assemb
 def test_controls_and_tables(
     bricks: Bricks, problem: AssemblyProblem, measures: Measures, params: Params, tmp_path: Path
 ) -> None:
-    paths = [(0, 0, 1), (1, 1, 2), (2, 0, 0)]
-    found = controls.random_controls(bricks, problem, paths, params(), measures)
+    drawn = [Candidate.of(problem, path) for path in ((0, 0, 1), (1, 1, 2), (2, 0, 0))]
+    found = controls.random_controls(bricks, drawn, problem.limits, params(), measures)
     assert found["random_assembly"]["count"] == 2
     liked = [
-        naswot(reassemble(bricks, p)[0], (x for x, _ in measures.probes.images(bricks.cards[0].input))) for p in paths
+        naswot(reassemble(bricks, one.pick)[0], (x for x, _ in measures.probes.images(bricks.cards[0].input)))
+        for one in drawn
     ]
-    best = paths[max(range(3), key=lambda i: liked[i] or 0)]
+    best = drawn[max(range(3), key=lambda i: liked[i] or 0)]
     assert found["random_search"]["candidates"] == 3
-    assert found["random_search"]["params"] == problem.price(best)["params"]
-    none = controls.random_controls(bricks, problem, [], params(), measures)
+    assert found["random_search"]["params"] == best.cost["params"]
+    none = controls.random_controls(bricks, [], problem.limits, params(), measures)
     assert none == {"random_assembly": {"count": 0}, "random_search": {"candidates": 0}}
 
     zoo = controls.zoo_control(bricks, problem, [1, 2], measures)
@@ -124,8 +132,13 @@ def test_controls_and_tables(
     assert (tmp_path / "r1" / "zoo" / "recipe.json").is_file()
     assert saved["r1"]["params"] == ranked[0].candidate.cost["params"]
     report = listing.report(proposal, ranked, problem, params())
-    assert len(report["candidates"]) == 4
+    assert [Pick.from_dict(row["pick"]) for row in report["candidates"]] == [r.candidate.pick for r in ranked]
+    assert len(ranked) == 4
     assert set(report["pareto"]) == {"params", "macs", "memory"}
-    assert listing.proxies(ranked, problem).shape == (4, 2 + len(PROXIES))
+    for kind, front in proposal.fronts.items():
+        stored = report["pareto"][kind]
+        assert [Pick.from_dict(point["pick"]) for point in stored] == [c.pick for c in front]
+        assert [point["cost"] for point in stored] == [c.cost[kind] for c in front]
+    assert listing.proxies(ranked).shape == (4, 2 + len(PROXIES))
     table = listing.pareto(proposal.fronts, problem)
     assert table["cost"].tolist() == [row[row["budget"]] for row in table.to_dict("records")]

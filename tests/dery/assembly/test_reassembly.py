@@ -10,10 +10,12 @@ from typing import Literal
 import pytest
 import torch
 
-from lib.dery.assembly import network, prices
+from lib.dery.assembly import prices
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import reassemble
 from lib.dery.tuning import untrained
+from lib.network.files import load_as, save
+from lib.network.reassembled import Reassembled
 from lib.params.assembly import Assembly, Stitching
 from lib.trace import cost
 from tests import pico
@@ -29,13 +31,13 @@ def test_predicted_cost_is_the_saved_networks_own(
     tmp_path: Path,
 ) -> None:
     bricks = replace(bricks, stitching=Stitching(down=down))
-    task = prices.problem(bricks, params(), Path("data/latency.json"))
+    task = prices.assembly_problem(bricks, params(), Path("data/latency.json"))
     before = deepcopy([dict(chain.head.state_dict()) for chain in bricks.chains])
     states = [deepcopy(chain[0 : len(chain)].state_dict()) for chain in bricks.chains]
-    made, recipe = reassemble(bricks, path)
-    saved = network.save(tmp_path, made, recipe)
-    again = network.load(tmp_path, trust=True)
-    assert again.recipe == saved
+    made, recipe = reassemble(bricks, bricks.pick(path))
+    saved = save(tmp_path, made, recipe)
+    again, read = load_as(Reassembled, tmp_path, trust=True)
+    assert read == saved
     counted = cost.count(again, pico.IMAGE)
     assert counted == saved.cost
     assert {kind: getattr(counted, kind) for kind in ("params", "macs", "memory")} == task.price(path)
@@ -53,16 +55,16 @@ def test_every_candidate_keeps_the_memory_budget_that_it_was_chosen_by(
 ) -> None:
     """As predicted wherever there are two sources; a whole network may need less."""
     bricks = replace(bricks, cuts=(cuts, *bricks.cuts[1:]), stitching=Stitching(recalibrate="none"))  # costs the same
-    task = prices.problem(bricks, params(), Path("data/latency.json"))
+    task = prices.assembly_problem(bricks, params(), Path("data/latency.json"))
     for path in product(range(3), repeat=3):
-        counted = cost.count(reassemble(bricks, path)[0], pico.IMAGE).memory
+        counted = cost.count(reassemble(bricks, bricks.pick(path))[0], pico.IMAGE).memory
         assert counted <= task.price(path)["memory"]
         if len(set(path)) > 1:
             assert counted == task.price(path)["memory"]
 
 
 def test_a_fitted_stitch_beats_a_random_one(bricks: Bricks) -> None:
-    made, _ = reassemble(bricks, (0, 2, 2))
+    made, _ = reassemble(bricks, bricks.pick((0, 2, 2)))
     first, stitch = made.parts[0], made.parts[1]
     x, _ = bricks.fit[0].all()
     with torch.no_grad():
@@ -80,7 +82,7 @@ def test_recalibrated_activations_have_the_targets_moments(
 ) -> None:
     """BatchNorm statistics where there are some (network 2), else the mean and variance that leave the stitch."""
     plain, treated = (
-        reassemble(replace(bricks, stitching=Stitching(init=init, recalibrate=how)), path)[0]
+        reassemble(replace(bricks, stitching=Stitching(init=init, recalibrate=how)), bricks.pick(path))[0]
         for how in ("none", "statistics")
     )
     x, _ = bricks.fit[0].all()
@@ -105,7 +107,7 @@ def test_recalibrated_activations_have_the_targets_moments(
 def test_a_refitted_head_follows_the_sources_own_logits(bricks: Bricks, path: tuple[int, ...]) -> None:
     """The blocks are the same; with `layers` the network comes closer still, from blocks of its own."""
     made = {
-        how: reassemble(replace(bricks, stitching=Stitching(recalibrate=how, pull=1e-2)), path)[0]
+        how: reassemble(replace(bricks, stitching=Stitching(recalibrate=how, pull=1e-2)), bricks.pick(path))[0]
         for how in ("statistics", "head", "layers")
     }
     x, _ = bricks.fit[path[0]].all()
@@ -122,15 +124,15 @@ def test_a_refitted_head_follows_the_sources_own_logits(bricks: Bricks, path: tu
 
 
 def test_a_budget_holds_whatever_form_the_fit_takes(bricks: Bricks, params: Callable[..., Assembly]) -> None:
-    task = prices.problem(bricks, params(), Path("data/latency.json"))
+    task = prices.assembly_problem(bricks, params(), Path("data/latency.json"))
     for path in [(0, 2, 1), (1, 2, 2), (2, 1, 0), (2, 0, 0)]:
-        counted = cost.count(reassemble(bricks, path)[0], pico.IMAGE)
+        counted = cost.count(reassemble(bricks, bricks.pick(path))[0], pico.IMAGE)
         assert counted.params <= task.price(path)["params"]
         assert counted.macs <= task.price(path)["macs"]
 
 
 def test_frozen_tuning_moves_stitches_and_head_alone(bricks: Bricks) -> None:
-    made, _ = reassemble(bricks, (0, 2, 1))
+    made, _ = reassemble(bricks, bricks.pick((0, 2, 1)))
     new = {id(p) for p in made.new_parameters()}
     named = {name for name, p in made.named_parameters() if id(p) in new}
     assert all(name.startswith(("stitch_1.", "stitch_2.", "head.")) for name in named)
@@ -138,7 +140,7 @@ def test_frozen_tuning_moves_stitches_and_head_alone(bricks: Bricks) -> None:
 
 
 def test_the_control_from_scratch_depends_on_the_seed_alone(bricks: Bricks) -> None:
-    _, recipe = reassemble(bricks, (0, 1, 1))
+    _, recipe = reassemble(bricks, bricks.pick((0, 1, 1)))
     first = untrained(recipe, 3).state_dict()
     torch.rand(7)
     state = torch.get_rng_state()

@@ -44,18 +44,18 @@ def sharing(bricks: Bricks) -> Bricks:
 
 
 def test_paths_have_what_it_is_priced_at(sharing: Bricks, params: Callable[..., Assembly]) -> None:
-    problem = prices.problem(sharing, params(), UNMEASURED)
+    problem = prices.assembly_problem(sharing, params(), UNMEASURED)
     assert set(problem.shared) == {"params"}
     for path in [*product(range(3), repeat=4)][::11]:
-        network, recipe = reassemble(sharing, path)
-        counted = recount("x", network, recipe, sharing, problem, path)
+        network, recipe = reassemble(sharing, sharing.pick(path))
+        counted = recount("x", network, recipe, sharing, problem.price(path), problem.limits)
         assert problem.price(path)["params"] == counted.params == cost.params(network)
         assert problem.price(path)["macs"] == counted.macs
 
 
 def test_neighbours_that_share_are_priced_step_by_step(sharing: Bricks, params: Callable[..., Assembly]) -> None:
     halves = replace(sharing, cuts=((0, 2, 4),) * 3)
-    problem = prices.problem(halves, params(), UNMEASURED)
+    problem = prices.assembly_problem(halves, params(), UNMEASURED)
     assert problem.shared == {}
     chain = sharing.chains[0]
     assert problem.costs["params"].stitches[0].diagonal().tolist() == [-cost.params(chain[2:4]), -672, 0]
@@ -75,24 +75,25 @@ def test_neighbours_that_share_are_priced_step_by_step(sharing: Bricks, params: 
 def test_a_wrong_prediction_is_an_error(
     sharing: Bricks, params: Callable[..., Assembly], kind: Kind, change: int, message: str
 ) -> None:
-    problem, path = prices.problem(sharing, params(), UNMEASURED), (0, 2, 2, 2)
-    network, recipe = reassemble(sharing, path)
+    problem, path = prices.assembly_problem(sharing, params(), UNMEASURED), (0, 2, 2, 2)
+    network, recipe = reassemble(sharing, sharing.pick(path))
     made = Ranked(Candidate.of(problem, path), {}, (network, recipe))
-    kept = finished(sharing, problem, [made, replace(made, made=None)])
+    kept = finished(sharing, [made, replace(made, made=None)], problem.limits)
     assert [one.counted for one in kept] == [cost.count(network, pico.IMAGE), None]
     table = problem.costs[kind]
     first = np.arange(len(table.blocks))[:, None] == 0
     wrong = Table(table.blocks + change * first, table.stitches)
     if kind == "memory":
         wrong = Table(table.blocks + change, table.stitches + change)
+    predicted = Candidate.of(replace(problem, costs={**problem.costs, kind: wrong}), path)
     with pytest.raises(BrickyardError, match=message):
-        finished(sharing, replace(problem, costs={**problem.costs, kind: wrong}), [made])
+        finished(sharing, [replace(made, candidate=predicted)], problem.limits)
 
 
 def test_a_limit_that_is_exceeded_is_an_error(sharing: Bricks, params: Callable[..., Assembly]) -> None:
-    problem, path = prices.problem(sharing, params(), UNMEASURED), (0, 2, 2, 2)
-    limited = replace(problem, limits={"params": problem.cost(path, "params") - 1})
-    network, recipe = reassemble(sharing, path)
+    problem, path = prices.assembly_problem(sharing, params(), UNMEASURED), (0, 2, 2, 2)
+    network, recipe = reassemble(sharing, sharing.pick(path))
+    predicted = problem.price(path)
     with pytest.raises(BrickyardError, match=r"; assembly\.budget\.params is"):
-        recount("r1", network, recipe, sharing, limited, path)
-    recount("r1", network, recipe, sharing, limited, path, limited=False)
+        recount("r1", network, recipe, sharing, predicted, {"params": predicted["params"] - 1})
+    recount("r1", network, recipe, sharing, predicted, {})

@@ -1,12 +1,15 @@
-"""Small partition problems, and their solution by going through all legal cuts and anchors."""
+"""Small partition problems, their solution by going through all legal cuts and anchors, and partitions to be read."""
 
-from itertools import combinations, product
+from collections.abc import Mapping, Sequence
+from itertools import combinations, pairwise, product
 from math import inf
 from typing import Any
 
 import numpy as np
 
-from lib.dery.partition.cover import Cuts, PartitionProblem
+from lib.dery.partition.cover import PartitionProblem
+from lib.dery.partition.sets import Cuts, EquivalenceSet, Member, Partition
+from lib.network.blocks import Block
 
 
 def problem(lengths: tuple[int, ...], num_blocks: int, seed: int = 0, epsilon: float = 0.2, **options: Any):
@@ -14,8 +17,9 @@ def problem(lengths: tuple[int, ...], num_blocks: int, seed: int = 0, epsilon: f
     factors = np.random.default_rng(seed).random((sum(lengths), 4))
     unit = factors / np.linalg.norm(factors, axis=1, keepdims=True)
     names = tuple(f"m{i}" for i in range(len(lengths)))
+    nodes = tuple(tuple(f"{name}.{i}" for i in range(length)) for name, length in zip(names, lengths, strict=True))
     options = {"sizes": tuple((1,) * length for length in lengths), **options}
-    return PartitionProblem(names, unit @ unit.T, num_blocks=num_blocks, epsilon=epsilon, **options)
+    return PartitionProblem(names, nodes, unit @ unit.T, num_blocks=num_blocks, epsilon=epsilon, **options)
 
 
 def drawn(seed: int, size: Any, start: Any) -> PartitionProblem:
@@ -30,6 +34,7 @@ def drawn(seed: int, size: Any, start: Any) -> PartitionProblem:
     for epsilon in (0.0, 0.2, 0.5, 1.0, 3.0):
         made = PartitionProblem(
             made.names,
+            made.nodes,
             similarity,
             made.sizes if size == "nodes" else sizes,
             num_blocks,
@@ -41,6 +46,31 @@ def drawn(seed: int, size: Any, start: Any) -> PartitionProblem:
         if all(legal(made, m) for m in range(len(lengths))):
             return made
     raise AssertionError("no legal cuts")
+
+
+def partitioned(
+    cuts: Mapping[str, Sequence[int]], similarities: Mapping[str, Sequence[float]] | None = None
+) -> Partition:
+    """Networks cut like that, the first one anchoring all sets; similarities: to the anchors, a value a set."""
+    sets = []
+    for k, _ in enumerate(next(iter(cuts.values()))[1:]):
+        members = []
+        for name, own in cuts.items():
+            similar = 1.0 if similarities is None else similarities[name][k]
+            i, j = own[k], own[k + 1]
+            members.append(Member(Block(name, i, j), tuple(f"layer.{n}" for n in range(i, j)), j - i, similar))
+        sets.append(EquivalenceSet(next(iter(cuts)), tuple(members)))
+    return Partition(
+        size="nodes",
+        weights=(1.0, 1.0),
+        objective=12.3456,
+        bound=None,
+        random=10.9876,
+        violations=0,
+        status="local optimum; best of 5 starts",
+        limits={name: max(j - i for i, j in pairwise(own)) for name, own in cuts.items()},
+        sets=tuple(sets),
+    )
 
 
 def legal(made: PartitionProblem, m: int) -> list[Cuts]:

@@ -11,8 +11,9 @@ import pytest
 from lib.base.errors import BrickyardError
 from lib.dery.partition.bound import relax
 from lib.dery.partition.cover import PartitionProblem, node_sizes
+from lib.dery.partition.sets import Partition
 from lib.dery.partition.space import CutSpace
-from lib.params.partition import Partition
+from lib.params.partition import Partition as Params
 from tests.dery.partition.partitions import brute_force, drawn, legal, problem
 
 
@@ -113,7 +114,7 @@ def test_what_nodes_have_in_common_counts_once_a_block(seed: int) -> None:
     nodes += [{"model": "b", "node": str(j), "params": 3, "macs": 1} for j in range(6)]
     settings = {"start": "input", "weights": {"start": 1, "end": 1}, "solver": "dp", "starts": 1, "bound": "none"}
     settings |= {"num_blocks": 3, "epsilon": 0.4, "size": "params", "gap": 0, "random_partitions": 2}
-    made = PartitionProblem.of(nodes, np.eye(11), Partition.model_validate(settings))
+    made = PartitionProblem.of(nodes, np.eye(11), Params.model_validate(settings))
     most = (1 + made.epsilon) * np.ceil(size(0, 5) / 3) + 1e-9
     whole = [(0, i, j, 5) for i, j in combinations(range(1, 5), 2)]
     expected = [cuts for cuts in whole if all(size(i, j) <= most for i, j in pairwise(cuts))]
@@ -223,7 +224,8 @@ def test_the_stage_writes_what_its_params_ask_for(tmp_path: Path, monkeypatch: p
     main(tmp_path / "s", tmp_path / "out.json", tmp_path / "metrics.json")
     out, metrics = artifacts.read_json(tmp_path / "out.json"), artifacts.read_metrics(tmp_path / "metrics.json")
     assert out["size"] == "params"
-    assert [out["models"][name]["limit"] for name in made.names] == [60, 90]  # floor(1.2 * 50), floor(1.2 * 75)
+    assert out["limits"] == dict(zip(made.names, [60, 90], strict=True))  # floor(1.2 * 50), floor(1.2 * 75)
+    assert Partition.read(tmp_path / "out.json").to_dict() == Partition.from_dict(out).to_dict()
     assert set(metrics) == {"objective", "bound", "gap", "gap_closed", "random", "violations"}
     assert metrics["violations"] == 0
     assert metrics["bound"] == pytest.approx(out["objective"])

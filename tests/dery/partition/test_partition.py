@@ -1,18 +1,23 @@
 """The solvers of the cover-set partition against brute force over all legal cuts and anchors."""
 
+import json
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from lib.base import artifacts
+from lib.base.errors import BrickyardError
 from lib.dery.partition import bound as bounding
 from lib.dery.partition import kernighan_lin, milp
 from lib.dery.partition.cover import PartitionProblem
-from lib.dery.partition.solve import Partition, solve
+from lib.dery.partition.sets import Partition
+from lib.dery.partition.solve import solve
 from lib.dery.partition.space import CutSpace
-from tests.dery.partition.partitions import brute_force, drawn, legal, problem, worth
+from tests.dery.partition.partitions import brute_force, drawn, legal, partitioned, problem, worth
 
 SEEDS, SIZES, STARTS = range(8), ("nodes", "params", "macs"), ("input", "first_output")
 KINDS = [(solver, bound) for solver in ("dp", "kernighan_lin") for bound in ("none", "relaxation", "exact")]
@@ -21,9 +26,11 @@ KINDS += [("milp", "none")]
 
 def _check(made: PartitionProblem, found: Partition) -> None:
     """What holds for every result, whatever the solver."""
-    sets = range(made.num_blocks)
-    assert found.objective == pytest.approx(sum(worth(made, found.cuts, k, found.anchors[k]) for k in sets), abs=1e-9)
-    assert all(cuts in legal(made, m) for m, cuts in enumerate(found.cuts))
+    cuts, anchors = list(found.cuts.values()), [made.names.index(one.anchor) for one in found.sets]
+    total = sum(worth(made, cuts, k, anchor) for k, anchor in enumerate(anchors))
+    assert len(anchors) == made.num_blocks
+    assert found.objective == pytest.approx(total, abs=1e-9)
+    assert all(own in legal(made, m) for m, own in enumerate(cuts))
     assert found.violations == 0
     assert found.random <= found.objective + 1e-9
     if found.bound is None:
@@ -82,12 +89,12 @@ def test_the_dynamic_program_alone_is_nearly_always_optimal() -> None:
 def test_without_noise_all_networks_are_cut_alike() -> None:
     """Three copies of a network: J = 2 N K exactly when all are cut at the same places."""
     one = problem((8,), 3)
-    made = PartitionProblem(("a", "b", "c"), np.tile(one.similarity, (3, 3)), one.sizes * 3, 3, 0.2)
+    made = PartitionProblem(("a", "b", "c"), one.nodes * 3, np.tile(one.similarity, (3, 3)), one.sizes * 3, 3, 0.2)
     for solver in ("dp", "milp"):
         found = solve(made, solver, starts=2)  # type: ignore[arg-type]
         assert found.objective == pytest.approx(18)
         assert found.gap_closed == 100
-        assert len(set(found.cuts)) == 1
+        assert len(set(found.cuts.values())) == 1
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -106,11 +113,16 @@ def test_an_exchange_of_nodes_is_legal_and_never_lowers_the_objective(seed: int)
 
 
 def test_recentring_and_exchanging_beat_random_cuts_with_medoids() -> None:
+    """From ten random starts they make up for some of what the best of these lacks, on average for half of it."""
     made = problem((9, 12, 4, 30), 4, epsilon=0.5)
-    space, seed = CutSpace(made), 3
-    before = space.medoids(space.random(10, np.random.default_rng(seed)))[0].max()
-    after = space.medoids(kernighan_lin.solve(space, 10, np.random.default_rng(seed))[None])[0][0]
-    assert after >= before
+    space, optimum = CutSpace(made), solve(made).objective
+    shares = []
+    for seed in range(10):
+        before = space.medoids(space.random(10, np.random.default_rng(seed)))[0].max()
+        after = space.medoids(kernighan_lin.solve(space, 10, np.random.default_rng(seed))[None])[0][0]
+        shares.append((after - before) / (optimum - before))
+    assert min(shares) > 0.1
+    assert 0.5 < np.mean(shares) <= 1
 
 
 def test_same_seed_same_partition() -> None:
@@ -133,7 +145,7 @@ def test_a_gap_stops_the_integer_program_early_and_is_told() -> None:
 
 
 def test_the_share_of_the_gap_is_between_random_and_bound() -> None:
-    found = Partition(cuts=(), anchors=(), objective=19.0, random=10.0, bound=20.0, violations=0, status="")
+    found = replace(partitioned({"a": (0, 1)}), objective=19.0, random=10.0, bound=20.0)
     assert found.gap_closed == pytest.approx(90)
     assert found.gap == pytest.approx(1 / 19)
     assert replace(found, bound=10.0, objective=10.0).gap_closed == 100
@@ -150,14 +162,56 @@ def test_a_single_network_is_its_own_anchor() -> None:
 def test_json_names_everything() -> None:
     made = problem((4, 5), 2, epsilon=0.5, sizes=((5, 1, 1, 5), (2, 2, 2, 2, 2)), size="params")
     found = solve(made)
-    told = found.to_dict(made, [f"{m}.{i}" for m, length in enumerate(made.lengths) for i in range(length)])
-    assert told["models"]["m1"]["limit"] == 7  # floor(1.5 * ceil(10 / 2))
-    assert {"objective", "bound", "gap", "gap_closed", "random", "violations"} == set(found.figures()) <= set(told)
+    told = found.to_dict()
+    assert told["limits"]["m1"] == 7  # floor(1.5 * ceil(10 / 2))
+    assert {"objective", "bound", "random", "violations"} <= set(told)
+    assert set(found.figures()) == {"objective", "bound", "gap", "gap_closed", "random", "violations"}
     for m, name in enumerate(made.names):
-        blocks = told["models"][name]["blocks"]
-        assert [node for block in blocks for node in block["nodes"]] == [f"{m}.{i}" for i in range(made.lengths[m])]
-        assert sum(block["size"] for block in blocks) == sum(made.sizes[m])
-        for block in blocks:
-            assert (block["similarity_to_anchor"] == 2) == (told["anchors"][block["set"]] == name)
-    total = sum(block["similarity_to_anchor"] for model in told["models"].values() for block in model["blocks"])
+        members = [one["members"][m] for one in told["sets"]]
+        assert {member["block"]["network"] for member in members} == {name}
+        assert [node for member in members for node in member["nodes"]] == list(made.nodes[m])
+        assert sum(member["size"] for member in members) == sum(made.sizes[m])
+        for one, member in zip(told["sets"], members, strict=True):
+            assert len(member["nodes"]) == member["block"]["stop"] - member["block"]["start"]
+            assert (member["similarity_to_anchor"] == 2) == (one["anchor"] == name)
+    total = sum(member["similarity_to_anchor"] for one in told["sets"] for member in one["members"])
     assert total == pytest.approx(found.objective)
+
+
+@pytest.mark.parametrize("bound", ["none", "exact"])
+def test_a_partition_survives_the_disk(bound: Any, tmp_path: Path) -> None:
+    found = solve(problem((4, 5, 7), 3), bound=bound)
+    artifacts.write_json(tmp_path / "partition.json", found.to_dict())
+    again = Partition.read(tmp_path / "partition.json")
+    assert again == found
+    assert again.cuts == found.cuts
+    assert again.figures() == found.figures()
+
+
+def _block(stored: Any) -> Any:
+    return stored["sets"][1]["members"][0]["block"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda p: p.pop("sets"), r"sets is missing"),
+        (lambda p: p.update(models={}), r"models: unknown key"),
+        (lambda p: p.update(sets=[]), r"sets = \[\]: "),
+        (lambda p: p.update(size="kilos"), r"size = 'kilos'"),
+        (lambda p: p.update(limits={"a b": 1}), r"a name has letters"),
+        (lambda p: _block(p).update(stop="4"), r"sets\.1\.members\.0\.block\.stop = '4'"),
+        (lambda p: _block(p).update(stop=0), r"stop = 0 should be more than start = 2"),
+        (lambda p: _block(p).update(start=1), r"the block a 1:4 of set 2 should begin at 2"),
+        (lambda p: _block(p).update(network="c"), r"set 2 has blocks of c, b and its anchor is of a; should be one"),
+        (lambda p: p["sets"][0].update(anchor="c"), r"set 1 has blocks of a, b and its anchor is of c"),
+        (lambda p: p["sets"][0]["members"].pop(), r"set 1 has blocks of a and "),
+    ],
+)
+def test_a_partition_that_is_damaged_is_one_line(change: Any, said: str, tmp_path: Path) -> None:
+    stored = json.loads(json.dumps(partitioned({"a": (0, 2, 4), "b": (0, 1, 3)}).to_dict()))
+    change(stored)
+    artifacts.write_json(tmp_path / "partition.json", stored)
+    with pytest.raises(BrickyardError, match=rf"partition\.json: damaged: .*{said}.*; dvc repro$") as caught:
+        Partition.read(tmp_path / "partition.json")
+    assert "\n" not in str(caught.value)

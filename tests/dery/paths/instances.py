@@ -1,12 +1,24 @@
 """Random small instances of the assembly problem, and all their feasible paths."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
 
-from lib.dery.paths.problem import KINDS, AssemblyProblem, Kind, Path, Table
+from lib.dery.paths.problem import KINDS, AssemblyProblem, Candidate, Columns, Kind, Table
+from lib.network.blocks import Block
+
+
+def cut(names: Sequence[str], sets: int) -> tuple[tuple[Block, ...], ...]:
+    """[K][N], networks of `sets` nodes, each a block of its own."""
+    return tuple(tuple(Block(name, k, k + 1) for name in names) for k in range(sets))
+
+
+def path_of(candidate: Candidate) -> Columns:
+    """Of one whose networks are m0, m1, ..., cut like that."""
+    assert all((block.start, block.stop) == (k, k + 1) for k, block in enumerate(candidate.pick.blocks))
+    return tuple(int(name[1:]) for name in candidate.pick.networks)
 
 
 def instance(seed: int) -> AssemblyProblem:
@@ -27,8 +39,7 @@ def instance(seed: int) -> AssemblyProblem:
     blocks = generator.random((sets, networks)) * (generator.random() < 0.3)
     costs: dict[Kind, Table] = {"params": table(), "macs": table(), "memory": table()}
     costs["latency"] = Table(table().blocks / 7, table().stitches / 7)
-    names = tuple(f"m{m}" for m in range(networks))
-    free = AssemblyProblem(names, Table(blocks, stitches), costs)
+    free = AssemblyProblem(cut([f"m{m}" for m in range(networks)], sets), Table(blocks, stitches), costs)
     limits: dict[Kind, float] = {}
     for kind in KINDS:
         if generator.random() < 0.5:
@@ -41,7 +52,7 @@ def instance(seed: int) -> AssemblyProblem:
     return replace(free, limits=limits, min_sources=least, max_sources=most, required=required, excluded=excluded)
 
 
-def sharing(seed: int) -> tuple[AssemblyProblem, dict[Path, float]]:
+def sharing(seed: int) -> tuple[AssemblyProblem, dict[Columns, float]]:
     """Like `instance`, but blocks of a network share weights, neighbours or not; and every path's parameters, counted
     weight by weight.
     """
@@ -77,11 +88,11 @@ def sharing(seed: int) -> tuple[AssemblyProblem, dict[Path, float]]:
     return found, counted
 
 
-def everything(problem: AssemblyProblem) -> Iterator[Path]:
+def everything(problem: AssemblyProblem) -> Iterator[Columns]:
     """All paths, feasible or not, in order."""
     return product(range(len(problem.names)), repeat=problem.sets)
 
 
-def feasible(problem: AssemblyProblem) -> list[Path]:
+def feasible(problem: AssemblyProblem) -> list[Columns]:
     """All feasible paths, best first, equal scores by path."""
     return sorted(filter(problem.feasible, everything(problem)), key=lambda path: (-problem.score(path), path))

@@ -9,7 +9,7 @@ from lib.base.errors import BrickyardError
 from lib.dery.paths import feasibility, pareto
 from lib.dery.paths.problem import KINDS, AssemblyProblem, Kind, Table
 from lib.dery.paths.propose import propose
-from tests.dery.paths.instances import feasible, instance, sharing
+from tests.dery.paths.instances import cut, feasible, instance, path_of, sharing
 
 
 def _lifted(problem: AssemblyProblem, kind: Kind) -> AssemblyProblem:
@@ -25,7 +25,7 @@ def test_the_frontier_is_what_nothing_beats(kind: Kind) -> None:
         best = {(s, c) for s, c in points if not any((t >= s and d < c) or (t > s and d <= c) for t, d in points)}
         front = pareto.frontier(instance(seed), kind)
         assert [(c.score, c.cost[kind]) for c in front] == sorted(best), seed
-        assert all(problem.feasible(c.path) for c in front)
+        assert all(problem.feasible(path_of(c)) for c in front)
         longest = max(longest, len(front))
     assert longest >= 4
 
@@ -38,7 +38,7 @@ def test_the_frontier_counts_what_blocks_share_once_a_run(kind: Kind) -> None:
         best = {(s, c) for s, c in points if not any((t >= s and d < c) or (t > s and d <= c) for t, d in points)}
         front = pareto.frontier(sharing(seed)[0], kind)
         assert [(c.score, c.cost[kind]) for c in front] == sorted(best), seed
-        assert all(problem.feasible(c.path) for c in front)
+        assert all(problem.feasible(path_of(c)) for c in front)
 
 
 @pytest.mark.parametrize("kinds", [1, 2, 3])
@@ -63,7 +63,7 @@ def test_more_networks_than_bits_of_a_word() -> None:
     small = replace(instance(5), limits={}, required=frozenset(), excluded=frozenset(), max_sources=None)
     networks = len(small.names)
     places = np.append(np.arange(networks - 1), 69)  # of the same networks among 70, the last beyond the 64th
-    names = tuple(f"m{m}" for m in range(70))
+    names = [f"m{m}" for m in range(70)]
 
     def spread(table: Table) -> Table:
         blocks, stitches = np.zeros((small.sets, 70)), np.zeros((small.sets - 1, 70, 70))
@@ -73,10 +73,10 @@ def test_more_networks_than_bits_of_a_word() -> None:
 
     others = frozenset(range(70)) - frozenset(places.tolist())
     costs = {kind: spread(table) for kind, table in small.costs.items()}
-    large = replace(small, names=names, scores=spread(small.scores), costs=costs, excluded=others)
+    large = replace(small, blocks=cut(names, small.sets), scores=spread(small.scores), costs=costs, excluded=others)
     for kind in KINDS:
-        expected = [tuple(places[list(c.path)].tolist()) for c in pareto.frontier(small, kind)]
-        assert [c.path for c in pareto.frontier(large, kind)] == expected
+        expected = [tuple(places[list(path_of(c))].tolist()) for c in pareto.frontier(small, kind)]
+        assert [path_of(c) for c in pareto.frontier(large, kind)] == expected
         assert expected
 
 
@@ -98,7 +98,7 @@ def _two(limits: dict[Kind, float]) -> AssemblyProblem:
         "macs": Table(np.array([[5, 50], [5, 50]]), stitch),
         "latency": Table(np.full((2, 2), 1.23456), 0 * stitch),
     }
-    return AssemblyProblem(("big", "small"), Table(np.zeros((2, 2)), 0 * stitch), costs, limits, min_sources=2)
+    return AssemblyProblem(cut(["big", "small"], 2), Table(np.zeros((2, 2)), 0 * stitch), costs, limits, min_sources=2)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_either_of_two_budgets_may_be_raised() -> None:
 def test_no_sources_at_all_is_not_called_a_matter_of_budgets() -> None:
     stitches = np.zeros((1, 2, 2))
     memory = Table(np.array([[5, 5], [5, 5]]), stitches)
-    problem = AssemblyProblem(("a", "b"), Table(np.zeros((2, 2)), stitches), {"memory": memory}, {"memory": 4})
+    problem = AssemblyProblem(cut(["a", "b"], 2), Table(np.zeros((2, 2)), stitches), {"memory": memory}, {"memory": 4})
     with pytest.raises(BrickyardError, match=r"assembly\.budget\.memory = 4: at least 5 bytes"):
         propose(problem, 1, 1)
     impossible = replace(problem, limits={}, min_sources=3)

@@ -8,10 +8,10 @@ from lib.base import artifacts
 from lib.base.errors import BrickyardError
 from lib.channels.cutting import cut
 from lib.mda import classes
-from lib.mda.components import components
 from lib.mda.components.component import describe
 from lib.mda.components.sizing import Masked
 from lib.network import files
+from lib.network.component import Component
 from lib.params.components import Task
 from tests.mda import pico
 
@@ -65,11 +65,11 @@ def test_round_trip_needs_no_source(tmp_path: Path) -> None:
     component = cut(model, KEPT, pico.SHAPE)
     recipe = describe("animals", component, KEPT, [0, 2], model, card)
     files.save(tmp_path, component, recipe)
-    again, read = files.load(tmp_path, components.Recipe, trust=True)
+    again, read = files.load_as(Component, tmp_path, trust=True)
     assert torch.equal(again(pico.images()), component(pico.images()))
     assert (read.classes, read.source.name, read.kept) == (("cat", "ship"), "pico", KEPT)
-    assert read.source.sha256 == artifacts.tensor_checksum(model.state_dict())
-    assert read.cost.params == sum(p.numel() for p in again.parameters()) < read.source.params
+    assert read.source.checksum == artifacts.tensor_checksum(model.state_dict())
+    assert read.cost.params == sum(p.numel() for p in again.parameters()) < read.source.cost.params
     assert not again.training
 
 
@@ -80,7 +80,7 @@ def test_weights_of_another_recipe_are_refused(tmp_path: Path) -> None:
     files.save(tmp_path, component, describe("animals", component, KEPT, [0, 2], model, card))
     artifacts.write_tensors(tmp_path / "model.safetensors", pico.plain(seed=5).state_dict())
     with pytest.raises(BrickyardError, match=r"model\.safetensors does not belong to the JSON"):
-        files.load(tmp_path, components.Recipe, trust=True)
+        files.load_as(Component, tmp_path, trust=True)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.mda.forms import materialised
 from lib.base.errors import BrickyardError
 from lib.channels.coupling import couple
 from lib.mda.contributions import contribution
 from lib.trace import graph
+from studies.mda.materialised import materialised
 from tests.mda import networks, pico
 
 

@@ -3,7 +3,6 @@ import torch
 from torch.nn import functional as F
 
 from lib.mda.lego import calibration
-from lib.mda.lego.scaling import winning_score
 
 SPANS = [range(2), range(2, 5)]
 
@@ -59,7 +58,9 @@ def test_comparable_answers_are_more_often_right(answers: tuple[torch.Tensor, to
         for method in ("none", "winning_score", "temperature", "affine")
     }
     assert right["none"] < 0.6 < min(right["winning_score"], right["temperature"], right["affine"])
-    assert calibration.fit("winning_score", logits, labels, SPANS, 1e-3) == winning_score(logits, labels, SPANS)
+    assert calibration.fit("winning_score", logits, labels, SPANS, 1e-3) == calibration.winning_score(
+        logits, labels, SPANS
+    )
 
 
 def test_separable_images_and_a_component_that_is_always_wrong() -> None:
@@ -70,3 +71,28 @@ def test_separable_images_and_a_component_that_is_always_wrong() -> None:
     found = calibration.convex(logits, labels, [range(2), range(2, 4)], "temperature", 1e-3)
     assert 1 < found.factors[0] < 100
     assert found.factors[2] == 0
+
+
+def test_winning_scores_by_hand() -> None:
+    """Class 0 wins with 4 and 2, loses its third image; class 1 never wins; class 2 wins with -1."""
+    logits = torch.tensor([[4.0, 1, 0], [2, 1, 0], [0, 1, 0], [5, 1, 0], [-3, -2, -1]])
+    labels = torch.tensor([0, 0, 0, 1, 2])
+    assert calibration.winning_scores(logits, labels) == [3.0, None, -1.0]
+
+
+def test_factors_are_reciprocals() -> None:
+    assert calibration.factors([2.0, 4.0]) == [0.5, 0.25]
+
+
+def test_classes_without_a_positive_score_take_their_components_mean() -> None:
+    assert calibration.factors([2.0, None, 4.0, -1.0, 0.0]) == [0.5, 0.375, 0.25, 0.375, 0.375]
+    assert calibration.factors([None, -2.0]) == [1.0, 1.0]
+
+
+def test_components_are_scaled_by_their_own_answers() -> None:
+    """The image of class 0 counts although component 2 shouts louder: each component answers for itself."""
+    logits = torch.tensor([[4.0, 1, 90], [1, 2, 70], [0, 9, 50]])
+    labels = torch.tensor([0, 1, 2])
+    assert calibration.winning_score(logits, labels, [range(2), range(2, 3)]).factors == pytest.approx(
+        [1 / 4, 1 / 2, 1 / 50]
+    )

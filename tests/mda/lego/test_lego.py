@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,15 +9,17 @@ from torch import nn
 from lib.base import artifacts
 from lib.base.errors import BrickyardError
 from lib.channels.cutting import cut
-from lib.mda.components import components
 from lib.mda.components.component import describe
-from lib.mda.lego import lego, parallel
-from lib.mda.lego.scaling import Scaling
+from lib.mda.lego import lego
 from lib.network import files
+from lib.network.assembled import Assembled, Form, widest
+from lib.network.component import Component
+from lib.network.modules import Parallel
+from lib.network.scaling import Scaling
 from lib.trace import cost
 from tests.mda import pico
 
-Parts = tuple[dict[str, nn.Module], dict[str, components.Recipe]]
+Parts = tuple[dict[str, nn.Module], dict[str, Component]]
 KEPT = {
     "low": {"0.0": (0, 2, 5), "1": (1, 2, 3, 7), "6": (0, 4), "9": (0, 2)},
     "mid": {"0.0": (1, 4), "1": (0,), "6": (0, 1, 2), "9": (1,)},
@@ -35,11 +38,22 @@ def parts() -> Parts:
     return modules, recipes
 
 
-FORMS: tuple[lego.Form, ...] = ("parallel", "padded")
+def _expecting(recipe: Component, **changes: Any) -> Component:
+    """A component whose source expects other images."""
+    return replace(recipe, source=replace(recipe.source, input=replace(recipe.input, **changes)))
+
+
+def _built(recipe: Component, **changes: Any) -> Component:
+    """A component of another architecture."""
+    architecture = replace(recipe.source.architecture, **changes)
+    return replace(recipe, source=replace(recipe.source, architecture=architecture))
+
+
+FORMS: tuple[Form, ...] = ("parallel", "padded")
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_equals_side_by_side(parts: Parts, form: lego.Form) -> None:
+def test_equals_side_by_side(parts: Parts, form: Form) -> None:
     modules, recipes = parts
     x = pico.images(8)
     network, recipe = lego.build(modules, recipes, form)
@@ -60,7 +74,7 @@ def test_branches_cost_what_the_parts_cost(parts: Parts) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_order_is_the_one_given(parts: Parts, form: lego.Form) -> None:
+def test_order_is_the_one_given(parts: Parts, form: Form) -> None:
     modules, recipes = parts
     order = ("high", "low")
     network, recipe = lego.build({n: modules[n] for n in order}, {n: recipes[n] for n in order}, form)
@@ -70,7 +84,7 @@ def test_order_is_the_one_given(parts: Parts, form: lego.Form) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_scaled_round_trip(parts: Parts, tmp_path: Path, form: lego.Form) -> None:
+def test_scaled_round_trip(parts: Parts, tmp_path: Path, form: Form) -> None:
     network, recipe = lego.build(*parts, form)
     x, by = pico.images(), Scaling((1.0, 2, 3, 0.5, 1, 10), (0.0, 1, -2, 0, 3, 4))
     before = network(x)
@@ -78,13 +92,13 @@ def test_scaled_round_trip(parts: Parts, tmp_path: Path, form: lego.Form) -> Non
     torch.testing.assert_close(scaled(x), by(before))
     assert torch.equal(network(x), before)
     files.save(tmp_path, scaled, scaled_recipe)
-    again, read = files.load(tmp_path, lego.Recipe, trust=True)
+    again, read = files.load_as(Assembled, tmp_path, trust=True)
     assert torch.equal(again(x), scaled(x))
     assert read.classes == recipe.classes
     assert (read.scaling, read.form) == (by, form)
     assert read.input == recipe.input
     stored = artifacts.read_json(tmp_path / "recipe.json")
-    assert stored["kind"] == "lego"
+    assert stored["kind"] == "assembled"
     assert list(stored["parts"]) == ["low", "mid", "high"]
 
 
@@ -92,7 +106,7 @@ def test_branches_prepare_their_own_images(parts: Parts, tmp_path: Path) -> None
     """Of equally large images the first part's are given; the others normalise them anew."""
     modules, recipes = parts
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
-    other = replace(recipes["high"], input=replace(recipes["high"].input, mean=mean, std=std))
+    other = _expecting(recipes["high"], mean=mean, std=std)
     network, recipe = lego.build(modules, {**recipes, "high": other}, "parallel")
     assert recipe.input == recipes["low"].input
     image = torch.rand(3, *pico.SHAPE)
@@ -101,21 +115,21 @@ def test_branches_prepare_their_own_images(parts: Parts, tmp_path: Path) -> None
         expected = torch.cat([modules["low"](given), modules["mid"](given), modules["high"](own)], 1)
         torch.testing.assert_close(network(given), expected, atol=1e-5, rtol=0)
     files.save(tmp_path, *lego.scaled(network, recipe, Scaling((2.0,) * 6, (1.0,) * 6)))
-    again, _ = files.load(tmp_path, lego.Recipe, trust=True)
+    again, _ = files.load_as(Assembled, tmp_path, trust=True)
     torch.testing.assert_close(again(given), 2 * expected + 1, atol=1e-5, rtol=0)
 
 
 def test_the_largest_image_is_given() -> None:
     small, large = (pico.card("x", pico.plain(), (), {}).input for _ in range(2))
     large = replace(large, size=24)
-    assert parallel.widest([small, large, small]) == large
-    network = parallel.Parallel([nn.AdaptiveAvgPool2d(1), nn.Flatten()], [large, small], large)
+    assert widest([small, large, small]) == large
+    network = Parallel([nn.AdaptiveAvgPool2d(1), nn.Flatten()], [large, small], large)
     assert cost.count(nn.Sequential(network.branches[1]), (3, 24, 24)).macs == 0
     assert network.branches[1](torch.ones(2, 3, 24, 24)).shape == (2, 3 * 12 * 12)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_parts_are_not_changed(parts: Parts, form: lego.Form) -> None:
+def test_parts_are_not_changed(parts: Parts, form: Form) -> None:
     before = {name: artifacts.tensor_checksum(module.state_dict()) for name, module in parts[0].items()}
     network, _ = lego.build(*parts, form)
     with torch.no_grad():
@@ -136,12 +150,12 @@ def test_what_does_not_fit_is_named(parts: Parts) -> None:
     low, high = recipes["low"], recipes["high"]
     with pytest.raises(BrickyardError, match=r"lego\.components: low and high both have class 'low2'"):
         lego.check({"low": low, "high": replace(high, classes=("low2", "x", "y"))}, "parallel")
-    other = {"low": low, "high": replace(high, architecture=replace(high.architecture, kwargs={"seed": 3}))}
+    other = {"low": low, "high": _built(high, kwargs={"seed": 3})}
     with pytest.raises(BrickyardError, match=r"low \(from source_low\) and high \(from source_high\) differ in archi"):
         lego.check(other, "padded")
     lego.check(other, "parallel")
-    larger = {"low": low, "high": replace(high, input=replace(high.input, size=24))}
+    larger = {"low": low, "high": _expecting(high, size=24)}
     with pytest.raises(BrickyardError, match=r"low \(from source_low\) and high \(from source_high\) expect different"):
         lego.check(larger, "padded")
     lego.check(larger, "parallel")
-    lego.check({"low": low, "high": replace(high, architecture=replace(high.architecture, num_classes=9))}, "padded")
+    lego.check({"low": low, "high": _built(high, num_classes=9)}, "padded")

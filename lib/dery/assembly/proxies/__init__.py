@@ -1,1 +1,3 @@
-"""What foretells a network's accuracy before it is tuned, and how well."""
+"""What foretells a network's accuracy before it is tuned: a module each, called as in `assembly.rank` (see `Proxy` in
+`..ranking`).
+"""

@@ -1,17 +1,27 @@
 """NASWOT (Mellor et al. 2021), the predictor of DeRy, section 3.4: how differently images switch a network's units."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+if TYPE_CHECKING:
+    from ..built import Built
+
+BETTER = "high"
 
 UNITS = frozenset(
     {"relu", "relu6", "leaky_relu", "rrelu_with_noise", "_prelu_kernel", "elu", "celu", "selu", "silu", "gelu"}
     | {"hardswish", "mish", "softplus"}
 )  # operations that pass what is positive and hold back what is negative
 CLAMPS = frozenset({"clamp", "clamp_min", "hardtanh", "threshold"})  # the same where they start at 0
+
+
+def predict(made: "Built") -> float | None:
+    """On the probe images."""
+    return naswot(made.network, (x for x, _ in made.measures.probes.images(made.recipe.input)))
 
 
 @torch.no_grad()

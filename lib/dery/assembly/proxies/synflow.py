@@ -1,12 +1,23 @@
 """SynFlow (Tanaka et al. 2020): how much synaptic strength flows through a network, without any image."""
 
 from math import inf, log
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ....trace.duplicate import duplicate
+
+if TYPE_CHECKING:
+    from ..built import Built
+
+BETTER = "high"
+
+
+def predict(made: "Built") -> float | None:
+    """Without images."""
+    return synflow(made.network, made.recipe.input.shape)
 
 
 def synflow(network: nn.Module, shape: tuple[int, ...]) -> float | None:

@@ -1,0 +1,38 @@
+"""What the quick forms of the studies share: a folder with the study's params.yaml, in which its stages run."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from lib.base.artifacts import write_text
+from lib.base.code import ROOT
+from stages import zoo
+
+DATASET, ZOO = Path("artifacts/dataset"), Path("artifacts/zoo")
+
+
+def params(study: str, images: Path) -> dict[str, Any]:
+    """The params of a study, on these images."""
+    found = YAML(typ="safe", pure=True).load(ROOT / "studies" / study / "params.yaml")
+    found["dataset"]["path"] = str(images.resolve())
+    return found
+
+
+@contextmanager
+def place(folder: Path, document: dict[str, Any]) -> Iterator[None]:
+    """Makes `folder`, with `document` as its params.yaml, the current one."""
+    text = StringIO()
+    YAML(pure=True).dump(document, text)
+    write_text(folder / "params.yaml", text.getvalue())
+    with chdir(folder):
+        yield
+
+
+def zoo_of(names: Sequence[str], training: Path = DATASET) -> None:
+    """These networks, by stage `zoo`; training: the folder of the images on which those are trained that have to be."""
+    for name in names:
+        zoo.main(training, name, ZOO / name, Path(f"metrics/{name}.json"), Path(f"metrics/{name}.curve.json"))

@@ -1,0 +1,13 @@
+"""MACs, as a control: fewer are better."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..built import Built
+
+BETTER = "low"
+
+
+def predict(made: "Built") -> float:
+    """Of the finished network, for an image."""
+    return made.candidate.cost["macs"]

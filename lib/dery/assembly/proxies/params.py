@@ -1,0 +1,13 @@
+"""The number of parameters, as a control: smaller is better."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..built import Built
+
+BETTER = "low"
+
+
+def predict(made: "Built") -> float:
+    """Of the finished network."""
+    return made.candidate.cost["params"]

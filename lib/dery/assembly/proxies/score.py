@@ -1,0 +1,13 @@
+"""What the integer program maximises (DeRy, Eq. 8): the predicted score of the path."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..built import Built
+
+BETTER = "high"
+
+
+def predict(made: "Built") -> float:
+    """Before anything is put together."""
+    return made.candidate.score

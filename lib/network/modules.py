@@ -1,0 +1,130 @@
+"""The modules that networks made here consist of, beside what their sources lend: stitches, heads, branches."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..chain.layout import Layout
+from ..zoo.adapter import Prepared
+from ..zoo.card import Input
+
+if TYPE_CHECKING:
+    from .reassembled import Reassembled
+
+
+class Stitch(nn.Module):
+    """Maps one layout to another: pooling to a smaller grid, a convolution, interpolation to a larger one.
+
+    The convolution is 1x1; or 2x2 with stride 2 (`patch` = 2), where the grid shrinks to a half or a quarter, ...: it
+    then sees the positions of the larger grid. Prefix tokens of the target are a linear map of the pooled source.
+    Pooling and bilinear interpolation commute with a 1x1 convolution, so it always works on the smaller grid.
+    """
+
+    def __init__(self, source: Layout, target: Layout, patch: int = 1):
+        super().__init__()
+        self.source, self.target, self.patch = source, target, patch
+        self.channels = nn.Conv2d(source.channels, target.channels, patch, patch)
+        self.prefix = nn.Linear(source.channels, target.prefix * target.channels) if target.prefix else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A batch in the source's layout -> the same batch in the target's."""
+        y = enlarged(self.channels(shrunk(self.source.to_map(x), self.target, self.patch)), self.target)
+        if self.prefix is None:
+            return self.target.from_map(y)
+        prefix = self.prefix(self.source.pool(x)).unflatten(1, (self.target.prefix, self.target.channels))
+        return self.target.from_map(y, prefix)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that `Stitch(source, target, patch)` takes, for a recipe."""
+        return {"source": self.source.to_dict(), "target": self.target.to_dict(), "patch": self.patch}
+
+    def maps(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Weight and bias of the map of positions and, where there is one, of that of prefix tokens."""
+        layers = (self.channels,) if self.prefix is None else (self.channels, self.prefix)
+        return [(layer.weight, layer.bias) for layer in layers if layer.bias is not None]
+
+
+def shrunk(x: torch.Tensor, target: Layout, patch: int = 1) -> torch.Tensor:
+    """A map [b, c, h, w] pooled to `patch` times the target's grid, where that is smaller."""
+    size = (min(x.shape[2], patch * target.height), min(x.shape[3], patch * target.width))
+    return x if x.shape[2:] == size else F.adaptive_avg_pool2d(x, size)
+
+
+def enlarged(x: torch.Tensor, target: Layout) -> torch.Tensor:
+    """A map [b, c, h, w] interpolated to the target's grid."""
+    size = (target.height, target.width)
+    return x if x.shape[2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+
+class LinearHead(nn.Linear):
+    """Global average pooling and one linear layer."""
+
+    def __init__(self, source: Layout, num_classes: int):
+        super().__init__(source.channels, num_classes)
+        self.source = source
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """A batch in the source's layout -> logits [b, classes]."""
+        return super().forward(self.source.pool(input))
+
+
+class ReassembledNetwork(nn.Module):
+    """`parts` one after another, then `head`: images [b, 3, h, w] -> logits [b, classes].
+
+    `recipe` tells what they are; keys of the state_dict begin with its names: `resnet_1_2.layer1.0.conv1.weight`,
+    `stitch_1.channels.weight`, `head.weight`.
+    """
+
+    def __init__(self, parts: Iterable[nn.Module], head: nn.Module, recipe: "Reassembled"):
+        super().__init__()
+        self.recipe = recipe
+        for name, part in zip(recipe.names, parts, strict=True):
+            self.add_module(name, part)
+        self.head = head
+
+    @property
+    def parts(self) -> list[nn.Module]:
+        """Blocks and stitches, in order."""
+        return [getattr(self, name) for name in self.recipe.names]
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """What enters the head."""
+        for part in self.parts:
+            x = part(x)
+        return x
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images [b, 3, h, w] -> logits [b, classes]."""
+        return self.head(self.features(x))
+
+    def new_parameters(self) -> list[nn.Parameter]:
+        """Those of stitches and head, which learn in the frozen protocol."""
+        new = [part for part in self.parts if isinstance(part, Stitch)]
+        return [parameter for module in (*new, self.head) for parameter in module.parameters()]
+
+
+class Parallel(nn.Module):
+    """Networks that see the same image and whose logits stand side by side, in their order.
+
+    No zeros are stored or multiplied, and no architecture has to agree. inputs: what each of them expects; a branch
+    that expects other images than `given` prepares them for itself.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module], inputs: Sequence[Input], given: Input):
+        super().__init__()
+        self.branches = nn.ModuleList(
+            network.eval() if own == given else Prepared(network, own, given)
+            for network, own in zip(networks, inputs, strict=True)
+        )
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """Those that it was made of."""
+        return [branch.network if isinstance(branch, Prepared) else branch for branch in self.branches]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images [b, 3, h, w] -> logits [b, sum of outputs]."""
+        return torch.cat([branch(x) for branch in self.branches], 1)

@@ -1,0 +1,74 @@
+"""Stage `untrained`: the networks of a group put together in one setting of the stitches, and asked."""
+
+from math import isfinite
+from pathlib import Path
+
+from lib.base import artifacts
+from lib.dery.assembly.built import NASWOT_BATCHES, NASWOT_IMAGES
+from lib.dery.assembly.proxies.naswot import naswot
+from lib.dery.assembly.proxies.synflow import synflow
+from lib.dery.paths.problem import Columns
+from lib.images import data
+from lib.images.data import DataSet, Loader
+from lib.network import files
+from lib.params.assembly import Assembly
+from lib.params.base import read
+from lib.params.run import Run
+from stages import SCRATCH, prepare, run
+from studies.cifar10.group import CHANCE, START, Group, key, write_right
+from studies.cifar10.params import Study
+from studies.cifar10.target import task
+from studies.cifar10.tree import Network, judged, opened, reassembled
+
+PREDICTED = "resnets"  # the group of which predictors are compared
+
+
+def main(item: str, dataset: Path, zoo: Path, cut: Path, out: Path) -> None:
+    """Writes whether each network is right on each image, what predictors say of it, and, of the setting with which
+    tuning begins, the networks.
+
+    item: group and setting, as in resnets-layers.
+    cut: folder of the group.
+    """
+    name, setting = item.split("-")
+    params, seed = read("assembly", Assembly), read("run", Run).seed
+    prepare(read("run", Run))
+    images, group = task(name, data.load(dataset, SCRATCH)), Group.load(cut)
+    bricks = opened(zoo, group.names, group.cuts, images, params, seed, setting)
+    made = reassembled(bricks, [*group.measured, *group.sources])
+    test = images.test
+    if setting in CHANCE:
+        test = data.stratified_sample(images.images, test, read("study", Study).chance_images, seed)
+    few = data.stratified_sample(images.images, images.train, params.rank_images, seed)
+    write_right(out, {kind: judged(bricks, made, images, own) for kind, own in {"test": test, "few": few}.items()})
+    if name == PREDICTED and setting not in CHANCE:
+        hybrids = {path: made[path] for path in group.hybrids}
+        artifacts.write_json(out / "predicted.json", {"naswot": switches(hybrids, images), "synflow": flows(hybrids)})
+    if setting == START:
+        for path, own in made.items():
+            files.save(out / "networks" / key(path), *own)
+
+
+def switches(networks: dict[Columns, Network], images: DataSet) -> dict[str, float | None]:
+    """NASWOT on 5 batches of 32 unlabelled train images."""
+    found, loaders = dict[str, float | None](), {}
+    probe = images.probe[: NASWOT_BATCHES * NASWOT_IMAGES]
+    for path, (own, recipe) in networks.items():
+        if recipe.input not in loaders:
+            loaders[recipe.input] = Loader(images.images, probe, recipe.input.transform(), NASWOT_IMAGES)
+        found[key(path)] = finite(naswot(own, (x for x, _ in loaders[recipe.input])))
+    return found
+
+
+def flows(networks: dict[Columns, Network]) -> dict[str, float | None]:
+    """SynFlow."""
+    return {key(path): finite(synflow(own, recipe.input.shape)) for path, (own, recipe) in networks.items()}
+
+
+def finite(value: float | None) -> float | None:
+    """For JSON."""
+    return value if value is not None and isfinite(value) else None
+
+
+if __name__ == "__main__":
+    run(main)
