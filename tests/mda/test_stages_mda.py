@@ -1,5 +1,6 @@
 """The three stages in one process, on a few real digits and pico networks."""
 
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,48 @@ lego: {components: [upper, few], scaling: winning_score, scaling_images_per_clas
 """
 
 
-def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    params = PARAMS.replace("FILE", str(FACTORY))
-    Path("params.yaml").write_text(params)
-    dataset.main(Path("dataset"), Path("dataset.json"))
-    for model in ("low", "high", "every"):
-        zoo.main(Path("dataset"), model, Path("zoo", model), Path("m.json"), Path("c.json"))
-        out = Path("contributions", model)
-        contributions.main(Path("dataset"), Path("zoo", model), model, out, Path(f"{model}.json"))
+DATA = Path("dataset"), Path("zoo"), Path("contributions")
+ALL = (*DATA, Path("components"))
+LEGO = "components: [upper, few]"
+CHOSEN = "choose: {classes: '0-3,6,7', models: [low, high, every], budget: {params: 8000}}"
+
+
+def _params(*changes: tuple[str, str]) -> None:
+    """Writes params.yaml; changes: old and new text."""
+    text = PARAMS.replace("FILE", str(FACTORY))
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    Path("params.yaml").write_text(text)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all stages up to `lego` have run."""
+    folder = tmp_path_factory.mktemp("mda")
+    with chdir(folder):
+        _params()
+        dataset.main(Path("dataset"), Path("dataset.json"))
+        for model in ("low", "high", "every"):
+            zoo.main(Path("dataset"), model, Path("zoo", model), Path("m.json"), Path("c.json"))
+            out = Path("contributions", model)
+            contributions.main(Path("dataset"), Path("zoo", model), model, out, Path(f"{model}.json"))
+        for task in ("few", "one", "upper"):
+            components.main(*DATA, task, Path("components", task), Path(f"{task}.json"))
+        Path("zoo/removed").mkdir()
+        lego.main(*ALL, Path("lego"), Path("lego.json"))
+    return folder
+
+
+@pytest.fixture
+def here(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in that folder, with its params."""
+    monkeypatch.chdir(made)
+    _params()
+
+
+@pytest.mark.usefixtures("here")
+def test_every_class_has_its_masks_and_a_row_a_layer() -> None:
     masks = artifacts.read_tensors(Path("contributions/low/masks.safetensors"))
     assert masks["0.0"].shape == (5, 12)
     assert masks["0.0"].any(1).all()
@@ -61,17 +95,20 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(table) == 10
     assert 0 < artifacts.read_metrics(Path("low.json"))["overall"] < 1
 
-    Path("zoo/removed").mkdir()
-    found = {}
-    for task in ("few", "one", "upper"):
-        places = Path("zoo"), Path("contributions"), task, Path("components", task)
-        components.main(Path("dataset"), *places, Path("component.json"))
-        found[task] = artifacts.read_metrics(Path("component.json"))
-    assert found["few"]["accuracy"]["source_restricted"] > 80
-    assert found["few"]["share"] < 1
-    assert set(found["one"]["auroc"]) == {"source_all", "source_restricted", "component"}
 
-    lego.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("lego"), Path("lego.json"))
+@pytest.mark.usefixtures("here")
+def test_components_stand_beside_their_source() -> None:
+    few = artifacts.read_metrics(Path("few.json"))
+    assert few["accuracy"]["source_restricted"] > 80
+    assert few["share"] < 1
+    assert set(artifacts.read_metrics(Path("one.json"))["auroc"]) == {"source_all", "source_restricted", "component"}
+    _, recipe = files.load_as(Component, Path("components/few"), trust=True)
+    assert recipe.classes == ("1", "3")
+    assert recipe.source.name == "low"
+
+
+@pytest.mark.usefixtures("here")
+def test_components_are_assembled_and_stand_beside_their_controls() -> None:
     assert not Path("zoo/removed").exists()
     _, recipe = files.load_as(Assembled, Path("lego/network"), trust=True)
     assert recipe.classes == ("5", "6", "7", "8", "9", "1", "3")
@@ -82,39 +119,40 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result["params"], result["macs"]) == (result["parts_params"], result["parts_macs"])
     assert set(result["scalings"]["validation"]) == {"none", "winning_score", "temperature", "affine"}
     assert result["scalings"]["test"]["winning_score"] == result["accuracy"]["scaled"]
-    assert result["accuracy"]["mean_component"] == pytest.approx(
-        (found["few"]["accuracy"]["component"] + found["upper"]["accuracy"]["component"]) / 2
-    )
-    _, few = files.load_as(Component, Path("components/few"), trust=True)
-    assert few.classes == ("1", "3")
-    assert few.source.name == "low"
+    few, upper = (artifacts.read_metrics(Path(f"{task}.json"))["accuracy"]["component"] for task in ("few", "upper"))
+    assert result["accuracy"]["mean_component"] == pytest.approx((few + upper) / 2)
 
-    Path("params.yaml").write_text(params.replace("scaling: winning_score", "form: padded, scaling: affine"))
-    lego.main(
-        Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("padded"), Path("padded.json")
-    )
-    padded = artifacts.read_metrics(Path("padded.json"))
+
+@pytest.mark.usefixtures("here")
+def test_padded_it_is_larger_and_says_the_same() -> None:
+    _params(("scaling: winning_score", "form: padded, scaling: affine"))
+    lego.main(*ALL, Path("padded"), Path("padded.json"))
+    padded, parallel = (artifacts.read_metrics(Path(name)) for name in ("padded.json", "lego.json"))
     assert padded["params"] > padded["parts_params"]
-    assert padded["scalings"] == result["scalings"]
+    assert padded["scalings"] == parallel["scalings"]
     network, opened = load(Path("padded/network"), trust=True)
-    assert opened.classes == recipe.classes
+    assert opened.classes == ("5", "6", "7", "8", "9", "1", "3")
     assert network(torch.zeros(1, *opened.input.shape)).shape == (1, 7)
 
+
+@pytest.mark.usefixtures("here")
+def test_tuning_changes_weights_and_no_statistics() -> None:
     how = "{epochs: 2, batch_size: 64, learning_rate: 1.0e-3, weight_decay: 0, warmup: 0, label_smoothing: 0}"
-    Path("params.yaml").write_text(params.replace("scaling: winning_score", f"tuning: {how}, scaling: winning_score"))
-    lego.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("tuned"), Path("t.json"))
-    tuned = artifacts.read_metrics(Path("t.json"))
-    assert tuned["accuracy"] == result["accuracy"]
-    assert tuned["tuned"]["test"] > result["accuracy"]["scaled"]
-    network, recipe = files.load_as(Assembled, Path("tuned/network"), trust=True)
-    untuned, _ = files.load_as(Assembled, Path("lego/network"), trust=True)
+    _params(("scaling: winning_score", f"tuning: {how}, scaling: winning_score"))
+    lego.main(*ALL, Path("tuned"), Path("tuned.json"))
+    tuned, before = (artifacts.read_metrics(Path(name)) for name in ("tuned.json", "lego.json"))
+    assert tuned["accuracy"] == before["accuracy"]
+    assert tuned["tuned"]["test"] > before["accuracy"]["scaled"]
+    network, untuned = (files.load_as(Assembled, Path(name, "network"), trust=True)[0] for name in ("tuned", "lego"))
     assert not torch.equal(network(torch.ones(1, 3, 8, 8)), untuned(torch.ones(1, 3, 8, 8)))
     norms = {name: value for name, value in untuned.state_dict().items() if "running" in name}
     assert norms
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in norms.items())
 
-    chosen = "choose: {classes: '0-3,6,7', models: [low, high, every], budget: {params: 8000}}"
-    Path("params.yaml").write_text(params.replace("components: [upper, few]", chosen))
+
+@pytest.mark.usefixtures("here")
+def test_a_choice_goes_on_where_it_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    _params((LEGO, CHOSEN))
     repair, calls = lib_component.repair, list[int]()
 
     def interrupted(*args: Any) -> nn.Module:
@@ -124,10 +162,9 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return repair(*args)
 
     monkeypatch.setattr(lib_component, "repair", interrupted)
-    ways = [Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("chosen"), Path("ch.json")]
     with pytest.raises(KeyboardInterrupt):
-        lego.main(*ways)
-    lego.main(*ways)
+        lego.main(*ALL, Path("chosen"), Path("ch.json"))
+    lego.main(*ALL, Path("chosen"), Path("ch.json"))
     found = artifacts.read_metrics(Path("ch.json"))
     assert sorted(len(own["tasks"]) for own in found["tried"]) == [1, 2, 3]
     assert len(calls) == 1 + len({task for own in found["tried"] for task in map(str, own["tasks"].items())})
@@ -137,32 +174,34 @@ def test_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["whole"]["name"] == "every"
     assert found["whole"]["test_accuracy"] > 50
     assert found["validation_accuracy"] == found["scalings"]["validation"]["winning_score"] > 50
-    Path("params.yaml").write_text(params.replace("components: [upper, few]", chosen.replace("8000", "40")))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_budget_that_nothing_meets_is_named() -> None:
+    _params((LEGO, CHOSEN.replace("8000", "40")))
     with pytest.raises(BrickyardError, match=r"lego\.choose\.budget: .* within params = 40 .*raise it"):
-        lego.main(Path("dataset"), Path("zoo"), Path("contributions"), Path("components"), Path("no"), Path("no.json"))
+        lego.main(*ALL, Path("no"), Path("no.json"))
 
-    _chosen_at_a_size(params)
 
-    Path("params.yaml").write_text(params.replace('"1,3"', '"1,7"'))
+@pytest.mark.usefixtures("here")
+def test_a_class_that_the_network_does_not_know_is_named() -> None:
+    _params(('"1,3"', '"1,7"'))
     with pytest.raises(BrickyardError, match=r"components\.tasks\.few: low does not know class '7'"):
-        components.main(Path("dataset"), Path("zoo"), Path("contributions"), "few", Path("again"), Path("a.json"))
+        components.main(*DATA, "few", Path("again"), Path("a.json"))
 
 
-def _chosen_at_a_size(params: str) -> None:
-    """The components of a choice have the size that is asked for, and are those of stage `components`."""
-    sized = params.replace("size: null", "size: {params: 0.4}").replace("scaling: winning_score", "scaling: none")
-    chosen = "choose: {classes: '0-3,6,7', models: [low, high, every], budget: {params: 1200}}"
-    Path("params.yaml").write_text(sized.replace("components: [upper, few]", chosen))
-    places = Path("dataset"), Path("zoo"), Path("contributions")
-    lego.main(*places, Path("components"), Path("chosen"), Path("ch.json"))
-    found = artifacts.read_metrics(Path("ch.json"))
-    network, recipe = files.load_as(Assembled, Path("chosen/network"), trust=True)
+@pytest.mark.usefixtures("here")
+def test_components_of_a_choice_have_the_size_and_are_those_of_their_stage() -> None:
+    size = ("size: null", "size: {params: 0.4}"), ("scaling: winning_score", "scaling: none")
+    _params(*size, (LEGO, CHOSEN.replace("8000", "1200")))
+    lego.main(*ALL, Path("sized"), Path("sized.json"))
+    found = artifacts.read_metrics(Path("sized.json"))
+    network, recipe = files.load_as(Assembled, Path("sized/network"), trust=True)
     branches = network.get_submodule("branches").children()
     total = 0
     for (model, own), branch in zip(found["tasks"].items(), branches, strict=True):
-        task = f'{{model: {model}, classes: "{",".join(own)}"}}'
-        Path("params.yaml").write_text(sized.replace('{model: low, classes: "1,3"}', task))
-        components.main(*places, "few", Path("alone"), Path("alone.json"))
+        _params(*size, ('{model: low, classes: "1,3"}', f'{{model: {model}, classes: "{",".join(own)}"}}'))
+        components.main(*DATA, "few", Path("alone"), Path("alone.json"))
         alone, its = files.load_as(Component, Path("alone"), trust=True)
         same, part = alone.state_dict(), recipe.parts[model]
         assert all(torch.equal(weight, same[name]) for name, weight in branch.state_dict().items())

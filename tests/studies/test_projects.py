@@ -52,10 +52,12 @@ def _items(text: str) -> str:
 
 @EACH
 def test_no_value_of_params_reaches_a_shell(study: str, name: str, stage: dict[str, Any]):
-    """Items that DVC pastes into commands stand in dvc.yaml itself."""
+    """What DVC pastes into commands are items, which stand in dvc.yaml itself and need no quotes."""
     whole = YAML(typ="safe").load(ROOT / "studies" / study / "dvc.yaml")["stages"][name]
-    if "${" in stage["cmd"]:
-        assert "${" not in str(whole.get("foreach", whole.get("matrix")))
+    pasted = set(re.findall(r"\$\{(\w*)", stage["cmd"]))
+    assert pasted <= {"item", "key"}
+    if pasted:
+        assert re.fullmatch(r"[\w\s\-\[\]{}:,']+", str(whole.get("foreach", whole.get("matrix"))))
 
 
 @pytest.mark.parametrize("study", STUDIES)
