@@ -50,7 +50,7 @@ def _opening(study: Study, seed: int) -> str:
     scratch, tuned = 3 * full, frozen + 2 * full
     return f"""## Reassembly
 
-Made again by `./run dvc repro` in `studies/cifar10`; seed {seed} for every random choice. Machine:
+Made by `./run dvc repro` in `studies/cifar10`; seed {seed} for every random choice. Machine:
 {os.cpu_count()} CPU cores ({platform.system()}, {platform.machine()}), no GPU, {torch.get_num_threads()} thread a
 network, torch {torch.__version__.split("+")[0]}.
 

@@ -42,7 +42,7 @@ def main(dataset: Path, tables: Path, plots: Path, docs: Path) -> None:
 def _opening(train: int, validation: int, test: int) -> str:
     return f"""## Components and assemblies
 
-Made again by `./run dvc repro` in `studies/mda`; seed {read("run", Run).seed} for every random choice. Machine:
+Made by `./run dvc repro` in `studies/mda`; seed {read("run", Run).seed} for every random choice. Machine:
 {platform.system()}, {platform.machine()}, {os.cpu_count()} CPU cores, no GPU, {torch.get_num_threads()} thread,
 torch {torch.__version__.split("+")[0]}.
 
