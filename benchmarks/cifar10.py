@@ -5,7 +5,6 @@ python -m benchmarks.cifar10 --quick [--data DIR] [--checkpoints DIR] [--work DI
 The last line is one JSON object. The whole study, which docs/results.md shows, is `./run dvc repro` in studies/cifar10.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping
@@ -30,12 +29,7 @@ SETTINGS = ("identity", "random", "least_squares", "recalibrated")
 
 def main() -> None:
     """Prints the tables and, as the last line, the figures as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cifar10", description=str(__doc__).splitlines()[0])
-    parser.add_argument("--quick", action="store_true", required=True)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10"))
-    parser.add_argument("--checkpoints", type=Path, default=Path("../shared/checkpoints"))
-    parser.add_argument("--work", type=Path, default=Path(".scratch/cifar10"), help="where everything is made anew")
-    given = parser.parse_args()
+    given = quick.arguments("cifar10", str(__doc__))
     with in_one_line("benchmarks.cifar10"):
         if not given.data.exists():
             raise BrickyardError(f"{given.data} not found: name the place with --data")

@@ -7,7 +7,6 @@ Networks without a checkpoint are trained for two epochs; without the images, ev
 line is one JSON object. The whole study, which docs/results.md shows, is `./run dvc repro` in studies/mda.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -42,12 +41,7 @@ EPOCHS, DIGITS_EPOCHS = 2, 8  # of networks that have no checkpoint
 
 def main() -> None:
     """Prints the tables and, as the last line, the figures as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.mda", description=str(__doc__).splitlines()[0])
-    parser.add_argument("--quick", action="store_true", required=True)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10"))
-    parser.add_argument("--checkpoints", type=Path, default=Path("../shared/checkpoints"))
-    parser.add_argument("--work", type=Path, default=Path(".scratch/mda"), help="where everything is made anew")
-    given = parser.parse_args()
+    given = quick.arguments("mda", str(__doc__))
     with in_one_line("benchmarks.mda"):
         params, missing = document(given.data, given.checkpoints)
         for line in missing:

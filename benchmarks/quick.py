@@ -1,5 +1,6 @@
 """What the quick forms of the studies share: a folder with the study's params.yaml, in which its stages run."""
 
+import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
 from io import StringIO
@@ -13,6 +14,16 @@ from lib.base.code import ROOT
 from stages import zoo
 
 DATASET, ZOO = Path("artifacts/dataset"), Path("artifacts/zoo")
+
+
+def arguments(study: str, doc: str) -> argparse.Namespace:
+    """Of the command line: quick, data, checkpoints and work; doc: the program's docstring."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{study}", description=doc.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", required=True)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10"))
+    parser.add_argument("--checkpoints", type=Path, default=Path("../shared/checkpoints"))
+    parser.add_argument("--work", type=Path, default=Path(".scratch", study), help="where everything is made anew")
+    return parser.parse_args()
 
 
 def params(study: str, images: Path) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def named(folder: str | None, unset: str, key: str) -> Path:
 def checkpoint(folder: Path, name: str) -> Path:
     """The file that begins as `name` does: resnet20-12fca82f.th for resnet20.th. Raises BrickyardError without one."""
     stem = Path(name).stem
-    files = [file for file in sorted(folder.glob(f"{stem}*")) if re.match(rf"{stem}\b", file.name)]
+    files = [file for file in sorted(folder.glob("*")) if re.match(rf"{re.escape(stem)}\b", file.name)]
     if not files:
         raise BrickyardError(f"study.checkpoints = {str(folder)!r}: has no file {stem}*; put it there")
     return files[0]
