@@ -18,6 +18,7 @@ from ..trace.cost import Cost, Counted
 from ..trace.duplicate import duplicate
 from ..zoo.architecture import MEMORY, Bounded, Trust
 from ..zoo.card import Input
+from .blocks import Block
 from .modules import LinearHead, ReassembledNetwork, Stitch
 from .source import Source
 
@@ -51,8 +52,8 @@ class Grid(BaseModel):
     window: Size = 1
 
 
-class Block(BaseModel):
-    """Nodes start + 1 to stop of a source; its name is made anew."""
+class BlockPart(BaseModel):
+    """A block of a source as recipe.json has it, with the names of its nodes; its own name is made anew."""
 
     model_config = CHECKED
     name: Text = ""
@@ -64,7 +65,7 @@ class Block(BaseModel):
     recalibrated: Literal["none", "statistics", "head", "layers"] = "none"
 
 
-class Join(BaseModel):
+class StitchPart(BaseModel):
     """What a `Stitch` is made with, and how well it fits."""
 
     model_config = CHECKED
@@ -76,7 +77,7 @@ class Join(BaseModel):
     r2: float = 0.0
 
 
-Part = Annotated[Block | Join, Field(discriminator="kind")]
+Part = Annotated[BlockPart | StitchPart, Field(discriminator="kind")]
 
 
 class Stored(BaseModel):
@@ -143,9 +144,10 @@ class Reassembled:
         """Those of all sources."""
         return tuple(sorted({source.licence for source in self.sources}))
 
-    def blocks(self) -> list[str]:
-        """The blocks in words: `resnet 0:3`, nodes 1 to 3."""
-        return [f"{p['source']} {p['start']}:{p['stop']}" for p in self.parts if p["kind"] == "block"]
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Those of its parts, in order."""
+        return tuple(Block(p["source"], p["start"], p["stop"]) for p in self.parts if p["kind"] == "block")
 
     def build(self, trust: Trust = False, room: Bounded | None = None) -> ReassembledNetwork:
         """The network with random weights, in eval mode; needs the architectures, not the zoo's weights.
