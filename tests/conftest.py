@@ -3,6 +3,10 @@
 import pytest
 import torch
 
+from tests import shapes
+
+shapes.install()  # before anything of lib is imported
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest file first; the other process goes through the rest meanwhile, file by file, and ends with the one

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64
 from torch.nn import functional as F
 
 from ..base import artifacts, rowwise
@@ -23,7 +24,7 @@ def record(
     folder: Path,
     chain: Chain,
     batches: Iterable[Batch],
-    images: np.ndarray,
+    images: Int64[np.ndarray, " n"],
     grid: int = 1,
     dtype: torch.dtype = torch.float32,
 ) -> None:
@@ -69,7 +70,7 @@ def _write(writer: rowwise.TensorWriter, chain: Chain, waiting: list[torch.Tenso
         writer.append(key(i), found)
 
 
-def pooled(layout: Layout, x: torch.Tensor, grid: int) -> torch.Tensor:
+def pooled(layout: Layout, x: Float[torch.Tensor, "b ..."], grid: int) -> Float[torch.Tensor, "b d"]:
     """[b, d]: means over the cells of a grid x grid, channel by channel; prefix tokens are left out.
 
     A side has as many cells as the map has pixels where that is less; 1 is the average over the whole map.

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch.nn import functional as F
 
 from .convex import minimise
@@ -11,8 +12,12 @@ ITERATIONS = 1000
 
 
 def refit(
-    x: torch.Tensor, wanted: torch.Tensor, others: torch.Tensor, layer: Any, ridge: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+    x: Float[torch.Tensor, "n I"],
+    wanted: Float[torch.Tensor, "n O"],
+    others: Float[torch.Tensor, "n R"],
+    layer: Any,
+    ridge: float,
+) -> tuple[Float[torch.Tensor, "O I"], Float[torch.Tensor, " O"]]:
     """Weight [O, I] and bias [O] with which a linear layer answers as the source does.
 
     x [n, I]: what the component gives `layer`, whose weights W0 are a good start; wanted [n, O], others [n, R]: the

@@ -4,16 +4,17 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float64
 
 Bounds = Sequence[tuple[float | None, float | None]]  # of each variable; None: without one
 
 
 def minimise(
     loss: Callable[[torch.Tensor], torch.Tensor],
-    start: torch.Tensor,
+    start: Float[torch.Tensor, " p"],
     bounds: Bounds | None = None,
     **options: float,
-) -> torch.Tensor:
+) -> Float64[torch.Tensor, " p"]:
     """The variables [p], in float64 on the CPU, at which a convex `loss` is least: from `start` [p], by L-BFGS-B with
     gradients from autograd.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import nn
 
 from .layer import Goal, refit
@@ -26,7 +27,7 @@ class Reader:
 
 
 def improve(
-    x: torch.Tensor,
+    x: Float[torch.Tensor, "n C ..."],
     first: Any,
     between: Callable[[torch.Tensor], Sequence[torch.Tensor]],
     readers: Sequence[Reader],
@@ -34,7 +35,7 @@ def improve(
     free: bool,
     steps: int,
     rounds: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Float[torch.Tensor, "O ..."], Float[torch.Tensor, " O"]]:
     """The weight of `first` and its bias [O], even if it has none, with which its readers come nearer to their goals.
 
     x: what `first`, a convolution or linear layer, is given; between: what its output becomes before each reader; free:
@@ -50,9 +51,9 @@ def improve(
         missed, wanted = list[torch.Tensor](), list[torch.Tensor]()
         for x_own, own, unit in zip(between(_apply(first, x, weight, bias)), readers, units, strict=True):
             by, offset = refit(x_own, own.goal, own.layer, ridge, own.free, steps, _ROWS)
-            missed.append(_missed(own.goal, _apply(own.layer, x_own, by, offset)) * unit)
+            missed.append(missed_by(own.goal, _apply(own.layer, x_own, by, offset)) * unit)
             wanted.append(by * unit)
-        tangent = _Tangent(x, first, between, [own.layer for own in readers], wanted, weight, bias)
+        tangent = Tangent(x, first, between, [own.layer for own in readers], wanted, weight, bias)
         change = tangent.solve(missed, ridge, free)
         weight, bias = weight + change[0], bias + change[1]
     return weight, bias
@@ -67,7 +68,7 @@ def _apply(layer: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
     return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
-def _missed(goal: Goal, made: torch.Tensor) -> torch.Tensor:
+def missed_by(goal: Goal, made: torch.Tensor) -> torch.Tensor:
     """Goal minus what is made; nothing where both lie below the floor."""
     target = goal.target
     if goal.floor is not None and goal.sign is not None:
@@ -77,7 +78,7 @@ def _missed(goal: Goal, made: torch.Tensor) -> torch.Tensor:
     return target - made
 
 
-class _Tangent:
+class Tangent:
     """What readers, of the weights `wanted`, make of small changes of the weight and bias of `first`: J d."""
 
     def __init__(

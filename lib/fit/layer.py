@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import nn
 
 from .patches import patches
@@ -66,9 +67,9 @@ class Goal:
     BatchNorm between them turns the values round: there, what lies above.
     """
 
-    target: torch.Tensor
-    floor: torch.Tensor | None = None
-    sign: torch.Tensor | None = None
+    target: Float[torch.Tensor, "n O *at"]
+    floor: Float[torch.Tensor, "n O *at"] | None = None
+    sign: Float[torch.Tensor, " O"] | None = None
 
     def rows(self, of: slice, images: slice, drawn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Target and floor of some outputs and images at the `drawn` positions, as rows [rows, O]."""
@@ -77,8 +78,14 @@ class Goal:
 
 
 def refit(
-    x: torch.Tensor, goal: Goal, module: Any, ridge: float, free: bool, steps: int, most: int = ROWS
-) -> tuple[torch.Tensor, torch.Tensor]:
+    x: Float[torch.Tensor, "n C ..."],
+    goal: Goal,
+    module: Any,
+    ridge: float,
+    free: bool,
+    steps: int,
+    most: int = ROWS,
+) -> tuple[Float[torch.Tensor, "O ..."], Float[torch.Tensor, " O"]]:
     """The weight of `module`, a convolution or linear layer, and the bias [O] that bring it from x to the goal.
 
     Minimises ||X W + b - Y||^2 + lambda ||W - W0||^2 over the rows of X, the patches of x: W0 the present weight,

@@ -4,10 +4,13 @@ from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64
 from torch import nn
 
 
-def patches(x: torch.Tensor, layer: nn.Conv2d, positions: torch.Tensor | None = None) -> torch.Tensor:
+def patches(
+    x: Float[torch.Tensor, "n C h w"], layer: nn.Conv2d, positions: Int64[torch.Tensor, " p"] | None = None
+) -> Float[torch.Tensor, "rows features"]:
     """The patches [n * positions, C * kh * kw] of x [n, C, h, w] that `layer` makes its outputs from, image by image,
     with features in the order of its weight's.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float, Float32
 
 
 class NormalEquations:
@@ -23,7 +24,7 @@ class NormalEquations:
         self._y = torch.zeros(outputs, dtype=torch.float64)
         self._about = torch.zeros_like(self._x), torch.zeros_like(self._y)
 
-    def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
+    def add(self, x: Float[torch.Tensor, "n p"], y: Float[torch.Tensor, "n q"]) -> None:
         """Adds rows; products within a batch are taken in the tensors' own precision, but in float64 where a batch has
         fewer rows than X has columns: rounding would outweigh a ridge that must hold.
         """
@@ -48,7 +49,7 @@ class NormalEquations:
         for sums in (self._xy, self._yy, self._y):
             sums.zero_()
 
-    def solve(self, ridge: float, towards: torch.Tensor | None = None, intercept: bool = True) -> "Fit":
+    def solve(self, ridge: float, towards: Float[torch.Tensor, "p q"] | None = None, intercept: bool = True) -> "Fit":
         """Least squares with a penalty on W of `ridge` times the mean diagonal of the centred X'X; b is free.
 
         The penalty is on the difference to the weights `towards` [p, q], where given. Without an `intercept` b is zero
@@ -65,7 +66,7 @@ class NormalEquations:
         return Fit(weight.float(), bias.float(), r2)
 
     @torch.no_grad()
-    def match(self, weight: torch.Tensor) -> "Fit":
+    def match(self, weight: Float[torch.Tensor, "p q"]) -> "Fit":
         """W = `weight` [p, q] with each output scaled and moved so that its mean and variance are those of Y.
 
         An output that is constant over X stays so. Least squares, above all, shrinks variances.
@@ -139,6 +140,6 @@ def _penalty(xx: torch.Tensor, ridge: float) -> torch.Tensor:
 class Fit:
     """weight: W [p, q]; bias: b [q]; r2: 1 - sum RSS / sum TSS over all outputs."""
 
-    weight: torch.Tensor
-    bias: torch.Tensor
+    weight: Float32[torch.Tensor, "p q"]
+    bias: Float32[torch.Tensor, " q"]
     r2: float

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64
 from torch.utils.data import DataLoader
 
 from ..base import artifacts, environment
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 Transform = Callable[["Image"], torch.Tensor]
 ImageChange = Callable[["Image", int], "Image"]  # of an image and its index
-Batch = tuple[torch.Tensor, torch.Tensor]
+Batch = tuple[Float[torch.Tensor, "_ ..."], Int64[torch.Tensor, " _"]]  # images or what was made of them, labels
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class DataSet:
     """Images with their splits, as the `dataset` stage left them: int64 index arrays, ascending but for probe."""
 
     images: Images
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-    probe: np.ndarray
+    train: Int64[np.ndarray, " train"]
+    validation: Int64[np.ndarray, " validation"]
+    test: Int64[np.ndarray, " test"]
+    probe: Int64[np.ndarray, " probe"]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -39,7 +40,7 @@ class DataSet:
         return self.images.classes
 
     @property
-    def labels(self) -> np.ndarray:
+    def labels(self) -> Int64[np.ndarray, " n"]:
         """int64 [n], of all images."""
         return self.images.labels
 
@@ -66,7 +67,9 @@ def split(images: Images, source: Dataset, seed: int) -> DataSet:
     return DataSet(images, train, validation, test, probe)
 
 
-def divide(index: np.ndarray, labels: np.ndarray, share: float, seed: int, keep: int) -> tuple[np.ndarray, np.ndarray]:
+def divide(
+    index: Int64[np.ndarray, " n"], labels: Int64[np.ndarray, " images"], share: float, seed: int, keep: int
+) -> tuple[Int64[np.ndarray, " rest"], Int64[np.ndarray, " taken"]]:
     """(what stays, what is taken) of `index`: `share` of each class, drawn at random, at least one image, and at least
     `keep` of each stay; a class needs keep + 1 images.
     """
@@ -130,12 +133,14 @@ def load(folder: Path, scratch: Path) -> DataSet:
     return DataSet(images=images, **splits)
 
 
-def of_classes(images: Images, index: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+def of_classes(images: Images, index: Int64[np.ndarray, " n"], classes: Sequence[int]) -> Int64[np.ndarray, " some"]:
     """Those of `index` whose label is one of `classes`, in the same order."""
     return index[np.isin(images.labels[index], list(classes))]
 
 
-def stratified_sample(images: Images, index: np.ndarray, count: int, seed: int) -> np.ndarray:
+def stratified_sample(
+    images: Images, index: Int64[np.ndarray, " n"], count: int, seed: int
+) -> Int64[np.ndarray, " some"]:
     """A stratified random sample of about `count` of `index`, ascending: equally many of each class, or all that
     a class has.
     """

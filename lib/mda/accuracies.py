@@ -3,34 +3,36 @@
 from collections.abc import Iterable, Sequence
 
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import nn
 
 from ..images.data import Batch
 from ..network.scaling import Scaling
 from ..zoo import ask
 
+Answers = tuple[Float[torch.Tensor, "n outputs"], Int64[torch.Tensor, " n"]]  # logits and labels
 BATCH_SIZE = 64  # images a forward pass; figures do not depend on it
 
 
 @torch.no_grad()
-def logits(model: nn.Module, batches: Iterable[Batch]) -> tuple[torch.Tensor, torch.Tensor]:
+def logits(model: nn.Module, batches: Iterable[Batch]) -> Answers:
     """Logits float32 [n, outputs] and labels int64 [n], both on the CPU; `model` in eval mode."""
     device = next(model.parameters()).device
     pairs = [(model(x.to(device)).cpu(), y) for x, y in batches]
     return torch.cat([found for found, _ in pairs]), torch.cat([label for _, label in pairs])
 
 
-def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
+def accuracy(logits: Float[torch.Tensor, "n outputs"], labels: Int64[torch.Tensor, " n"]) -> float:
     """Share of images whose largest logit is at their label, in percent."""
     return 100 * (logits.argmax(1) == labels).double().mean().item()
 
 
-def balanced(logits: torch.Tensor, labels: torch.Tensor) -> float:
+def balanced(logits: Float[torch.Tensor, "n outputs"], labels: Int64[torch.Tensor, " n"]) -> float:
     """The mean of the classes' accuracies, in percent."""
     return ask.balanced(logits.argmax(1) == labels, labels)
 
 
-def auroc(scores: torch.Tensor, positive: torch.Tensor) -> float | None:
+def auroc(scores: Float[torch.Tensor, " n"], positive: Bool[torch.Tensor, " n"]) -> float | None:
     """Area under the ROC curve of scores [n] for one class against the rest; None where there is no rest."""
     from sklearn.metrics import roc_auc_score
 
@@ -40,7 +42,10 @@ def auroc(scores: torch.Tensor, positive: torch.Tensor) -> float | None:
 
 
 def component(
-    source: torch.Tensor, component: torch.Tensor, labels: torch.Tensor, outputs: Sequence[int]
+    source: Float[torch.Tensor, "n classes"],
+    component: Float[torch.Tensor, "n outputs"],
+    labels: Int64[torch.Tensor, " n"],
+    outputs: Sequence[int],
 ) -> dict[str, dict[str, float | None]]:
     """A component beside its source, on the same images of the source's classes.
 
@@ -67,7 +72,11 @@ def component(
 
 
 def repaired(
-    source: torch.Tensor, before: torch.Tensor, after: torch.Tensor, labels: torch.Tensor, outputs: Sequence[int]
+    source: Float[torch.Tensor, "n classes"],
+    before: Float[torch.Tensor, "n outputs"],
+    after: Float[torch.Tensor, "n outputs"],
+    labels: Int64[torch.Tensor, " n"],
+    outputs: Sequence[int],
 ) -> dict[str, dict[str, float | None]]:
     """`component` of one that was repaired, and under `unrepaired` what it had before.
 
@@ -79,9 +88,9 @@ def repaired(
 
 
 def assembly(
-    logits: torch.Tensor,
-    sources: torch.Tensor,
-    labels: torch.Tensor,
+    logits: Float[torch.Tensor, "n outputs"],
+    sources: Float[torch.Tensor, "n outputs"],
+    labels: Int64[torch.Tensor, " n"],
     spans: Sequence[range],
     scale: Scaling,
     scale_sources: Scaling,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import nn
 
 
@@ -29,7 +30,7 @@ class Scaling:
         factors = tuple(a * b for a, b in zip(self.factors, later.factors, strict=True))
         return Scaling(factors, tuple(offset * factor + shift for offset, factor, shift in triples))
 
-    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+    def __call__(self, logits: Float[torch.Tensor, "n outputs"]) -> Float[torch.Tensor, "n outputs"]:
         """Logits [n, outputs], scaled."""
         return logits * logits.new_tensor(self.factors) + logits.new_tensor(self.offsets)
 

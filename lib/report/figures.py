@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +36,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def heat_map(matrix: np.ndarray, groups: Sequence[str], label: str = "CKA") -> str:
+def heat_map(matrix: Float[np.ndarray, "L L"], groups: Sequence[str], label: str = "CKA") -> str:
     """A similarity matrix [n, n], shown from 0 to 1; consecutive rows of one group are framed by lines and share a
     name. label: of the values.
     """

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Int64
 from torch import nn
 
 from ..images.data import Batch
@@ -29,7 +30,7 @@ def of(model: nn.Module, batches: Iterable[Batch]) -> Scores:
     return Scores(100 * int(right.sum()) / len(labels), balanced(right, labels))
 
 
-def balanced(right: torch.Tensor, labels: torch.Tensor) -> float:
+def balanced(right: Bool[torch.Tensor, " n"], labels: Int64[torch.Tensor, " n"]) -> float:
     """The mean over classes of the share that is right, in percent; right: bool [n], labels: int64 [n]."""
     images = torch.bincount(labels)
     hits = torch.bincount(labels[right], minlength=len(images))

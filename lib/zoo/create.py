@@ -42,7 +42,7 @@ def create(name: str, entry: ZooModel, num_classes: int | None) -> tuple[nn.Modu
                 model = architecture.build(trust=True)
             checkpoint.fill(model, tensors, path)
         expected = _input(model, entry)
-        _check_output(model, expected, num_classes, train=entry.weights == "train")
+        check_output(model, expected, num_classes, train=entry.weights == "train")
     except BrickyardError as error:
         raise BrickyardError(f"zoo.models.{name}: {error}") from error
     return model.eval(), architecture, expected
@@ -74,7 +74,7 @@ def origin(entry: ZooModel, model: nn.Module) -> str:
     return f"{name} ({found})" if found else name
 
 
-def _check_output(model: nn.Module, expected: Input, num_classes: int | None, train: bool = False) -> None:
+def check_output(model: nn.Module, expected: Input, num_classes: int | None, train: bool = False) -> None:
     """Raises BrickyardError unless an image of the expected size gives one row of logits; train: in train mode, too,
     where the logits may be the first of several outputs.
     """

@@ -93,7 +93,7 @@ class Lab:
         """Logits [n, outputs] for the images of a split, of some classes where these are given."""
         x = self.tensor(expected, split)
         x = x[_rows(self.labels(split), classes)] if classes else x
-        batches = ((part, torch.zeros(len(part))) for part in x.split(BATCH))
+        batches = ((part, torch.zeros(len(part), dtype=torch.int64)) for part in x.split(BATCH))
         return accuracies.logits(module.eval(), batches)[0]
 
     def tensor(self, expected: Input, split: str) -> torch.Tensor:

@@ -51,6 +51,12 @@ def _case(
     return first, lambda z: [between(z.clone())], second, torch.randn(20, *shape, dtype=precision)
 
 
+def _applied(layer: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    own = copy.deepcopy(layer)
+    own.weight, own.bias = (None if new is None else nn.Parameter(new, False) for new in (weight, bias))
+    return own(x)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_tangent_is_the_derivative(name: str) -> None:
     """J d is what a small change brings, and J' its transpose."""
@@ -58,11 +64,11 @@ def test_tangent_is_the_derivative(name: str) -> None:
 
     def made(d: torch.Tensor) -> torch.Tensor:
         weight, bias = tangent.split(d)
-        (given,) = between(joint._apply(first, x, at[0] + weight, at[1] + bias))
-        return joint._apply(second, given, second.weight, None)
+        (given,) = between(_applied(first, x, at[0] + weight, at[1] + bias))
+        return _applied(second, given, second.weight, None)
 
     at = first.weight, torch.zeros(len(first.weight)).double()
-    tangent = joint._Tangent(x, first, between, [second], [second.weight], *at)
+    tangent = joint.Tangent(x, first, between, [second], [second.weight], *at)
     d = torch.randn(first.weight.numel() + len(first.weight)).double()
     (along,) = tangent.times(d)
     torch.testing.assert_close(along, (made(1e-7 * d) - made(-1e-7 * d)) / 2e-7, rtol=1e-4, atol=1e-5)
@@ -82,18 +88,18 @@ def test_second_layer_misses_less(name: str) -> None:
 
     def missed(given: torch.Tensor) -> float:
         wanted, offset = refit(given, goal, second, 1e-2, True, 0)
-        return float((goal.target - joint._apply(second, given, wanted, offset)).square().mean())
+        return float((goal.target - _applied(second, given, wanted, offset)).square().mean())
 
     before = missed(*between(first(x)))
-    assert missed(*between(joint._apply(first, x, weight, bias))) < 0.5 * before
+    assert missed(*between(_applied(first, x, weight, bias))) < 0.5 * before
 
 
 def test_what_lies_below_the_floor_does_not_count() -> None:
     made = torch.tensor([[-1.0, -5.0, 3.0, 2.0]])
     goal = Goal(torch.tensor([[-4.0, 1.0, -2.0, 5.0]]), torch.zeros(1, 4), torch.ones(4))
-    assert joint._missed(goal, made).tolist() == [[0.0, 6.0, -3.0, 3.0]]
+    assert joint.missed_by(goal, made).tolist() == [[0.0, 6.0, -3.0, 3.0]]
     turned = Goal(-goal.target, torch.zeros(1, 4), -torch.ones(4))
-    assert joint._missed(turned, -made).tolist() == [[0.0, -6.0, 3.0, -3.0]]
+    assert joint.missed_by(turned, -made).tolist() == [[0.0, -6.0, 3.0, -3.0]]
 
 
 def test_nothing_missed_changes_nothing() -> None:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lib.params.contributions import Contributions, Threshold
 from lib.trace import cost
 from lib.zoo.architecture import Architecture
 from lib.zoo.card import Card, Input
@@ -46,6 +47,13 @@ def weight(model: nn.Module, layer: str) -> torch.Tensor:
 
 def images(n: int = 4, seed: int = 1, shape: tuple[int, ...] = SHAPE) -> torch.Tensor:
     return torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def contributions(**changed: Any) -> Contributions:
+    """The section of params, with low thresholds; changed: keys that are to be others."""
+    threshold = Threshold(alpha=0.3, beta=0.2)
+    given = {"models": ["pico"], "images_per_class": 4, "conv": threshold, "linear": threshold, "batch_size": 4}
+    return Contributions(**{**given, **changed})
 
 
 def naive_conv(x: torch.Tensor, layer: Any) -> torch.Tensor:

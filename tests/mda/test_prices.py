@@ -16,7 +16,6 @@ from lib.params.lego import Budget, Choose
 from lib.trace import cost
 from lib.trace.cost import Cost
 from tests.mda import pico
-from tests.mda.contributions.test_scores import _params
 
 NAMES = ("a", "b", "c", "d")
 SIZES = (0.4, 0.6, 0.3)
@@ -25,7 +24,7 @@ SIZES = (0.4, 0.6, 0.3)
 def _channels(m: int) -> tuple[torch.nn.Module, Sized]:
     model = pico.plain(len(NAMES), (6 + m, 8, 5), seed=m)
     batches = {c: [(pico.images(6, seed=c), torch.full((6,), c))] for c in range(len(NAMES))}
-    return model, sized(model, pico.SHAPE, batches, _params(), Size(params=SIZES[m]), 0, f"m{m}")
+    return model, sized(model, pico.SHAPE, batches, pico.contributions(), Size(params=SIZES[m]), 0, f"m{m}")
 
 
 def _problem(**limits: Any) -> offers.Problem:
@@ -80,7 +79,7 @@ def test_sets_that_cannot_have_the_size_are_not_offered() -> None:
     batches = {c: [(pico.images(4, seed=c, shape=(3, 8, 8)), torch.full((4,), c))] for c in range(4)}
 
     def channels(share: float) -> Sized:
-        return sized(model, (3, 8, 8), batches, _params(), Size(params=share), 0, "net")
+        return sized(model, (3, 8, 8), batches, pico.contributions(), Size(params=share), 0, "net")
 
     found = prices.listed(channels(0.6), NAMES, NAMES, 1, "net")
     assert {len(own) for own in found.components} == {3, 4}

@@ -24,7 +24,6 @@ from lib.trace.duplicate import evaluating
 from lib.zoo.adapter import Prepared
 from lib.zoo.card import Card, Input
 from tests.mda import pico
-from tests.mda.contributions.test_scores import _params
 
 NAMES = ("cat", "dog", "ship")
 CPU = torch.device("cpu")
@@ -94,7 +93,7 @@ def test_components(size: Size | None, images: DataSet, network: tuple[nn.Module
     model, card, found = network
     params = Components(tasks={"t": Task(model="pico", classes="0-1")}, size=size)
     with untouched(model):
-        supplier = component.supplier(model, card, found, [0, 1], images, params, _params(), 0)
+        supplier = component.supplier(model, card, found, [0, 1], images, params, pico.contributions(), 0)
     with untouched(model, supplier.module):
         made = component.make("t", supplier, [0, 1], images, Repair(images=20), 0, tmp_path)
         again = component.make("t", supplier, [0, 1], images, Repair(images=20), 0, tmp_path)
@@ -114,7 +113,7 @@ def test_choices_and_assemblies(images: DataSet, network: tuple[nn.Module, Card,
     with untouched(model):
         evaluation = Evaluation(images, settings, wanted, 0, CPU)
         evaluation.answers("test", {"pico": (model, card)})
-        sources = suppliers({"pico": (model, card, found)}, evaluation, params, _params(), 0)
+        sources = suppliers({"pico": (model, card, found)}, evaluation, params, pico.contributions(), 0)
         (tried,) = choose(sources, evaluation, wanted, Repair(images=20), 0, tmp_path)
         assembly, recipe = lego.build(tried.parts, tried.recipes, "parallel")
         with untouched(assembly.train(), *tried.parts.values()):

@@ -34,7 +34,7 @@ def test_materialised_contributions_are_the_definition(build: Any):
     shape = pico.SHAPE if build is pico.plain else networks.SHAPE
     coupling = couple(graph.trace(model, "m", shape), "m")
     layers = [layer for layer in coupling.layers if layer.groups == 1]
-    batch = [(torch.randn(3, *shape), torch.zeros(3))]
+    batch = [(torch.randn(3, *shape), torch.zeros(3, dtype=torch.int64))]
     ours, theirs = (run(model, layers, batch) for run in (contributions, materialised.materialised))
     for name, values in theirs.items():
         torch.testing.assert_close(ours[name], values.detach(), rtol=1e-4, atol=1e-5)

@@ -13,7 +13,7 @@ from lib.chain.chain import Chain
 from lib.params.zoo import ZooModel
 from lib.zoo import checkpoint
 from lib.zoo.card import Input
-from lib.zoo.create import _check_output, create, origin, own_classes
+from lib.zoo.create import check_output, create, origin, own_classes
 from tests import pico
 
 
@@ -98,7 +98,7 @@ def test_what_a_network_must_return() -> None:
     ]:
         made = Input(16, (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0)
         with pytest.raises(BrickyardError, match=message):
-            _check_output(network(), made, 4)
+            check_output(network(), made, 4)
 
 
 class _Pair(nn.Module):

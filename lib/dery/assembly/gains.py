@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 
 from ...base import artifacts
 from ...base.progress import track
@@ -45,7 +46,7 @@ def scores(
     return Table(blocks, np.log(np.maximum(agreement, SMALLEST)))
 
 
-def boundary_cka(similarity: Path, names: Sequence[str], cuts: Sequence[Sequence[int]]) -> np.ndarray:
+def boundary_cka(similarity: Path, names: Sequence[str], cuts: Sequence[Sequence[int]]) -> Float64[np.ndarray, "J N N"]:
     """Similarity of what leaves each block to what enters the next block in every network: [K-1, N, N], 1 for m = n.
 
     similarity: the folder that the stage of that name leaves.
@@ -61,7 +62,7 @@ def boundary_cka(similarity: Path, names: Sequence[str], cuts: Sequence[Sequence
 
 
 @torch.no_grad()
-def stitch_r2(bricks: Bricks, networks: Sequence[int]) -> np.ndarray:
+def stitch_r2(bricks: Bricks, networks: Sequence[int]) -> Float64[np.ndarray, "J N N"]:
     """R^2 of the ridge map from each block's output to the next block's input in every other network: [K-1, N, N].
 
     Both sides are the networks' own activations on the images of `bricks.fit`, unpooled, X brought to Y's grid; R^2 = 1

@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float64, Int64
 
 from ...base.errors import BrickyardError
 from ...chain.layout import Layout
@@ -26,14 +27,16 @@ class HeadEquations:
         self._sums = torch.zeros(num_classes, features, dtype=torch.float64)
         self._products = torch.zeros(features, features, dtype=torch.float64)
 
-    def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
+    def add(self, x: Float[torch.Tensor, "b p"], y: Int64[torch.Tensor, " b"]) -> None:
         """Features [b, p] with their labels [b]."""
         x = x.double()
         self._counts += torch.bincount(y, minlength=len(self._counts))
         self._sums.index_add_(0, y, x)
         self._products += x.T @ x
 
-    def solve(self, method: Method, shrinkage: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def solve(
+        self, method: Method, shrinkage: float
+    ) -> tuple[Float64[torch.Tensor, "classes p"], Float64[torch.Tensor, " classes"]]:
         """weight [classes, p] and bias [classes] of the logits, in float64.
 
         Raises BrickyardError for a class without images.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import inf
 
 import torch
+from jaxtyping import Float
 from torch.nn import functional as F
 
 from ...chain.layout import Layout
@@ -101,11 +102,11 @@ class StitchEquations:
         return stitch
 
 
-def resized(x: torch.Tensor, target: Layout) -> torch.Tensor:
+def resized(x: Float[torch.Tensor, "b c h w"], target: Layout) -> Float[torch.Tensor, "b c H W"]:
     """A map [b, c, h, w] on the target's grid: pooled where that is smaller, interpolated where it is larger."""
     return enlarged(shrunk(x, target), target)
 
 
-def rows(x: torch.Tensor) -> torch.Tensor:
+def rows(x: Float[torch.Tensor, "b c h w"]) -> Float[torch.Tensor, "b*h*w c"]:
     """[b, c, h, w] -> [b h w, c]"""
     return x.permute(0, 2, 3, 1).flatten(0, 2)

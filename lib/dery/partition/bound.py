@@ -11,6 +11,7 @@ anchors of every round are good starts for the ascent.
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int64
 
 from . import dp
 from .dp import Anchor
@@ -28,12 +29,12 @@ class Relaxation:
     candidates: for each set, int [2, C], the anchors of these cuts and of all that are better.
     """
 
-    rows: np.ndarray
+    rows: Int64[np.ndarray, "N bounds"]
     bound: float
-    candidates: list[np.ndarray]
+    candidates: list[Int64[np.ndarray, "2 _"]]
 
 
-def relax(space: CutSpace, rows: np.ndarray) -> Relaxation:
+def relax(space: CutSpace, rows: Int64[np.ndarray, "N bounds"]) -> Relaxation:
     """The bound, better cuts than the given ones if a round came upon them, and the anchors that remain."""
     objective = float(space.medoids(rows[None])[0][0])
     candidates = space.blocks

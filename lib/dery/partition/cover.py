@@ -14,6 +14,7 @@ from math import ceil, floor
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float, Int64, Integer
 
 from ...base.errors import BrickyardError
 from ...network.blocks import Block
@@ -36,17 +37,19 @@ class PartitionProblem:
 
     names: tuple[str, ...]
     nodes: tuple[tuple[str, ...], ...]
-    similarity: np.ndarray
+    similarity: Float[np.ndarray, "L L"]
     sizes: tuple[tuple[int, ...], ...]
     num_blocks: int
     epsilon: float
     size: Size = "nodes"
     start: Start = "input"
     weights: tuple[float, float] = (1.0, 1.0)
-    together: Mapping[str, np.ndarray] = field(default_factory=dict)
+    together: Mapping[str, Integer[np.ndarray, "_ _"]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, nodes: Sequence[dict[str, Any]], similarity: np.ndarray, params: Params) -> "PartitionProblem":
+    def of(
+        cls, nodes: Sequence[dict[str, Any]], similarity: Float[np.ndarray, "L L"], params: Params
+    ) -> "PartitionProblem":
         """From stage `similarity`: nodes.json and the matrix [nodes, nodes]."""
         sizes = node_sizes(nodes, params.size)
         return cls(
@@ -68,18 +71,18 @@ class PartitionProblem:
         return tuple(len(sizes) for sizes in self.sizes)
 
     @cached_property
-    def offsets(self) -> np.ndarray:
+    def offsets(self) -> Integer[np.ndarray, " N"]:
         """Row of each network's first node in `similarity`, [N]."""
         return np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
 
     @cached_property
-    def blocks(self) -> tuple[np.ndarray, ...]:
+    def blocks(self) -> tuple[Integer[np.ndarray, "_ _"], ...]:
         """Of each network the size of every block (i, j), int [L_m + 1, L_m + 1]; below 0 where j < i."""
         edges = [np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]) for sizes in self.sizes]
         return tuple(self.together.get(name, own - own[:, None]) for name, own in zip(self.names, edges, strict=True))
 
     @cached_property
-    def starts(self) -> np.ndarray:
+    def starts(self) -> Float[np.ndarray, "L L"]:
         """s between block starts, [nodes, nodes]: row offset_m + i stands for a block that begins with node i+1."""
         if self.start == "first_output":
             return self.similarity
@@ -215,7 +218,7 @@ def node_sizes(nodes: Sequence[dict[str, Any]], size: Size) -> dict[str, tuple[i
     return {name: tuple(own) for name, own in sizes.items()}
 
 
-def block_sizes(nodes: Sequence[dict[str, Any]], size: Size) -> dict[str, np.ndarray]:
+def block_sizes(nodes: Sequence[dict[str, Any]], size: Size) -> dict[str, Int64[np.ndarray, "_ _"]]:
     """The sizes of all blocks of the networks whose nodes have something in common, from the same records."""
     since: dict[str, list[list[int]]] = {}
     for node in nodes:

@@ -7,13 +7,14 @@ a block of that set is worth splits into the best way to reach it, the block, an
 """
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
 from .space import CutSpace
 
 Anchor = tuple[int, int]  # rows of its start and its end
 
 
-def solve(space: CutSpace, starts: int, generator: np.random.Generator) -> np.ndarray:
+def solve(space: CutSpace, starts: int, generator: np.random.Generator) -> Int64[np.ndarray, "N bounds"]:
     """The best cuts, rows [N, K+1], of `starts` ascents, the first from each set's own best anchor, then random ones.
 
     Differs from the paper: exact programs over cuts and anchors instead of exchanging nodes.
@@ -29,8 +30,12 @@ def solve(space: CutSpace, starts: int, generator: np.random.Generator) -> np.nd
 
 
 def values(
-    space: CutSpace, k: int, before: np.ndarray, after: np.ndarray, candidates: np.ndarray | None = None
-) -> np.ndarray:
+    space: CutSpace,
+    k: int,
+    before: Float64[np.ndarray, " p"],
+    after: Float64[np.ndarray, " q"],
+    candidates: Int64[np.ndarray, "2 C"] | None = None,
+) -> Float64[np.ndarray, " C"]:
     """What each candidate anchor [2, C] of set k gives, [C]: the sum over the networks of their best block's worth.
 
     A block's worth is its score against the anchor, plus `before` [P_k] at its start and `after` [P_k+1] at its end.
@@ -75,7 +80,7 @@ def block(space: CutSpace, k: int, i: int) -> Anchor:
     return int(start), int(end)
 
 
-def cut(space: CutSpace, anchors: list[Anchor]) -> np.ndarray:
+def cut(space: CutSpace, anchors: list[Anchor]) -> Int64[np.ndarray, "N bounds"]:
     """The best cuts for given anchors, rows [N, K+1]."""
     after = _after(space, anchors, 0)
     rows = np.zeros((len(space.problem.names), len(anchors) + 1), int)

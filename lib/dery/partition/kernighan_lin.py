@@ -4,11 +4,12 @@ All starts go side by side: rows [R, N, K+1].
 """
 
 import numpy as np
+from jaxtyping import Int64
 
 from .space import CutSpace
 
 
-def solve(space: CutSpace, starts: int, generator: np.random.Generator) -> np.ndarray:
+def solve(space: CutSpace, starts: int, generator: np.random.Generator) -> Int64[np.ndarray, "N bounds"]:
     """The best cuts, rows [N, K+1], of `starts` descents from random legal cuts.
 
     Differs from the authors' code: every network keeps its own size limit, sets are ordered by stage, a gain counts

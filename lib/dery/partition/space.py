@@ -8,6 +8,7 @@ int [..., N, K+1].
 from functools import cached_property
 
 import numpy as np
+from jaxtyping import Float, Float64, Int64
 
 from .cover import PartitionProblem
 from .sets import Cuts
@@ -32,21 +33,21 @@ class CutSpace:
         self.legal = [[self._legal(k, m) for m in range(len(windows))] for k in boundaries[:-1]]
 
     @cached_property
-    def start(self) -> list[np.ndarray]:
+    def start(self) -> list[Float[np.ndarray, "_ _"]]:
         """w_start s(member's start, anchor's start) in set k, [P_k, P_k]; see `_scores`."""
         problem = self.problem
         rows = [problem.offsets[owner] + at for owner, at in zip(self.owner[:-1], self.position[:-1], strict=True)]
         return [_scores(problem.starts, own, self.owner[k], problem.weights[0]) for k, own in enumerate(rows)]
 
     @cached_property
-    def end(self) -> list[np.ndarray]:
+    def end(self) -> list[Float[np.ndarray, "_ _"]]:
         """w_end s(member's end, anchor's end) in set k, [P_k+1, P_k+1]; see `_scores`."""
         problem = self.problem
         rows = [problem.offsets[owner] + at - 1 for owner, at in zip(self.owner[1:], self.position[1:], strict=True)]
         return [_scores(problem.similarity, own, self.owner[k + 1], problem.weights[1]) for k, own in enumerate(rows)]
 
     @cached_property
-    def blocks(self) -> list[np.ndarray]:
+    def blocks(self) -> list[Int64[np.ndarray, "2 _"]]:
         """All legal blocks of set k, each of which can be its anchor: int [2, C_k], rows of start and end."""
         found = []
         for k, tables in enumerate(self.legal):
@@ -57,11 +58,11 @@ class CutSpace:
             found.append(np.concatenate(pairs).T)
         return found
 
-    def cuts(self, rows: np.ndarray) -> tuple[Cuts, ...]:
+    def cuts(self, rows: Int64[np.ndarray, "N bounds"]) -> tuple[Cuts, ...]:
         """The positions of cuts that are rows [N, K+1]."""
         return tuple(tuple(int(self.position[k][row]) for k, row in enumerate(own)) for own in rows)
 
-    def random(self, count: int, generator: np.random.Generator) -> np.ndarray:
+    def random(self, count: int, generator: np.random.Generator) -> Int64[np.ndarray, "{count} N bounds"]:
         """Random legal cuts [count, N, K+1]; each cut is uniform over what those before it leave possible."""
         rows = np.zeros((count, len(self.problem.names), self.problem.num_blocks + 1), int)
         for m in range(rows.shape[1]):
@@ -74,7 +75,9 @@ class CutSpace:
                 )  # those possible are in a row
         return rows
 
-    def medoids(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def medoids(
+        self, rows: Int64[np.ndarray, "R N bounds"]
+    ) -> tuple[Float64[np.ndarray, " R"], Int64[np.ndarray, "R bounds-1"]]:
         """J of cuts [R, N, K+1] with the best anchor of each set, [R], and those anchors as networks, [R, K]."""
         total, anchors = np.zeros(len(rows)), []
         for k in range(self.problem.num_blocks):

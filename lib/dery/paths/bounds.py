@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64
 
 from .problem import AssemblyProblem, Kind, Table
 
@@ -17,12 +18,12 @@ class Relaxation:
     cost, -inf where nothing can follow; value: an upper bound on the score of every feasible path.
     """
 
-    multipliers: np.ndarray
-    rest: np.ndarray
+    multipliers: Float64[np.ndarray, " R"]
+    rest: Float64[np.ndarray, "K N"]
     value: float
 
 
-def relax(problem: AssemblyProblem, multipliers: np.ndarray) -> Relaxation:
+def relax(problem: AssemblyProblem, multipliers: Float64[np.ndarray, " R"]) -> Relaxation:
     """The relaxation with given multipliers, one for each of `problem.additive`."""
     blocks, stitches = _weights(problem, multipliers)
     rest = suffix(blocks, stitches)
@@ -55,13 +56,13 @@ def tightest(problem: AssemblyProblem) -> Relaxation:
     return best
 
 
-def least(problem: AssemblyProblem, kind: Kind) -> np.ndarray:
+def least(problem: AssemblyProblem, kind: Kind) -> Float64[np.ndarray, "K N"]:
     """[K, N]: the least that what follows block k of network m costs, inf where nothing can follow."""
     table = problem.costs[kind]
     return -suffix(*_closed(problem, Table(-table.blocks, -table.stitches)))
 
 
-def suffix(blocks: np.ndarray, stitches: np.ndarray) -> np.ndarray:
+def suffix(blocks: Float64[np.ndarray, "K N"], stitches: Float64[np.ndarray, "K-1 N N"]) -> Float64[np.ndarray, "K N"]:
     """[K, N]: the largest sum that can follow each block."""
     rest = np.zeros_like(blocks)
     for k in range(len(blocks) - 2, -1, -1):

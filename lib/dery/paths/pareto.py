@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int64, Real, UInt64
 
 from . import bounds
 from .problem import GRAIN, AssemblyProblem, Candidate, Columns, Kind
@@ -22,13 +23,13 @@ class Labels:
     only the required ones are kept.
     """
 
-    scores: np.ndarray
-    costs: np.ndarray
-    paths: np.ndarray
-    sources: np.ndarray
-    free: np.ndarray
+    scores: Float64[np.ndarray, " l"]
+    costs: Float64[np.ndarray, "l R"]
+    paths: Int64[np.ndarray, "l k"]
+    sources: UInt64[np.ndarray, "l W"]
+    free: Bool[np.ndarray, " l"]
 
-    def rows(self, index: np.ndarray) -> "Labels":
+    def rows(self, index: Int64[np.ndarray, " some"]) -> "Labels":
         """Some of them."""
         return Labels(*(getattr(self, name)[index] for name in ("scores", "costs", "paths", "sources", "free")))
 
@@ -43,11 +44,11 @@ class Region:
 
     limit: float
     score: float
-    plain: np.ndarray
-    priced: np.ndarray
-    multipliers: np.ndarray
+    plain: Float64[np.ndarray, "K N"]
+    priced: Float64[np.ndarray, "K N"]
+    multipliers: Float64[np.ndarray, " R"]
 
-    def reached(self, labels: Labels, k: int) -> np.ndarray:
+    def reached(self, labels: Labels, k: int) -> Bool[np.ndarray, " l"]:
         """bool [l]: which prefixes may lead there."""
         m = labels.paths[:, -1]
         gain = np.minimum(self.plain[k, m], self.priced[k, m] - labels.costs @ self.multipliers)
@@ -152,7 +153,9 @@ class _Sweep:
         return labels.rows(nondominated(labels.scores, labels.costs, states))
 
 
-def nondominated(scores: np.ndarray, costs: np.ndarray, states: np.ndarray | None = None) -> np.ndarray:
+def nondominated(
+    scores: Real[np.ndarray, " l"], costs: Real[np.ndarray, "l C"], states: Real[np.ndarray, "l S"] | None = None
+) -> Int64[np.ndarray, " kept"]:
     """Ascending positions of those rows that no other row of the same state equals or beats in score and in all costs;
     of equal ones the first. scores: [l], costs: [l, C], states: [l, S], all the same where there are none.
     """

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Bool, Real
 
 from ...base.errors import BrickyardError
 from ...network.blocks import Block, Pick
@@ -35,8 +36,8 @@ class Table:
     whatever the order of the terms. Integers (parameters, MACs, bytes) stay what they are.
     """
 
-    blocks: np.ndarray
-    stitches: np.ndarray
+    blocks: Real[np.ndarray, "K N"]
+    stitches: Real[np.ndarray, "K-1 N N"]
 
     def __post_init__(self) -> None:
         for name in ("blocks", "stitches"):
@@ -72,7 +73,7 @@ class AssemblyProblem:
     max_sources: int | None = None
     required: frozenset[int] = frozenset()
     excluded: frozenset[int] = frozenset()
-    shared: Mapping[Kind, np.ndarray] = field(default_factory=dict)
+    shared: Mapping[Kind, Real[np.ndarray, "N K K"]] = field(default_factory=dict)
     columns: tuple[tuple[int, int], ...] = ()
 
     @cached_property
@@ -133,7 +134,7 @@ class AssemblyProblem:
         return tuple(kind for kind in KINDS if kind in self.limits and kind != "memory")
 
     @cached_property
-    def open_blocks(self) -> np.ndarray:
+    def open_blocks(self) -> Bool[np.ndarray, "K N"]:
         """bool [K, N]: blocks of networks that may lend some, and that fit into memory by themselves."""
         found = self._fits("blocks") & ~np.isin(self.networks, sorted(self.excluded))
         if self.columns:
@@ -142,7 +143,7 @@ class AssemblyProblem:
         return found
 
     @cached_property
-    def open_stitches(self) -> np.ndarray:
+    def open_stitches(self) -> Bool[np.ndarray, "J N N"]:
         """bool [K-1, N, N]: stitches that fit into memory by themselves."""
         found = self._fits("stitches")
         if self.columns:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import torch
+from jaxtyping import Float, Float32, Float64
 
 from .layers import Network, Pair, Tile
 
@@ -19,7 +20,7 @@ class Features(Protocol):
     """What stands for consecutive layers of a network, and whatever else an index wants to know of them."""
 
     @property
-    def columns(self) -> torch.Tensor:
+    def columns(self) -> Float32[torch.Tensor, "n d"]:
         """float32 [n, sum of widths]"""
         ...
 
@@ -33,8 +34,8 @@ F = TypeVar("F", bound=Features)
 
 
 @dataclass(frozen=True)
-class _Strip:
-    """Consecutive layers of a network."""
+class Strip:
+    """Consecutive layers of a network; bytes: of their columns."""
 
     network: int
     start: int
@@ -58,9 +59,9 @@ def products(
     tiles = {
         (a, b): torch.zeros(len(networks[a].layers), len(networks[b].layers), dtype=torch.float64) for a, b in pairs
     }
-    lefts = [strip for m in sorted({a for a, _ in pairs}) for strip in _strips(networks, m)]
-    rights = [strip for m in sorted({b for _, b in pairs}) for strip in _strips(networks, m)]
-    for chunk in _chunks(lefts, memory // 2):
+    lefts = [strip for m in sorted({a for a, _ in pairs}) for strip in strips_of(networks, m)]
+    rights = [strip for m in sorted({b for _, b in pairs}) for strip in strips_of(networks, m)]
+    for chunk in chunks_of(lefts, memory // 2):
         held = {left: _hold(networks, left, features) for left in chunk}
         for right in rights:
             if not any((left.network, right.network) in pairs for left in chunk):
@@ -75,7 +76,7 @@ def products(
                         yield pair, tiles.pop(pair)
 
 
-def sums(c: torch.Tensor, left: Features, right: Features) -> torch.Tensor:
+def sums(c: Float[torch.Tensor, "d e"], left: Features, right: Features) -> Float64[torch.Tensor, "l m"]:
     """Sums of the entries of `c` by pairs of layers, float64 [layers, layers]."""
     return (_membership(left).T @ c).double() @ _membership(right).double()
 
@@ -85,19 +86,20 @@ def _membership(strip: Features) -> torch.Tensor:
     return torch.eye(len(strip.widths)).repeat_interleave(torch.tensor(strip.widths), 0)
 
 
-def _strips(networks: Sequence[Network], m: int) -> Iterator[_Strip]:
+def strips_of(networks: Sequence[Network], m: int) -> Iterator[Strip]:
+    """Those of a network, in order."""
     network = networks[m]
     first = columns = 0
     for i, width in enumerate(network.widths):
         columns += width
         if columns >= WIDTH or i == len(network.widths) - 1:
-            yield _Strip(m, first, i + 1, 4 * network.images * columns)
+            yield Strip(m, first, i + 1, 4 * network.images * columns)
             first, columns = i + 1, 0
 
 
-def _chunks(strips: list[_Strip], memory: int) -> Iterator[list[_Strip]]:
+def chunks_of(strips: list[Strip], memory: int) -> Iterator[list[Strip]]:
     """All strips, in parts that fit, one at least."""
-    chunk: list[_Strip] = []
+    chunk: list[Strip] = []
     for strip in strips:
         if chunk and sum(s.bytes for s in chunk) + strip.bytes > memory:
             yield chunk
@@ -107,5 +109,5 @@ def _chunks(strips: list[_Strip], memory: int) -> Iterator[list[_Strip]]:
         yield chunk
 
 
-def _hold(networks: Sequence[Network], strip: _Strip, features: Callable[[Network, range], F]) -> F:
+def _hold(networks: Sequence[Network], strip: Strip, features: Callable[[Network, range], F]) -> F:
     return features(networks[strip.network], range(strip.start, strip.stop))

@@ -51,7 +51,7 @@ def products(networks: Sequence[Network], pairs: Iterable[Pair], kernel: Kernel,
     layers = sum(len(networks[m].layers) for m in used)
     making = 12 * n * min(COLUMNS, max(max(networks[m].widths) for m in used))  # bytes while a layer is centred
     finish = {m: _finishers(networks[m], kernel) for m in used}
-    sheets = _sheets(n, layers, memory - making)
+    sheets = sheets_of(n, layers, memory - making)
     for count, sheet in enumerate(sheets, start=1):
         grams = {m: _grams(networks[m], sheet, finish[m]) for m in used}
         for a, b in pairs:
@@ -68,7 +68,7 @@ def blocks(n: int) -> list[Block]:
     return list(combinations_with_replacement(parts, 2))
 
 
-def _sheets(n: int, layers: int, memory: int) -> list[list[Block]]:
+def sheets_of(n: int, layers: int, memory: int) -> list[list[Block]]:
     """All blocks, in parts that fit."""
     every = blocks(n)
     count = max(1, memory // (4 * layers * min(ROWS, n) ** 2))

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from math import inf
 
 import torch
+from jaxtyping import Float, Float32, Float64
 
 from ...base.errors import BrickyardError
 from ..activations import Activations
 
 Pair = tuple[int, int]  # of networks, by position
-Tile = tuple[Pair, torch.Tensor]  # a pair and float64 [L_a, L_b]
+Tile = tuple[Pair, Float64[torch.Tensor, "L M"]]  # a pair and what belongs to their layers
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Network:
     name: str
     checksum: str
     nodes: tuple[str, ...]
-    layers: tuple[torch.Tensor, ...]
+    layers: tuple[Float[torch.Tensor, "n _"], ...]
     spreads: tuple[float, ...] | None = None
 
     @classmethod
@@ -61,19 +62,19 @@ class Network:
         return found
 
 
-def centred(x: torch.Tensor) -> torch.Tensor:
+def centred(x: Float[torch.Tensor, "n d"]) -> Float32[torch.Tensor, "n d"]:
     """float32 [n, d], column means 0, also where means are large beside deviations: they are taken off twice."""
     y = x.float()
     y = y - y.mean(0)
     return y.sub_(y.mean(0))
 
 
-def is_constant(x: torch.Tensor) -> bool:
+def is_constant(x: Float[torch.Tensor, "n d"]) -> bool:
     """Whether all images give exactly the same."""
     return all(torch.equal(part[:1].expand_as(part), part) for part in (x[:2], x))
 
 
-def spread(x: torch.Tensor) -> float:
+def spread(x: Float[torch.Tensor, "n d"]) -> float:
     """Mean squared distance of a row from the mean row, some rows at a time; 0 for a constant layer."""
     if is_constant(x):
         return 0.0

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import combinations_with_replacement
 
 import torch
+from jaxtyping import Float64
 
 from ...base.errors import BrickyardError
 from ...params.similarity import Similarity
@@ -15,7 +16,9 @@ from .layers import Network, Pair
 NOTHING = 1e-12  # a layer's product with itself, mean over image pairs; below, it is rounding errors
 
 
-def matrix(networks: Sequence[Network], params: Similarity, memory: int, kept: memo.Memo | None = None) -> torch.Tensor:
+def matrix(
+    networks: Sequence[Network], params: Similarity, memory: int, kept: memo.Memo | None = None
+) -> Float64[torch.Tensor, "L L"]:
     """Similarity of every pair of layers, networks in the order given: float64 [L, L], symmetric, diagonal 1.
 
     A tile is a pair of networks; its bits depend on the two networks' activations, the index and `params` alone, not

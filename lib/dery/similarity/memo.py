@@ -62,10 +62,10 @@ class Memo:
 def key(*parts: str) -> str:
     """Of a tile: what it depends on, and the code, the packages, the processor and the threads that make its bits."""
     machine = [torch.__version__, torch.backends.cpu.get_cpu_capability(), str(torch.get_num_threads())]
-    return hashlib.sha256(json.dumps([parts, _made_by(), machine]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([parts, made_by(), machine]).encode()).hexdigest()
 
 
 @cache
-def _made_by() -> list[str]:
+def made_by() -> list[str]:
     """What computes a tile, beside torch: the code that `matrix` runs, numpy and scipy."""
     return [digest([Path(__file__).with_name("matrix.py")]), *installed(["numpy", "scipy"]).values()]

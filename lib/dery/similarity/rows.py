@@ -5,6 +5,7 @@ from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
 
 from ..activations import Activations
 
@@ -24,7 +25,7 @@ def nodes(networks: Sequence[Activations]) -> list[dict[str, Any]]:
     ]
 
 
-def long_form(similar: torch.Tensor, nodes: Sequence[dict[str, Any]], index: str) -> "pandas.DataFrame":
+def long_form(similar: Float[torch.Tensor, "L L"], nodes: Sequence[dict[str, Any]], index: str) -> "pandas.DataFrame":
     """One row a pair of nodes, each pair once; the last column is named after the index."""
     import pandas as pd
 
@@ -35,7 +36,7 @@ def long_form(similar: torch.Tensor, nodes: Sequence[dict[str, Any]], index: str
     return pd.DataFrame(rows, columns=["model_a", "node_a", "model_b", "node_b", index])
 
 
-def means(similar: torch.Tensor, nodes: Sequence[dict[str, Any]]) -> dict[str, float]:
+def means(similar: Float[torch.Tensor, "L L"], nodes: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Over pairs of nodes of different networks; 1 where there is one network."""
     models = [node["model"] for node in nodes]
     between = torch.tensor([[a != b for b in models] for a in models])

@@ -7,6 +7,7 @@ whose singular values are the canonical correlations.
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Float32, Float64
 
 from ...base.errors import BrickyardError
 from . import covariance
@@ -19,8 +20,8 @@ class Bases:
     hold, float32 [sum of ranks].
     """
 
-    columns: torch.Tensor
-    shares: torch.Tensor
+    columns: Float32[torch.Tensor, "n r"]
+    shares: Float32[torch.Tensor, " r"]
     widths: tuple[int, ...]
 
 
@@ -52,17 +53,17 @@ def _basis(network: Network, i: int, variance: float, index: str) -> tuple[torch
     return u[:, :kept].float(), s[:kept].float()
 
 
-def regression(c: torch.Tensor, left: Bases, right: Bases) -> torch.Tensor:
+def regression(c: Float[torch.Tensor, "r s"], left: Bases, right: Bases) -> Float64[torch.Tensor, "l m"]:
     """Mean of both R^2 for each pair of layers, from C of all of them."""
     return covariance.sums(c.square_().mul_((left.shares[:, None] + right.shares) / 2), left, right)
 
 
-def squared(c: torch.Tensor, left: Bases, right: Bases) -> torch.Tensor:
+def squared(c: Float[torch.Tensor, "r s"], left: Bases, right: Bases) -> Float64[torch.Tensor, "l m"]:
     """Mean squared canonical correlation, likewise."""
     return covariance.sums(c.square_(), left, right) / _smaller(left, right)
 
 
-def nuclear(c: torch.Tensor, left: Bases, right: Bases) -> torch.Tensor:
+def nuclear(c: Float[torch.Tensor, "r s"], left: Bases, right: Bases) -> Float64[torch.Tensor, "l m"]:
     """Mean canonical correlation, likewise."""
     rows = [part.split(list(right.widths), 1) for part in c.double().split(list(left.widths))]
     norms = [[torch.linalg.svdvals(part).sum() for part in row] for row in rows]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 
 from ...params.lego import Method
 from .. import accuracies
@@ -17,11 +18,11 @@ class Answers:
     logits: network -> [images, outputs]; classes: network -> names of its outputs; labels: names, one an image.
     """
 
-    logits: Mapping[str, torch.Tensor]
+    logits: Mapping[str, Float[torch.Tensor, "n _"]]
     classes: Mapping[str, Sequence[str]]
     labels: Sequence[str]
 
-    def of(self, tasks: Mapping[str, Sequence[str]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def of(self, tasks: Mapping[str, Sequence[str]]) -> accuracies.Answers:
         """Logits of a choice [images, wanted classes] in the order of its tasks, and labels as positions in them."""
         columns = [
             self.logits[name][:, [list(self.classes[name]).index(c) for c in own]] for name, own in tasks.items()

@@ -6,6 +6,7 @@ from functools import cached_property, lru_cache
 from typing import Literal
 
 import torch
+from jaxtyping import Float64
 from torch import nn
 
 from ...base.errors import BrickyardError
@@ -110,7 +111,7 @@ def sized(
 class _Remembering(Evidence):
     """Evidence that remembers the last margins: of many sets of classes the sizes are found at the same factors."""
 
-    def margins(self, output: int, thresholds: Thresholds) -> torch.Tensor:
+    def margins(self, output: int, thresholds: Thresholds) -> Float64[torch.Tensor, " channels"]:
         return self._at(output, tuple(thresholds.items()))
 
     @cached_property
@@ -127,7 +128,7 @@ class Selection:
     share: float
 
 
-def union(evidence: Evidence, outputs: Sequence[int], thresholds: Thresholds) -> torch.Tensor:
+def union(evidence: Evidence, outputs: Sequence[int], thresholds: Thresholds) -> Float64[torch.Tensor, " channels"]:
     """How far above its threshold every channel is for the task's class that needs it most, float [channels].
 
     The strongest channel of a layer is above, whatever the thresholds.

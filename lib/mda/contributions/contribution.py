@@ -11,20 +11,21 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float64, Int64
 from torch import nn
 
 from ...base.errors import BrickyardError
 from ...channels.channels import Layer
 from ...images.data import Batch
 
-_CHUNK = 2**24  # most elements of a [I, B, O] tensor
+CHUNK = 2**24  # most elements of a [I, B, O] tensor
 _IMAGES = 25  # that are in memory with what the layers make of them
 
 
 @torch.no_grad()
 def select(
     model: nn.Module, batches: Iterable[Batch], count: int, classes: Sequence[str], name: str
-) -> list[torch.Tensor]:
+) -> list[Int64[torch.Tensor, " _"]]:
     """For each class the int64 positions, in the order of `batches`, of its most confident correct images.
 
     The best come first; `count` of each class, or all correct ones where there are fewer. Labels are outputs of
@@ -59,7 +60,7 @@ def contributions(
     batches: Iterable[Batch],
     folded: bool = False,
     order: torch.memory_format = torch.preserve_format,
-) -> dict[str, torch.Tensor]:
+) -> dict[str, Float64[torch.Tensor, "_ _"]]:
     """Contributions summed over all images of `batches`: layer name -> float64 [O, I / groups] on the CPU.
 
     `model` in eval mode; it runs once over the batches, which may be of any sizes, a few images at a time. I counts
@@ -94,14 +95,19 @@ def contributions(
     return sums
 
 
-def norm_scale(norm: nn.Module) -> torch.Tensor:
+def norm_scale(norm: nn.Module) -> Float[torch.Tensor, " C"]:
     """What a BatchNorm in eval mode multiplies each of its channels by, [C]."""
     variance, weight = norm.get_buffer("running_var"), norm._parameters.get("weight")
     scale = (variance + float(norm.eps)).rsqrt()  # type: ignore[arg-type]
     return scale if weight is None else scale * weight
 
 
-def of_layer(x: torch.Tensor, layer: nn.Module, positions: int = 1, scale: torch.Tensor | None = None) -> torch.Tensor:
+def of_layer(
+    x: Float[torch.Tensor, "b ..."],
+    layer: nn.Module,
+    positions: int = 1,
+    scale: Float[torch.Tensor, " O"] | None = None,
+) -> Float[torch.Tensor, "O j"]:
     """Contributions [O, I / groups] of one layer, summed over the images of x.
 
     x: [b, I, h, w] of a convolution, [b, I * positions] of a linear layer; column j of row o is the j-th input channel
@@ -110,7 +116,7 @@ def of_layer(x: torch.Tensor, layer: nn.Module, positions: int = 1, scale: torch
     return rectified(patches(x, layer, positions), layer, scale)
 
 
-def patches(x: torch.Tensor, layer: nn.Module, positions: int = 1) -> torch.Tensor:
+def patches(x: Float[torch.Tensor, "b ..."], layer: nn.Module, positions: int = 1) -> Float[torch.Tensor, "b I P"]:
     """Spatially summed patches [b, I, P] of x: what each of the P weights between two channels is multiplied by.
 
     x [b, I, h, w] of a convolution: P = kh * kw. Sums over rows, then over columns, are products with matrices of zeros
@@ -143,7 +149,9 @@ def _met(length: int, before: int, after: int, kernel: int, stride: int, dilatio
     return (torch.arange(length) == (first[:, None] + moved)[:, :, None]).any(1)
 
 
-def rectified(met: torch.Tensor, layer: nn.Module, scale: torch.Tensor | None = None) -> torch.Tensor:
+def rectified(
+    met: Float[torch.Tensor, "b I P"], layer: nn.Module, scale: Float[torch.Tensor, " O"] | None = None
+) -> Float[torch.Tensor, "O j"]:
     """sum_b ReLU(sum_p met[b, i, p] weight[o, j, p]), [O, I / groups]; i is the j-th input channel of o's group.
 
     met: [b, I, P], see `patches`. A few output channels of each group are taken at a time. With one weight between two
@@ -159,6 +167,6 @@ def rectified(met: torch.Tensor, layer: nn.Module, scale: torch.Tensor | None = 
         return found.flatten(0, 1)
     by_channel = met.transpose(0, 1).contiguous()  # [I, b, P]
     kernels = weight.permute(0, 2, 3, 1).reshape(inputs, weights, -1)  # [I, P, O / G]
-    step = max(1, _CHUNK // (count * inputs))
+    step = max(1, CHUNK // (count * inputs))
     parts = [torch.bmm(by_channel, some).relu_().sum(1) for some in kernels.split(step, 2)]  # [I, o]
     return torch.cat(parts, 1).view(groups, inputs // groups, -1).transpose(1, 2).flatten(0, 1)

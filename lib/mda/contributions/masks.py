@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Bool, Float, Float64
 
 from ...base.errors import BrickyardError
 from ...channels.channels import Coupling
@@ -15,7 +16,7 @@ Thresholds = Mapping[Literal["conv", "linear"], Threshold]
 _HIGHEST = 0.99  # of a threshold: the strongest channel of each layer, 1, always exceeds it
 
 
-def relative(values: torch.Tensor) -> torch.Tensor:
+def relative(values: Float[torch.Tensor, "*rest n"]) -> Float[torch.Tensor, "*rest n"]:
     """Min-max normalised along the last dimension, [..., n] -> [..., n] in [0, 1].
 
     Differs from the paper, whose quotient is 0/0 where all values are equal, a single input channel among them:
@@ -44,11 +45,11 @@ class Evidence:
     """
 
     coupling: Coupling
-    soft: Mapping[int, Mapping[str, torch.Tensor]] = field(default_factory=dict)
-    scores: Mapping[int, torch.Tensor] = field(default_factory=dict)
+    soft: Mapping[int, Mapping[str, Float[torch.Tensor, "_ _"]]] = field(default_factory=dict)
+    scores: Mapping[int, Float[torch.Tensor, " channels"]] = field(default_factory=dict)
     binary: bool = True
 
-    def margins(self, output: int, thresholds: Thresholds) -> torch.Tensor:
+    def margins(self, output: int, thresholds: Thresholds) -> Float64[torch.Tensor, " channels"]:
         """How far above its threshold beta every channel is for the class of `output`, [channels]; kept are those > 0.
 
         Walks from the logits to the images. The hard relative contributions of a layer are 1 (or its soft ones) where
@@ -110,7 +111,7 @@ def _relative_within(values: torch.Tensor, stream: torch.Tensor) -> torch.Tensor
     return torch.where(high > low, between, (values > 0).to(values.dtype))
 
 
-def check(coupling: Coupling, kept: torch.Tensor, who: str, thresholds: Thresholds) -> None:
+def check(coupling: Coupling, kept: Bool[torch.Tensor, " channels"], who: str, thresholds: Thresholds) -> None:
     """Raises BrickyardError naming a layer of which nothing is kept; kept: bool [channels]; who: network and class."""
     for layer in coupling.layers:
         if not kept[list(layer.outputs)].any():
@@ -122,7 +123,9 @@ def check(coupling: Coupling, kept: torch.Tensor, who: str, thresholds: Threshol
             )
 
 
-def masks(evidence: Evidence, classes: Sequence[str], thresholds: Thresholds, name: str) -> dict[str, torch.Tensor]:
+def masks(
+    evidence: Evidence, classes: Sequence[str], thresholds: Thresholds, name: str
+) -> dict[str, Bool[torch.Tensor, "classes _"]]:
     """Layer name -> component masks of all classes, bool [classes, channels], the classifier's last and one-hot.
 
     Raises BrickyardError naming the network `name`, the class and the layer where one would be empty.
@@ -135,7 +138,7 @@ def masks(evidence: Evidence, classes: Sequence[str], thresholds: Thresholds, na
     return {layer.name: kept[:, list(layer.outputs)] for layer in coupling.layers}
 
 
-def table(masks: Mapping[str, torch.Tensor], classes: Sequence[str]) -> list[dict[str, Any]]:
+def table(masks: Mapping[str, Bool[torch.Tensor, "classes _"]], classes: Sequence[str]) -> list[dict[str, Any]]:
     """One row a class and layer: its channels and how many of them are kept; the classifier is left out."""
     return [
         {"class": name, "layer": layer, "channels": mask.shape[1], "kept": int(mask[c].sum())}
@@ -144,12 +147,12 @@ def table(masks: Mapping[str, torch.Tensor], classes: Sequence[str]) -> list[dic
     ]
 
 
-def shares(masks: Mapping[str, torch.Tensor]) -> dict[str, float]:
+def shares(masks: Mapping[str, Bool[torch.Tensor, "classes _"]]) -> dict[str, float]:
     """Layer name -> share of its channels that a class keeps, mean over classes; the classifier is left out."""
     return {name: mask.float().mean().item() for name, mask in list(masks.items())[:-1]}
 
 
-def overall(masks: Mapping[str, torch.Tensor]) -> float:
+def overall(masks: Mapping[str, Bool[torch.Tensor, "classes _"]]) -> float:
     """Share of all channels that a class keeps, mean over classes; the classifier is left out."""
     kept = torch.cat(list(masks.values())[:-1], 1)
     return kept.float().mean().item()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from jaxtyping import Float, Int64
 from torch.nn import functional as F
 
 from ...fit.convex import minimise
@@ -13,7 +14,13 @@ from ...params.lego import Method
 TOLERANCE = 1e-8  # on the gradient, whose entries are of the order of 1
 
 
-def fit(method: Method, logits: torch.Tensor, labels: torch.Tensor, spans: Sequence[range], ridge: float) -> Scaling:
+def fit(
+    method: Method,
+    logits: Float[torch.Tensor, "n outputs"],
+    labels: Int64[torch.Tensor, " n"],
+    spans: Sequence[range],
+    ridge: float,
+) -> Scaling:
     """The scaling that a method finds on train images; arguments as in `convex`."""
     if method == "none":
         return Scaling.none(logits.shape[1])
@@ -23,8 +30,8 @@ def fit(method: Method, logits: torch.Tensor, labels: torch.Tensor, spans: Seque
 
 
 def convex(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
+    logits: Float[torch.Tensor, "n outputs"],
+    labels: Int64[torch.Tensor, " n"],
     spans: Sequence[range],
     kind: Literal["temperature", "affine"],
     ridge: float,
@@ -54,7 +61,7 @@ def convex(
     return Scaling(tuple(best[:count][group].tolist()), tuple(shifts))
 
 
-def winning_scores(logits: torch.Tensor, labels: torch.Tensor) -> list[float | None]:
+def winning_scores(logits: Float[torch.Tensor, "n k"], labels: Int64[torch.Tensor, " n"]) -> list[float | None]:
     """For each output, the mean logit of its own images that are classified correctly; None where there are none.
 
     logits [n, k], labels [n]: train images of the component's classes. Differs from the paper's code, which measures
@@ -82,7 +89,9 @@ def factors(scores: Sequence[float | None]) -> list[float]:
     return [instead if factor is None else factor for factor in found]
 
 
-def winning_score(logits: torch.Tensor, labels: torch.Tensor, spans: Sequence[range]) -> Scaling:
+def winning_score(
+    logits: Float[torch.Tensor, "n outputs"], labels: Int64[torch.Tensor, " n"], spans: Sequence[range]
+) -> Scaling:
     """`factors` of several components side by side, each from its own images and its own outputs.
 
     logits [n, outputs], labels [n]: of train images; spans: the outputs of each component.

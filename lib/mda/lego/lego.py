@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import nn
 
 from ...base.errors import BrickyardError
@@ -75,8 +76,8 @@ def scaled(
 
 
 def side_by_side(
-    recipe: Assembled, logits: Mapping[str, torch.Tensor], classes: Mapping[str, Sequence[str]]
-) -> torch.Tensor:
+    recipe: Assembled, logits: Mapping[str, Float[torch.Tensor, "n _"]], classes: Mapping[str, Sequence[str]]
+) -> Float[torch.Tensor, "n outputs"]:
     """The control: logits [n, outputs] of the whole sources, restricted to the assembled classes, in their order.
 
     logits: source name -> [n, its classes]; classes: source name -> names of these.

@@ -209,10 +209,10 @@ def test_other_content_params_threads_and_code_are_other_tiles(tmp_path: Path, m
     monkeypatch.undo()
     for what in ({"digest": lambda _: "other code"}, {"installed": lambda _: {"numpy": "0", "scipy": "0"}}):
         with monkeypatch.context() as changed:
-            memo._made_by.cache_clear()
+            memo.made_by.cache_clear()
             changed.setattr(memo, *next(iter(what.items())))
             assert memo.key("a") != before
-    memo._made_by.cache_clear()
+    memo.made_by.cache_clear()
     assert memo.key("a") == before
 
 
@@ -228,7 +228,7 @@ def test_the_same_network_twice(tmp_path: Path) -> None:
 
 def test_blocks_in_memory_stay_under_the_limit() -> None:
     for limit in (1, 2**24, 2**26, 2**40):
-        sheets = gram._sheets(1500, 40, limit)
+        sheets = gram.sheets_of(1500, 40, limit)
         assert [block for sheet in sheets for block in sheet] == gram.blocks(1500)
         most = max(len(sheet) for sheet in sheets) * 40 * 4 * gram.ROWS**2
         assert most <= max(limit, 40 * 4 * gram.ROWS**2)
@@ -236,9 +236,9 @@ def test_blocks_in_memory_stay_under_the_limit() -> None:
 
 def test_strips_in_memory_stay_under_the_limit() -> None:
     networks = zoo(100, (300, 400, 10, 900, 20, 5), (40,))
-    strips = [strip for m in range(2) for strip in covariance._strips(networks, m)]
+    strips = [strip for m in range(2) for strip in covariance.strips_of(networks, m)]
     assert [(s.network, s.start, s.stop) for s in strips] == [(0, 0, 2), (0, 2, 4), (0, 4, 6), (1, 0, 1)]
     for limit in (1, 4 * 100 * 1700, 2**40):
-        chunks = list(covariance._chunks(strips, limit))
+        chunks = list(covariance.chunks_of(strips, limit))
         assert [strip for chunk in chunks for strip in chunk] == strips
         assert all(len(chunk) == 1 or sum(strip.bytes for strip in chunk) <= limit for chunk in chunks)

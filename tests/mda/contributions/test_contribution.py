@@ -45,7 +45,7 @@ def test_linear_by_hand() -> None:
 )
 @pytest.mark.parametrize("chunk", [2**24, 1])
 def test_conv_equals_definition(settings: dict, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contribution, "_CHUNK", chunk)
+    monkeypatch.setattr(contribution, "CHUNK", chunk)
     layer = nn.Conv2d(6, 12, **settings).requires_grad_(False)
     x = pico.images(6, shape=(6, 11, 10))
     found, expected = contribution.of_layer(x, layer), pico.naive_conv(x.double(), layer.double())
@@ -129,7 +129,11 @@ def test_layers_see_what_they_see_in_the_network(name: str) -> None:
     layers = [layer for layer in found.layers if layer.groups == 1]
     x = pico.images(4, shape=networks.SHAPE)
     given = x.clone()
-    sums = contribution.contributions(model, layers, [(given, torch.zeros(4))], order=found.memory_format)
+    sums = contribution.contributions(
+        model, layers, [(given, torch.zeros(4, dtype=torch.int64))], order=found.memory_format
+    )
     assert torch.equal(given, x)
-    for layer, expected in materialised(networks.build(name), layers, [(given, torch.zeros(4))]).items():
+    for layer, expected in materialised(
+        networks.build(name), layers, [(given, torch.zeros(4, dtype=torch.int64))]
+    ).items():
         assert (sums[layer] - expected).abs().max() <= 1e-4 * expected.max()

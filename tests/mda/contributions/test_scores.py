@@ -5,21 +5,10 @@ import torch
 
 from lib.channels.coupling import couple
 from lib.mda.contributions import scores
-from lib.params.contributions import Contributions, Threshold
 from lib.trace import graph
-from tests.mda import networks
+from tests.mda import networks, pico
 
 SHAPE = networks.SHAPE
-
-
-def _params(**changed: Any) -> Contributions:
-    threshold = Threshold(alpha=0.3, beta=0.2)
-    given = {"models": ["pico"], "images_per_class": 4, "conv": threshold, "linear": threshold, "batch_size": 4}
-    return Contributions(**{**given, **changed})
-
-
-def _images(n: int) -> torch.Tensor:
-    return torch.randn(n, *SHAPE, generator=torch.Generator().manual_seed(2))
 
 
 @pytest.mark.parametrize("name", ["plain", "resnet", "excited"])
@@ -28,7 +17,7 @@ def test_taylor_is_the_derivative_of_taking_a_channel_out(name: str) -> None:
     model = networks.build(name)
     coupling = couple(graph.trace(model, name, SHAPE), name)
     model.double()
-    x, y = _images(2).double(), torch.tensor([1, 3])
+    x, y = pico.images(2, 2, SHAPE).double(), torch.tensor([1, 3])
     found = scores.taylor(model, coupling, [(x, y)])
     streams = [s for s in coupling.streams if s != coupling.classifier.outputs]
     for channel in [stream[0] for stream in streams]:
@@ -68,15 +57,18 @@ def test_magnitude_counts_all_layers_that_make_a_channel() -> None:
 def test_scores_by_name() -> None:
     model = networks.build("excited")
     coupling = couple(graph.trace(model, "net", SHAPE), "net")
-    batches = {c: [(_images(4), torch.full((4,), c))] for c in (0, 2)}
-    contribution = scores.gather(model, coupling, batches, _params(), 0)
+    batches = {c: [(pico.images(4, 2, SHAPE), torch.full((4,), c))] for c in (0, 2)}
+    contribution = scores.gather(model, coupling, batches, pico.contributions(), 0)
     assert set(contribution.soft) == {0, 2}
     assert set(contribution.soft[0]) == {"expand.0", "reduce", "gate", "project.0", "fc"}  # not stem, not depthwise
     for score in ("taylor", "magnitude", "random"):
-        found = scores.gather(model, coupling, batches, _params(score=score), 0)
+        found = scores.gather(model, coupling, batches, pico.contributions(score=score), 0)
         assert set(found.scores) == {0, 2}
         assert torch.equal(found.scores[0], found.scores[2]) == (score != "taylor")
-        assert (found.margins(2, _params().thresholds) > 0).any()
-    drawn = [scores.gather(model, coupling, batches, _params(score="random"), seed).scores[0] for seed in (1, 1, 2)]
+        assert (found.margins(2, pico.contributions().thresholds) > 0).any()
+    drawn = [
+        scores.gather(model, coupling, batches, pico.contributions(score="random"), seed).scores[0]
+        for seed in (1, 1, 2)
+    ]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
