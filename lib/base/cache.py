@@ -78,7 +78,7 @@ class Cache:
     _sound: dict[str, bool] = field(default_factory=dict)
 
     def file(self, md5: str) -> Path:
-        """Where an object lies."""
+        """The file in which an object of the cache lies."""
         return self.folder / md5[:2] / md5[2:]
 
     def sound(self, md5: str) -> bool:
@@ -98,7 +98,7 @@ class Cache:
         return [name for name in names if re.fullmatch(r"[0-9a-f]{32}(\.dir)?", name)]
 
     def hashes(self, out: Out) -> dict[str, str]:
-        """Of all objects of an output by path below the root; of a folder whose list is not sound, of that alone."""
+        """The hashes of an output's objects by path below the root; where a folder's list is not sound, the list's."""
         path = str(out.path)
         if not out.md5.endswith(".dir") or not self.sound(out.md5):
             return {path: out.md5}
@@ -163,13 +163,13 @@ class Cache:
 
 
 def md5_of(file: Path) -> str:
-    """Of a file's content, as DVC names its object."""
+    """The MD5 of a file's content, by which DVC names its object."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "md5").hexdigest()
 
 
 def files_below(folder: Path) -> list[Path]:
-    """In the order of their paths."""
+    """All files below a folder, in the order of their paths."""
     return sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
 
 

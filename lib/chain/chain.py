@@ -82,7 +82,7 @@ class Chain:
 
     @cached_property
     def head(self) -> Part:
-        """From the last node's output to the logits."""
+        """What leads from the last node's output to the logits."""
         return self._part(self._ends[-1], self._traces[False].output)
 
     @property

@@ -28,7 +28,7 @@ class Latency:
     head: float
 
     def block(self, start: int, stop: int) -> float:
-        """Of nodes start+1..stop one after another, to a good approximation."""
+        """Milliseconds of the block of nodes start+1..stop, to a good approximation their sum."""
         return sum(self.nodes[start:stop])
 
 
@@ -40,7 +40,7 @@ class StitchLatency:
     per_gmac: Milliseconds
 
     def of(self, macs: int) -> float:
-        """Of a stitch of so many MACs for one image."""
+        """Milliseconds of a stitch with so many MACs for one image."""
         return self.base + self.per_gmac * macs / 1e9
 
 

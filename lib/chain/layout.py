@@ -58,7 +58,7 @@ class Layout:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Without the batch dimension."""
+        """The shape of an activation, without the batch dimension."""
         positions, inside = self.height * self.width, self.window**2
         return {
             "nchw": (self.channels, self.height, self.width),
@@ -107,7 +107,7 @@ class Layout:
         return x.mean((2, 3) if self.kind == "nchw" else (1, 2))
 
     def to_dict(self) -> dict[str, Any]:
-        """For a recipe; `Layout(**d)` is the inverse."""
+        """The layout as a recipe holds it; `Layout(**d)` is the inverse."""
         return asdict(self)
 
 

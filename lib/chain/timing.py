@@ -32,7 +32,7 @@ class Stopwatch:
 
     @torch.no_grad()
     def median(self, module: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> float:
-        """Of `module` for the batch `x`, on its device, in milliseconds."""
+        """The median time of `module` for the batch `x`, on its device, in milliseconds."""
         times = []
         for i in range(WARM_UP + self.repeats):
             copied = x.clone()  # a node may change its input
@@ -48,7 +48,7 @@ class Stopwatch:
 
     @property
     def share(self) -> float:
-        """Of the measured time, in [0, 1], in which this thread had a core; 1 before anything is measured."""
+        """The share of the measured time, in [0, 1], in which this thread had a core; 1 before anything is measured."""
         return min(self._own / self._clock, 1.0) if self._clock else 1.0
 
     @property
@@ -66,7 +66,7 @@ class Timed:
 
 
 def of_network(network: nn.Module, card: Card, batch_size: int, watch: Stopwatch) -> Timed:
-    """Of a network of the zoo, in eval mode on its device, for random images."""
+    """Milliseconds of a network of the zoo, in eval mode on its device, for random images."""
     chain = Chain(card.name, network, card.input.shape, declared=card.nodes)
     found = measure(chain, _images(network, card.input, batch_size), watch)
     nodes = dict(zip((node.name for node in chain.nodes), found.nodes, strict=True))
@@ -85,7 +85,7 @@ def _images(network: nn.Module, expected: Input, count: int) -> torch.Tensor:
 
 @torch.no_grad()
 def measure(chain: Chain, images: torch.Tensor, watch: Stopwatch) -> Latency:
-    """Of every node of `chain`, one after another, for the batch `images`, on their device."""
+    """Milliseconds of every node of `chain`, one after another, for the batch `images`, on their device."""
     x, nodes = images, []
     for i in range(len(chain)):
         part = chain[i : i + 1]

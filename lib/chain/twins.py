@@ -8,7 +8,7 @@ from ..trace.graph import Trace
 
 
 def twins(evaluating: Trace, training: Trace, ends: Sequence[fx.Node]) -> dict[fx.Node, fx.Node]:
-    """Where the cuts `ends` of a network in eval mode lie in train mode; those left out that are no cut there.
+    """The places in train mode of the cuts `ends` of a network in eval mode; without those that are no cut there.
 
     An operation is known by its module, by what is called, and by which such call it is. Operations that train mode
     has for itself (a branch that is dropped at times) belong to the node before them.

@@ -39,7 +39,7 @@ class Following:
         return label
 
     def roots(self, labels: Sequence[int]) -> set[int]:
-        """Those of several labels."""
+        """The roots of several labels."""
         return {self.root(label) for label in labels}
 
     def join(self, a: Sequence[int], b: Sequence[int]) -> None:
@@ -54,7 +54,7 @@ class Following:
         return getattr(self.modules[owner], last)
 
     def shape(self, node: fx.Node) -> tuple[int, ...]:
-        """Of what an operation gives for the smaller batch."""
+        """The shape of what an operation gives for the smaller batch."""
         return tuple(self.found.tensor(node).shape)
 
     def sources(self, node: fx.Node) -> list[fx.Node]:

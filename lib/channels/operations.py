@@ -78,11 +78,11 @@ class Operation:
 
     @property
     def is_norm(self) -> bool:
-        """Whether it is a module with numbers for every channel of its own."""
+        """Whether an operation is a module with numbers of its own for every channel."""
         return isinstance(self.module, _NORMS)
 
     def keeps_channels(self, dimensions: int) -> bool:
-        """Whether it treats every channel of its only input, of so many dimensions, by itself."""
+        """Whether an operation treats every channel of its only input, of so many dimensions, by itself."""
         if self.module is not None:
             return isinstance(self.module, _MODULES)
         if self.function in _REDUCING:

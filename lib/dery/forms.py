@@ -23,7 +23,7 @@ class Nodes(BaseModel):
 
 
 class Link(BaseModel):
-    """A node of a chain."""
+    """A node of a chain, as chain.json holds it."""
 
     name: str
     params: Count

@@ -107,7 +107,7 @@ class Tangent:
         return weight.view_as(self.at[0]), bias
 
     def times(self, d: torch.Tensor) -> list[torch.Tensor]:
-        """J d"""
+        """J d: what the readers make of the change d."""
         dz = _apply(self.first, self.x, *self.split(d))
         given = torch.autograd.grad(self.back, self.errors, dz, retain_graph=True)
         return [_apply(own, u, by, None) for own, u, by in zip(self.readers, given, self.wanted, strict=True)]

@@ -44,7 +44,7 @@ class NormalEquations:
         self._y += y.double().sum(0)
 
     def forget_targets(self) -> None:
-        """From here on, the same rows of X come again, with others of Y."""
+        """Drops the sums of Y: from here on, the same rows of X come again with other targets."""
         self._again = True
         for sums in (self._xy, self._yy, self._y):
             sums.zero_()

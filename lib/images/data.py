@@ -36,7 +36,7 @@ class DataSet:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names by label."""
+        """The names of the classes, by label."""
         return self.images.classes
 
     @property

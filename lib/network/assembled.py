@@ -53,12 +53,12 @@ class Assembled:
 
     @property
     def input(self) -> Input:
-        """What it expects: what the part that sees most does."""
+        """What the network expects: what the part that sees most does."""
         return widest([part.input for part in self.parts.values()])
 
     @property
     def licences(self) -> tuple[str, ...]:
-        """Those of all sources."""
+        """The licences of all sources."""
         return tuple(sorted({part.source.licence for part in self.parts.values()}))
 
     def build(self, trust: Trust = False, room: Bounded | None = None) -> nn.Module:
@@ -68,7 +68,7 @@ class Assembled:
         return scale(assemble(parts, self.parts, self.form), self, self.scaling)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The recipe as JSON holds it."""
         return stamped(self.kind, asdict(self))
 
     @classmethod

@@ -33,7 +33,7 @@ class Block:
         return self.network == other.network and self.start <= other.start and other.stop <= self.stop
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The block as JSON holds it."""
         return asdict(self)
 
     @classmethod
@@ -54,7 +54,7 @@ class Pick:
 
     @classmethod
     def of(cls, table: Sequence[Sequence[Block]], columns: Sequence[int]) -> "Pick":
-        """From each row of `table` [K][N] the block in that column."""
+        """The pick that takes from each row of `table` [K][N] the block in that column."""
         return cls(tuple(row[column] for row, column in zip(table, columns, strict=True)))
 
     @property
@@ -73,7 +73,7 @@ class Pick:
         return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The pick as JSON holds it."""
         return asdict(self)
 
     @classmethod

@@ -34,12 +34,12 @@ class Component:
 
     @property
     def input(self) -> Input:
-        """What it expects: what its source does."""
+        """What the network expects: what its source does."""
         return self.source.input
 
     @property
     def licences(self) -> tuple[str, ...]:
-        """That of its source."""
+        """The licence of its source."""
         return (self.source.licence,)
 
     def build(self, trust: Trust = False, room: Bounded | None = None) -> nn.Module:
@@ -47,7 +47,7 @@ class Component:
         return cut(self.source.build(trust, room), self.kept, self.input.shape)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The recipe as JSON holds it."""
         return stamped(self.kind, asdict(self))
 
     @classmethod

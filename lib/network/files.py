@@ -27,7 +27,7 @@ class Described(Protocol):
 
     @property
     def input(self) -> Input:
-        """What it expects."""
+        """What the network expects."""
         ...
 
     @property
@@ -37,17 +37,17 @@ class Described(Protocol):
 
     @property
     def licences(self) -> tuple[str, ...]:
-        """Of the weights that it was made from."""
+        """The licences of the weights that it was made from."""
         ...
 
     @property
     def cost(self) -> Cost:
-        """Of the network."""
+        """What the network costs."""
         ...
 
     @property
     def checksum(self) -> str:
-        """Of the weights, empty before they are saved."""
+        """The checksum of the weights, empty before they are saved."""
         ...
 
     def build(self, trust: Trust = False, room: Bounded | None = None) -> nn.Module:
@@ -55,7 +55,7 @@ class Described(Protocol):
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The recipe as JSON holds it."""
         ...
 
     @classmethod

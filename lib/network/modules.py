@@ -91,7 +91,7 @@ class ReassembledNetwork(nn.Module):
         return [getattr(self, name) for name in self.recipe.names]
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """What enters the head."""
+        """The activation that enters the head."""
         for part in self.parts:
             x = part(x)
         return x
@@ -101,7 +101,7 @@ class ReassembledNetwork(nn.Module):
         return self.head(self.features(x))
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """Those of stitches and head, which learn in the frozen protocol."""
+        """The parameters of stitches and head, which learn in the frozen protocol."""
         new = [part for part in self.parts if isinstance(part, Stitch)]
         return [parameter for module in (*new, self.head) for parameter in module.parameters()]
 
@@ -122,7 +122,7 @@ class Parallel(nn.Module):
 
     @property
     def networks(self) -> list[nn.Module]:
-        """Those that it was made of."""
+        """The networks side by side that this one was made of."""
         return [branch.network if isinstance(branch, Prepared) else branch for branch in self.branches]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

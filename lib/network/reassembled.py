@@ -96,7 +96,7 @@ class Stored(BaseModel):
 
 
 def versions() -> dict[str, str]:
-    """Of what builds the sources."""
+    """The versions of the packages that build the sources."""
     return {name: version(name) for name in ("timm", "torch", "torchvision")}
 
 
@@ -124,8 +124,9 @@ class Reassembled:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the parts: `resnet_1_3` for nodes 1 to 3 of resnet, `stitch_1`, ... They begin the keys of a state_dict.
+        """The names of the parts: `resnet_1_3` for nodes 1 to 3 of resnet, `stitch_1`, ...
 
+        They begin the keys of a state_dict.
         Raises BrickyardError where a block appears twice.
         """
         found: list[str] = []
@@ -141,12 +142,12 @@ class Reassembled:
 
     @property
     def licences(self) -> tuple[str, ...]:
-        """Those of all sources."""
+        """The licences of all sources."""
         return tuple(sorted({source.licence for source in self.sources}))
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        """Those of its parts, in order."""
+        """The blocks among the parts, in order."""
         return tuple(Block(p["source"], p["start"], p["stop"]) for p in self.parts if p["kind"] == "block")
 
     def build(self, trust: Trust = False, room: Bounded | None = None) -> ReassembledNetwork:
@@ -192,7 +193,7 @@ class Reassembled:
         return stitch
 
     def to_dict(self) -> Json:
-        """For JSON."""
+        """The recipe as JSON holds it."""
         parts = [{"name": name, **part} for name, part in zip(self.names, self.parts, strict=True)]
         return stamped(self.kind, {**asdict(self), "parts": parts})
 

@@ -17,11 +17,11 @@ class Scaling:
 
     @classmethod
     def none(cls, outputs: int) -> "Scaling":
-        """Outputs as they are."""
+        """The scaling that leaves outputs as they are."""
         return cls((1.0,) * outputs, (0.0,) * outputs)
 
     def of(self, span: range) -> "Scaling":
-        """That of some outputs alone."""
+        """The scaling of some outputs alone."""
         return Scaling(self.factors[span.start : span.stop], self.offsets[span.start : span.stop])
 
     def then(self, later: "Scaling") -> "Scaling":

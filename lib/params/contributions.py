@@ -28,5 +28,5 @@ class Contributions(Section):
 
     @property
     def thresholds(self) -> dict[Literal["conv", "linear"], Threshold]:
-        """By layer kind."""
+        """The thresholds by kind of layer."""
         return {"conv": self.conv, "linear": self.linear}

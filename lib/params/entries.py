@@ -13,5 +13,5 @@ def entry(name: str) -> dict[str, ZooModel]:
 
 
 def entries() -> dict[str, ZooModel]:
-    """Those of all networks, likewise."""
+    """The entries of all networks, likewise."""
     return read("zoo", Zoo).models

@@ -4,6 +4,6 @@ from .section import Section, Text
 
 
 class Report(Section):
-    """Its title."""
+    """Section `report`: the title of the page."""
 
     title: Text

@@ -34,7 +34,7 @@ SECTIONS: dict[str, type[Section]] = {
 
 @dataclass(frozen=True)
 class Sections:
-    """Those that are there and right; None for the others."""
+    """The sections that are there and right; None for the others."""
 
     run: Run | None = None
     dataset: Dataset | None = None

@@ -19,7 +19,7 @@ _LABELS = 14  # layers named under a chart, at most
 
 @dataclass(frozen=True)
 class Route:
-    """Of two classes, by layer: shares of its channels that both use, only the first, only the second."""
+    """The routes of two classes, by layer: shares of its channels that both use, only the first, only the second."""
 
     layers: tuple[str, ...]
     both: tuple[float, ...]
@@ -28,7 +28,7 @@ class Route:
 
     @property
     def overlap(self) -> tuple[float, ...]:
-        """Of the channels that either uses, the share that both use, by layer."""
+        """The share of the channels that either class uses which both use, by layer."""
         found = zip(self.both, self.first, self.second, strict=True)
         return tuple(both / (both + a + b) if both + a + b else 0.0 for both, a, b in found)
 

@@ -35,7 +35,7 @@ def amount(value: float | None) -> str:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """With a minus sign that is as wide as a digit."""
+    """A number with a minus sign that is as wide as a digit."""
     return f"{value:.{digits}f}".replace("-", "\u2212")
 
 
@@ -193,7 +193,7 @@ def components(findings: Findings) -> list[Json]:
 
 
 def standard_error(accuracy: float, images: int) -> float | None:
-    """Of an accuracy in percent, binomial; None where it says nothing (0 or 100 %)."""
+    """The binomial standard error of an accuracy in percent; None where it says nothing (0 or 100 %)."""
     return sqrt(accuracy * (100 - accuracy) / images) if 0 < accuracy < 100 else None
 
 

@@ -91,11 +91,11 @@ class Flops(FlopCounterMode):
         self._before = 0
 
     def start(self) -> None:
-        """From here on."""
+        """Begins to count."""
         self._before = self.get_total_flops()
 
     def read(self) -> int:
-        """Since `start`."""
+        """Floating-point operations since `start`."""
         return int(self.get_total_flops()) - self._before
 
 
@@ -112,7 +112,7 @@ class PeakMemory(TorchDispatchMode):
         self._weights = {t.untyped_storage()._cdata for t in (*module.parameters(), *module.buffers())}
 
     def start(self) -> None:
-        """From here on."""
+        """Begins to count."""
         self._peak = self._bytes()
 
     def read(self) -> int:

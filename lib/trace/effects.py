@@ -27,11 +27,11 @@ class Writes(TorchDispatchMode):
         self._written: set[int] = set()
 
     def start(self) -> None:
-        """From here on."""
+        """Begins to watch."""
         self._written = set()
 
     def read(self) -> set[int]:
-        """Since `start`."""
+        """Memories written into since `start`."""
         return self._written
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -44,12 +44,12 @@ class Writes(TorchDispatchMode):
 
 
 def memory(tensor: torch.Tensor) -> int:
-    """Of a tensor: equal for all its views, as long as one of them is alive."""
+    """What tells a tensor's memory: equal for all its views, as long as one of them is alive."""
     return tensor.untyped_storage()._cdata
 
 
 def changes(values: dict[fx.Node, Any], written: dict[fx.Node, set[int]]) -> dict[fx.Node, list[fx.Node]]:
-    """By operation: the values made before that lie in memory into which it writes.
+    """For each operation the values made before that lie in memory into which it writes.
 
     values: of all operations, in their order, all alive; written: the memory that each has written into.
     """

@@ -63,8 +63,8 @@ class Trace:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """That of images which runs quickest: channels last, unless the network sees in which order numbers lie: it
-        takes views of maps, or changes in place what is a copy in one order and no copy in another.
+        """The memory format of images which runs quickest: channels last, unless the network sees in which order
+        numbers lie: it takes views of maps, or changes in place what is a copy in one order and no copy in another.
         """
         views = [node for node in self.graph.nodes if node.op == "call_method" and node.target == "view"]
         ordered = any(self.tensor(node.all_input_nodes[0])[0].squeeze().ndim > 1 for node in views)
@@ -90,7 +90,7 @@ class Trace:
 
     @property
     def input(self) -> fx.Node:
-        """The images."""
+        """The node of the images."""
         return next(node for node in self.graph.nodes if node.op == "placeholder")
 
     @property

@@ -119,7 +119,7 @@ class _OnShapes(fx.Interpreter):
         return [reads for _, reads in self._meters]
 
     def alive(self, batch: int, meters: Sequence[Meter]) -> tuple[Read, list[Read]]:
-        """Likewise, with the values of all operations, none freed: so long their memories tell them apart."""
+        """The same with the values of all operations, none freed: so long their memories tell them apart."""
         self.garbage_collect_values = False
         reads = self.read(batch, meters)
         return {node: self.env[node] for node in self.graph.nodes if node in self.env}, reads
@@ -154,7 +154,7 @@ class _OnNumbers(_OnShapes):
     """Runs a graph on random images."""
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> torch.Tensor:
-        """The same ones each time."""
+        """Gives the same images each time."""
         images = torch.rand(self._batch, *self._shape, generator=torch.Generator().manual_seed(0))
         return images.to(next(self.module.parameters()).device)
 

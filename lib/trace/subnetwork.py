@@ -40,7 +40,7 @@ class Part(nn.Module):
         return made
 
     def train(self, mode: bool = True) -> Self:
-        """As the source: modules that it keeps in one mode (a frozen BatchNorm) stay in it."""
+        """Switches the part as its source would be: what that keeps in one mode (a frozen BatchNorm) stays in it."""
         super().train(mode)
         for path, module in self.named_modules():
             module.training = self._modes[mode].get(path, mode)

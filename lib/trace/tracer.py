@@ -126,7 +126,7 @@ class Tracer(fx.Tracer):
         return iter([proxy[i] for i in range(self.length(obj.node))])
 
     def length(self, node: fx.Node) -> int:
-        """Of a tuple, or of a tensor's first dimension; raises TraceError where that is the number of images."""
+        """The length of a tuple, or of a tensor's first dimension; raises TraceError where it follows the images."""
         first, second = (len(value) for value in self._both(node))
         if first != second:
             raise TraceError(f"control flow depends on the number of images{self._where()}")
@@ -168,13 +168,13 @@ class Tracer(fx.Tracer):
                 setattr(torch, name, original)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        """Proxies that know their number."""
+        """The proxy of a node; it knows its number."""
         return _Proxy(node, self)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Modules run as they are while shapes are asked for, and so do those that the network makes as it runs. A unit
-        that returns a list returns a list of proxies: the network's own code may ask what it is, or whether an element
-        is None.
+        """What a module gives: modules run as they are while shapes are asked for, and so do those that the network
+        makes as it runs. A unit that returns a list returns a list of proxies: the network's own code may ask what it
+        is, or whether an element is None.
         """
         if self._asking or not (m is self.root or m in self._members):
             return forward(*args, **kwargs)
@@ -192,7 +192,7 @@ class Tracer(fx.Tracer):
         return tuple(elements) if isinstance(value, tuple) else elements
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """So do their attributes."""
+        """An attribute of a module: itself while shapes are asked for, else, of a tensor, a value of the graph."""
         return attr_val if self._asking else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -247,7 +247,7 @@ class _Shapes(fx.Interpreter):
         self._images, self.env = torch.zeros(batch, *shape, device="meta"), {}
 
     def again(self) -> "_Shapes":
-        """For a new graph."""
+        """Makes the tracer ready for a new graph."""
         return _Shapes(self._images.shape[0], tuple(self._images.shape[1:]))
 
     def of(self, model: nn.Module, node: fx.Node) -> Any:

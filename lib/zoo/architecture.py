@@ -100,7 +100,7 @@ class Factory:
 
     @classmethod
     def find(cls, reference: str, trust: bool) -> "Factory":
-        """Of `path/to/file.py:function` or, with `trust` alone, `package.module:function`.
+        """The function of `path/to/file.py:function` or, with `trust` alone, `package.module:function`.
 
         Raises BrickyardError where it may not be run, or is not there.
         """
@@ -124,7 +124,7 @@ class Factory:
         return cls(reference, where, function, code, code.sha256)
 
     def of_module(self) -> "Factory":
-        """With the code of `package.module`: the file and what it imports of its package; parent packages are run."""
+        """The code of `package.module`: the file and what it imports of its package; parent packages are run."""
         try:
             spec = importlib.util.find_spec(self.where)
         except Exception as error:  # whatever a package raises while it is imported

@@ -23,7 +23,7 @@ class Scores:
 
 @torch.no_grad()
 def of(model: nn.Module, batches: Iterable[Batch]) -> Scores:
-    """On some images; `model` in eval mode."""
+    """The scores of a network on some images; `model` in eval mode."""
     device = next(model.parameters()).device
     pairs = [(logits(model(x.to(device))).argmax(1).cpu() == y, y) for x, y in batches]
     right, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))

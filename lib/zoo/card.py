@@ -33,7 +33,7 @@ class Input:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """[3, h, w]"""
+        """The shape of an image, [3, h, w]."""
         return (3, self.size, self.size)
 
     def transform(self) -> "Transform":
@@ -74,7 +74,7 @@ class Card:
 
     @property
     def licences(self) -> tuple[str, ...]:
-        """That of its weights."""
+        """The licence of its weights."""
         return (self.licence,)
 
     def build(self, trust: Trust = False, room: Bounded | None = None) -> nn.Module:
@@ -87,7 +87,7 @@ class Card:
         return self.architecture.build(trusted(trust, self.name, self.architecture), room)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The card as JSON holds it."""
         return stamped(self.kind, asdict(self))
 
     @classmethod

@@ -18,7 +18,7 @@ read = weightsfile.read
 
 @dataclass(frozen=True)
 class Filled:
-    """Where the weights were found: `nest`, the keys that lead to their dictionary, joined by dots; the prefix of their
+    """How weights were filled in: `nest`, the keys that lead to their dictionary, joined by dots; the prefix of their
     names; what else was done to names (`how`); tensors of that dictionary that do not belong to the network
     (`ignored`); other places with other weights for it (`others`); types that were converted.
     """

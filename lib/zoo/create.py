@@ -55,7 +55,7 @@ def own_classes(model: nn.Module, expected: Input) -> tuple[str, ...]:
 
 
 def origin(entry: ZooModel, model: nn.Module) -> str:
-    """Where the weights of an entry's network came from: `train` (here), the tag of pretrained ones, or their file and,
+    """The origin of the weights of an entry's network: `train` (here), the tag of pretrained ones, or their file and,
     in brackets, where in it they were found.
     """
     if entry.weights == "pretrained" and entry.timm is not None:

@@ -36,8 +36,9 @@ class Code:
 
     @classmethod
     def read(cls, path: Path, root: Path) -> "Code":
-        """Of the file `path` below `root`; nothing is run. Raises BrickyardError where a file cannot be read, is no
-        Python, or lies outside `root`, symlinks resolved.
+        """The code of the file `path` below `root`; nothing is run.
+
+        Raises BrickyardError where a file cannot be read, is no Python, or lies outside `root`, symlinks resolved.
         """
         root = root.resolve()
         names = path.resolve().relative_to(root).with_suffix("").parts
@@ -51,7 +52,7 @@ class Code:
 
     @cached_property
     def sha256(self) -> str:
-        """That of the file, where it stands alone; else over the names and the SHA-256 of all files."""
+        """The SHA-256 of the file, where it stands alone; else over the names and the SHA-256 of all files."""
         digests = {name: hashlib.sha256(file[1]).hexdigest() for name, file in self.files.items() if file}
         if len(digests) == 1:
             return next(iter(digests.values()))
@@ -64,7 +65,7 @@ class Code:
 
     @contextmanager
     def imported(self) -> Iterator[ModuleType]:
-        """Its module, run once; inside, and only there, its neighbours can be imported. Raises whatever it raises."""
+        """The code's module, run once; inside alone its neighbours can be imported. Raises whatever it raises."""
         finder, before = _Finder(self), set(sys.modules)
         hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if finder.is_neighbour(name)}
         sys.meta_path.insert(0, finder)
@@ -156,7 +157,7 @@ class _Finder(MetaPathFinder, Loader):
         return name.split(".")[0] in self._aliases and not _installed(name.split(".")[0])
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Of a module of the code, None for any other."""
+        """The spec of a module of the code, None for any other."""
         package, _, module = fullname.partition(".")
         if package != self._code.package:
             wanted = self._aliases.get(fullname) if self.is_neighbour(fullname) else None

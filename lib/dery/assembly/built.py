@@ -35,7 +35,7 @@ class Measure:
         return accuracy(network, self.images(expected))
 
     def scores(self, network: nn.Module, expected: Input) -> Scores:
-        """That, and balanced."""
+        """Accuracy and balanced accuracy of `network`, in percent."""
         return ask.of(network, self.images(expected))
 
     def images(self, expected: Input) -> Loader:
@@ -58,7 +58,7 @@ class Measures:
 
 
 def measures(images: DataSet, params: Assembly, seed: int) -> Measures:
-    """On the images of each purpose."""
+    """The images of each purpose, on which networks are measured."""
     labelled = {"validation": images.validation, "train": images.train}[params.rank_on]
     few = stratified_sample(images.images, labelled, params.rank_images, seed)
     ranking, validation, test = (Measure(images, i, params.batch_size) for i in (few, images.validation, images.test))

@@ -75,7 +75,7 @@ class Bricks:
 
     @property
     def sets(self) -> int:
-        """K."""
+        """The number of equivalence sets, K."""
         return len(self.cuts[0]) - 1
 
     def keeps_head(self, m: int) -> bool:
@@ -107,7 +107,7 @@ class Bricks:
         return self.pick((m,) * self.sets)
 
     def place(self, network: str) -> int:
-        """Its m: where the network of that name stands in `cards` and everything else."""
+        """A network's m: where the network of that name stands in `cards` and everything else."""
         return [card.name for card in self.cards].index(network)
 
 

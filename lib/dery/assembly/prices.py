@@ -209,7 +209,7 @@ def _index(names: Sequence[str], name: str, key: str) -> int:
 
 @cache
 def stitch_cost(source: Layout, target: Layout, patch: int) -> Cost:
-    """Of one stitch, with patches of that side."""
+    """What one stitch with patches of that side costs."""
     return cost.count(Stitch(source, target, patch), source.shape)
 
 

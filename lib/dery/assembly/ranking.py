@@ -27,12 +27,12 @@ class Proxy(Protocol):
     BETTER: Literal["high", "low"]
 
     def predict(self, made: Built) -> float | None:
-        """What it says of a candidate, None where it says nothing."""
+        """What the proxy says of a candidate, None where it says nothing."""
         ...
 
 
 def find(name: str) -> Proxy:
-    """The proxy `name`."""
+    """The module of `proxies` that is called `name`."""
     found: Any = importlib.import_module(f".proxies.{name}", __package__)
     return found
 

@@ -50,7 +50,7 @@ class PartitionProblem:
     def of(
         cls, nodes: Sequence[dict[str, Any]], similarity: Float[np.ndarray, "L L"], params: Params
     ) -> "PartitionProblem":
-        """From stage `similarity`: nodes.json and the matrix [nodes, nodes]."""
+        """The problem of what stage `similarity` left: nodes.json and the matrix [nodes, nodes]."""
         sizes = node_sizes(nodes, params.size)
         return cls(
             names=tuple(sizes),
@@ -77,7 +77,7 @@ class PartitionProblem:
 
     @cached_property
     def blocks(self) -> tuple[Integer[np.ndarray, "_ _"], ...]:
-        """Of each network the size of every block (i, j), int [L_m + 1, L_m + 1]; below 0 where j < i."""
+        """For each network the sizes of all blocks (i, j), int [L_m + 1, L_m + 1]; below 0 where j < i."""
         edges = [np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]) for sizes in self.sizes]
         return tuple(self.together.get(name, own - own[:, None]) for name, own in zip(self.names, edges, strict=True))
 

@@ -64,7 +64,7 @@ class Partition:
 
     @property
     def num_blocks(self) -> int:
-        """K."""
+        """The number of equivalence sets, K."""
         return len(self.sets)
 
     @property
@@ -74,7 +74,7 @@ class Partition:
 
     @property
     def cuts(self) -> dict[str, Cuts]:
-        """Of each network the K+1 positions where its blocks begin and end."""
+        """For each network the K+1 positions where its blocks begin and end."""
         found = {}
         for name in self.networks:
             own = [member.block for member in self.members(name)]
@@ -108,7 +108,7 @@ class Partition:
         return {name: getattr(self, name) for name in names}
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The partition as JSON holds it."""
         return asdict(self)
 
     @classmethod
@@ -146,5 +146,5 @@ class Partition:
 
 
 def relative_gap(objective: float, bound: float) -> float:
-    """(bound - J) / |J|."""
+    """The relative gap, (bound - J) / |J|."""
     return (bound - objective) / max(abs(objective), 1e-12)

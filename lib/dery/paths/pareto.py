@@ -30,7 +30,7 @@ class Labels:
     free: Bool[np.ndarray, " l"]
 
     def rows(self, index: Int64[np.ndarray, " some"]) -> "Labels":
-        """Some of them."""
+        """Some of the prefixes."""
         return Labels(*(getattr(self, name)[index] for name in ("scores", "costs", "paths", "sources", "free")))
 
 
@@ -118,7 +118,7 @@ class _Sweep:
         return Region(limit, score, plain.rest, relaxed.rest + allowed, multipliers)
 
     def starts(self) -> Labels:
-        """The first block alone."""
+        """Prefixes of the first block alone."""
         m = np.flatnonzero(self.problem.open_blocks[0])
         scores, costs = self.problem.scores.blocks[0, m], self.blocks[0, m]
         return Labels(scores, costs, m[:, None], self.bits[m], np.zeros(len(m), bool))

@@ -45,7 +45,7 @@ class Table:
             object.__setattr__(self, name, np.round(values * GRAIN) / GRAIN)
 
     def parts(self, path: Columns) -> list[float]:
-        """Of every block and every stitch on the way."""
+        """What every block and every stitch on a path contributes."""
         blocks = [float(self.blocks[k, m]) for k, m in enumerate(path)]
         return blocks + [float(self.stitches[k, m, n]) for k, (m, n) in enumerate(pairwise(path))]
 
@@ -83,7 +83,7 @@ class AssemblyProblem:
 
     @property
     def sets(self) -> int:
-        """K."""
+        """The number of equivalence sets, K."""
         return len(self.scores.blocks)
 
     def score(self, path: Columns) -> float:
@@ -91,7 +91,7 @@ class AssemblyProblem:
         return sum(self.scores.parts(path))
 
     def cost(self, path: Columns, kind: Kind) -> float:
-        """Of the finished network, stitches and head counted in."""
+        """What the finished network costs, stitches and head counted in."""
         parts = self.costs[kind].parts(path)
         if kind == "memory":
             return max(parts)

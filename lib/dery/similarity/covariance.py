@@ -26,7 +26,7 @@ class Features(Protocol):
 
     @property
     def widths(self) -> Sequence[int]:
-        """Columns of each layer."""
+        """The number of columns of each layer."""
         ...
 
 
@@ -50,7 +50,7 @@ def products(
     reduce: Callable[[torch.Tensor, F, F], torch.Tensor],
     memory: int,
 ) -> Iterator[Tile]:
-    """For each pair of networks, as it is done; of a network with itself at least what is above the diagonal.
+    """The tile of each pair of networks, as it is done; of a network with itself at least what is above the diagonal.
 
     features: of some layers of a network; reduce: C of two strips (it may overwrite it) and their features -> float64
     [layers, layers]; memory: bytes for columns; two strips are the least.
@@ -87,7 +87,7 @@ def _membership(strip: Features) -> torch.Tensor:
 
 
 def strips_of(networks: Sequence[Network], m: int) -> Iterator[Strip]:
-    """Those of a network, in order."""
+    """The strips of a network, in order."""
     network = networks[m]
     first = columns = 0
     for i, width in enumerate(network.widths):

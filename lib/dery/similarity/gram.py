@@ -35,7 +35,7 @@ class Kernel:
 
 
 def products(networks: Sequence[Network], pairs: Iterable[Pair], kernel: Kernel, memory: int) -> Iterator[Tile]:
-    """For each pair of networks, as it is done: mean over image pairs of the product of two kernels' entries.
+    """The tile of each pair of networks, as it is done: means over image pairs of products of two kernels' entries.
 
     memory: bytes in use at a time; one block of every layer, or all blocks of one, are the least. A constant layer's
     kernel is 0.

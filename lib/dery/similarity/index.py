@@ -24,6 +24,6 @@ class Index(Protocol):
 
 
 def find(name: str) -> Index:
-    """The index `name`."""
+    """The module of `indices` that is called `name`."""
     found: Any = importlib.import_module(f".indices.{name}", __package__)
     return found

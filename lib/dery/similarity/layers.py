@@ -35,12 +35,12 @@ class Network:
 
     @property
     def images(self) -> int:
-        """n."""
+        """The number of images, n."""
         return len(self.layers[0])
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """d_i."""
+        """The number of columns of each layer, d_i."""
         return tuple(layer.shape[1] for layer in self.layers)
 
     def rows(self, part: slice) -> "Network":
@@ -49,7 +49,7 @@ class Network:
         return replace(self, layers=tuple(layer[part] for layer in self.layers))
 
     def spread(self, layer: int, own: float) -> float:
-        """By which a layer's Gram matrix is divided; `own`: that of the images at hand.
+        """What a layer's Gram matrix is divided by; `own`: that of the images at hand.
 
         Raises BrickyardError when squares leave the range of float32.
         """

@@ -39,7 +39,7 @@ class Memo:
         return found
 
     def put(self, key: str, tile: torch.Tensor) -> None:
-        """Keeps a tile."""
+        """Keeps a tile under its key."""
         if self.folder is not None:
             artifacts.write_tensors(self._file(key), {key: tile}, durable=False)
 
@@ -60,7 +60,7 @@ class Memo:
 
 
 def key(*parts: str) -> str:
-    """Of a tile: what it depends on, and the code, the packages, the processor and the threads that make its bits."""
+    """The key of a tile: what it depends on, and the code, packages, processor and threads that make its bits."""
     machine = [torch.__version__, torch.backends.cpu.get_cpu_capability(), str(torch.get_num_threads())]
     return hashlib.sha256(json.dumps([parts, made_by(), machine]).encode()).hexdigest()
 

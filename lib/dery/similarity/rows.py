@@ -37,7 +37,7 @@ def long_form(similar: Float[torch.Tensor, "L L"], nodes: Sequence[dict[str, Any
 
 
 def means(similar: Float[torch.Tensor, "L L"], nodes: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Over pairs of nodes of different networks; 1 where there is one network."""
+    """The mean similarity of nodes of different networks; 1 where there is one network."""
     models = [node["model"] for node in nodes]
     between = torch.tensor([[a != b for b in models] for a in models])
     return {"between_networks_mean": float(similar[between].mean()) if between.any() else 1.0}

@@ -16,8 +16,9 @@ from .layers import Network, is_constant
 
 @dataclass(frozen=True)
 class Bases:
-    """Of some layers of one network. columns: U of each layer; shares: of the layer's variance that its columns
-    hold, float32 [sum of ranks].
+    """Orthonormal bases of some layers of one network.
+
+    columns: U of each layer; shares: of the layer's variance that its columns hold, float32 [sum of ranks].
     """
 
     columns: Float32[torch.Tensor, "n r"]
@@ -26,7 +27,7 @@ class Bases:
 
 
 def bases(network: Network, layers: range, variance: float, index: str) -> Bases:
-    """Of some layers, those that hold `variance` of each; index: for whom, in errors."""
+    """Bases that hold `variance` of each of some layers; index: for whom, in errors."""
     found = [_basis(network, i, variance, index) for i in layers]
     columns, shares = torch.cat([u for u, _ in found], 1), torch.cat([s for _, s in found])
     return Bases(columns, shares, tuple(len(s) for _, s in found))

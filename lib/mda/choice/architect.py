@@ -44,7 +44,7 @@ class Tried:
     accuracy: float
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The choice as JSON holds it."""
         found = {"predicted_accuracy": self.choice.accuracy, "bound": self.choice.bound}
         size = {"params": self.choice.cost.params, "macs": self.choice.cost.macs}
         return {"tasks": self.choice.tasks, **found, "validation_accuracy": self.accuracy, **size}
@@ -112,7 +112,7 @@ def choose(
 
 
 def told(tried: Sequence[Tried], whole: Whole | None) -> dict[str, Any]:
-    """For JSON: the first of several, all of them, and the whole network that is their control, if there is one."""
+    """What JSON holds of several choices: the first, all, and the whole network that is their control, if any."""
     return {**tried[0].to_dict(), "tried": [one.to_dict() for one in tried], "whole": whole and asdict(whole)}
 
 

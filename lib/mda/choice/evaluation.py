@@ -63,7 +63,7 @@ class Evaluation:
         return Answers(logits, known, [images.classes[label] for label in images.labels[index]])
 
     def accuracy(self, tasks: Mapping[str, tuple[str, ...]], asked: Asked, split: Split) -> float:
-        """Of networks, or components, side by side, each for its classes; in percent, scaled on train images.
+        """Accuracy in percent of networks, or components, side by side, each for its classes; scaled on train images.
 
         tasks: network -> its classes, all wanted ones between them.
         """

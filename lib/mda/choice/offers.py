@@ -21,7 +21,7 @@ class Source:
         return self.prices.cost(classes)
 
     def known(self, classes: Sequence[str]) -> list[str]:
-        """Those of some classes that it knows."""
+        """Which of some classes the network knows."""
         return [name for name in classes if name in self.accuracy]
 
 
@@ -41,7 +41,7 @@ class Problem:
 
     @cached_property
     def limits(self) -> dict[str, float]:
-        """Those that there are."""
+        """The limits that there are."""
         both = {"params": self.params, "macs": self.macs}
         return {kind: limit for kind, limit in both.items() if limit is not None}
 
@@ -58,7 +58,7 @@ class Problem:
         return taken
 
     def cost(self, assignment: Sequence[int]) -> Cost:
-        """Of an assembly: the sum over its components."""
+        """What an assembly costs: the sum over its components."""
         return sum((self.sources[source].cost(names) for source, names in self.taken(assignment).items()), Cost())
 
     def accuracy(self, assignment: Sequence[int]) -> float:

@@ -32,16 +32,16 @@ class Shared:
     parts: Mapping[frozenset[Needed], Cost]
 
     def cost(self, classes: Collection[str]) -> Cost:
-        """Of a component with these classes; nothing without classes."""
+        """What a component with these classes costs; nothing without classes."""
         paid = [cost for who, cost in self.parts.items() if all(not one.isdisjoint(classes) for one in who)]
         return Cost(sum(cost.params for cost in paid), sum(cost.macs for cost in paid)) if classes else Cost()
 
     def most(self, classes: Collection[str]) -> Cost:
-        """Of the dearest component with some of these classes."""
+        """What the dearest component with some of these classes costs."""
         return self.cost(classes)
 
     def of(self, classes: Collection[str]) -> "Shared":
-        """The same without other classes."""
+        """The prices without classes other than these."""
         left: dict[frozenset[Needed], Cost] = {}
         for who, cost in self.parts.items():
             key = frozenset(one.intersection(classes) for one in who)
@@ -50,7 +50,7 @@ class Shared:
         return Shared(left)
 
     def plus(self, each: Cost, classes: Collection[str]) -> "Shared":
-        """The same with the cost `each` for every one of `classes` that a component has."""
+        """The prices with `each` added for every one of `classes` that a component has."""
         more = {frozenset({frozenset({name})}): each for name in classes}
         return Shared({**self.parts, **{who: self.parts.get(who, Cost()) + cost for who, cost in more.items()}})
 
@@ -80,16 +80,16 @@ class Listed:
     components: Mapping[frozenset[str], Cost]
 
     def cost(self, classes: Collection[str]) -> Cost:
-        """Of the component with these classes, which has to be there; nothing without classes."""
+        """What the component with these classes costs, which has to be there; nothing without classes."""
         return self.components[frozenset(classes)] if classes else Cost()
 
     def most(self, classes: Collection[str]) -> Cost:
-        """Of the dearest component with some of these classes, in either unit."""
+        """What the dearest component with some of these classes costs, in either unit."""
         own = [cost for who, cost in self.components.items() if who <= frozenset(classes)]
         return Cost(max((cost.params for cost in own), default=0), max((cost.macs for cost in own), default=0))
 
     def plus(self, each: Cost, classes: Collection[str]) -> "Listed":
-        """The same with the cost `each` for every one of `classes` that a component has."""
+        """The prices with `each` added for every one of `classes` that a component has."""
         return Listed(
             {who: sum((each for _ in who.intersection(classes)), cost) for who, cost in self.components.items()}
         )

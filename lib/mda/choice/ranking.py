@@ -45,7 +45,7 @@ def alone(name: str, answers: Answers, wanted: Sequence[str]) -> dict[str, float
 
 
 def accuracy(tasks: Mapping[str, Sequence[str]], train: Answers, asked: Answers, method: Method, ridge: float) -> float:
-    """Of a choice (network -> its classes) on the images of `asked`, in percent; scaled by `method` on the others.
+    """Accuracy in percent of a choice (network -> its classes) on the images of `asked`, scaled by `method` on `train`.
 
     Sees what the integer program does not: that a class may be lost to one of another network, and, where these are the
     answers of components, what cutting costs.

@@ -22,7 +22,7 @@ class Whole:
 
 
 def best_whole(zoo: Mapping[str, tuple[nn.Module, Card]], evaluation: Evaluation, budget: Budget) -> Whole | None:
-    """Of the networks within a budget that know all wanted classes the best on validation images, if there is one."""
+    """The best on validation images of the networks within a budget that know all wanted classes, if there is one."""
     found = {
         name: evaluation.accuracy({name: evaluation.classes}, {name: (module, card)}, "validation")
         for name, (module, card) in zoo.items()

@@ -53,7 +53,7 @@ class Beside:
         return self.after.env[self.twin[node.all_input_nodes[0]]]
 
     def given_for(self, node: fx.Node, images: torch.Tensor) -> torch.Tensor:
-        """The same for other images, as the component is now."""
+        """What a node is given for other images, as the component is now."""
         return next(Replay(self._component, images).at([self.twin[node.all_input_nodes[0]]]))
 
     def positions(self, row: Sequence[int]) -> list[int]:

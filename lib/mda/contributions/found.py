@@ -20,5 +20,5 @@ class Found:
 
     @classmethod
     def load(cls, folder: Path) -> "Found":
-        """As the stage wrote it to `folder`. Raises BrickyardError naming a file that is missing or damaged."""
+        """What the stage wrote to `folder`. Raises BrickyardError naming a file that is missing or damaged."""
         return cls(*(artifacts.read_tensors(folder / f"{name}.safetensors") for name in ("masks", "selected")))

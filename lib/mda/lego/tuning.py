@@ -49,7 +49,7 @@ def tune(
 
 
 def accuracy(network: nn.Module, recipe: Assembled, images: data.DataSet) -> dict[str, float]:
-    """On validation and test images of its classes, and balanced on test images, in percent."""
+    """Accuracy on validation and test images of its classes, and balanced on test images, in percent."""
     validation, test = (
         ask.of(network, _loader(recipe, images, index, accuracies.BATCH_SIZE))
         for index in (images.validation, images.test)

@@ -9,5 +9,5 @@ BETTER = "high"
 
 
 def predict(made: "Built") -> float:
-    """In percent, on the ranking images."""
+    """Accuracy in percent on the ranking images."""
     return made.accuracy()

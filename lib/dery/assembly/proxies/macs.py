@@ -9,5 +9,5 @@ BETTER = "low"
 
 
 def predict(made: "Built") -> float:
-    """Of the finished network, for an image."""
+    """MACs of the finished network for an image."""
     return made.candidate.cost["macs"]

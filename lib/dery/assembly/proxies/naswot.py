@@ -20,7 +20,7 @@ CLAMPS = frozenset({"clamp", "clamp_min", "hardtanh", "threshold"})  # the same 
 
 
 def predict(made: "Built") -> float | None:
-    """On the probe images."""
+    """NASWOT of the finished network on the probe images."""
     return naswot(made.network, (x for x, _ in made.measures.probes.images(made.recipe.input)))
 
 

@@ -9,5 +9,5 @@ BETTER = "low"
 
 
 def predict(made: "Built") -> float:
-    """Of the finished network."""
+    """Parameters of the finished network."""
     return made.candidate.cost["params"]

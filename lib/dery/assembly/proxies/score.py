@@ -9,5 +9,5 @@ BETTER = "high"
 
 
 def predict(made: "Built") -> float:
-    """Before anything is put together."""
+    """The score of the path, known before anything is put together."""
     return made.candidate.score

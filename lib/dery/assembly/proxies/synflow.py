@@ -16,7 +16,7 @@ BETTER = "high"
 
 
 def predict(made: "Built") -> float | None:
-    """Without images."""
+    """SynFlow of the finished network, without images."""
     return synflow(made.network, made.recipe.input.shape)
 
 
