@@ -35,8 +35,11 @@ class Out:
 
 @dataclass(frozen=True)
 class Damage:
-    """What is wrong with one output. objects: hashes of those whose content has another one; files: of the workspace,
-    neither what dvc.lock says nor whole by themselves; others: those that are not what dvc.lock says, but whole.
+    """What is wrong with one output.
+
+    objects: hashes of those whose content has another one.
+    files: of the workspace, neither what dvc.lock says nor whole by themselves.
+    others: those that are not what dvc.lock says, but whole.
     """
 
     out: Out

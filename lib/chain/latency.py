@@ -55,7 +55,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Latencies:
-    """networks: by name of the zoo entry; stitch: of any stitch; made: on what machine and how, for the reader."""
+    """Measured milliseconds, as data/latency.json holds them.
+
+    networks: by name of the zoo entry.
+    stitch: of any stitch.
+    made: on what machine and how, for the reader.
+    """
 
     networks: dict[str, Measured]
     stitch: StitchLatency

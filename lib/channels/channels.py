@@ -12,9 +12,12 @@ import torch
 class Layer:
     """A convolution or linear layer on the way from the images to the logits.
 
-    name: its module path; inputs, outputs: the channel of each of its input and output channels, where the `positions`
-    features that a flattened map has of a channel count once; norm: the BatchNorm that directly follows; macs: for one
-    image; alone: whether it runs once in a pass, nobody shares its weight, and no hook changes what it gives.
+    name: its module path.
+    inputs, outputs: the channel of each of its input and output channels, where the `positions` features that a
+        flattened map has of a channel count once.
+    norm: the BatchNorm that directly follows.
+    macs: for one image.
+    alone: whether it runs once in a pass, nobody shares its weight, and no hook changes what it gives.
     """
 
     name: str
@@ -44,9 +47,10 @@ class Size:
 class Coupling:
     """The channels 0 .. count - 1 of a network, and everything that has to follow when one is taken out.
 
-    fixed: channels that cannot be (those of the image, single ones that are broadcast); layers: from the image to the
-    logits, the classifier last; axes: path of a weight or buffer -> for each of its axes the channel of every row,
-    None where rows are no channels; unused: modules and weights, by path, that the logits do not depend on;
+    fixed: channels that cannot be (those of the image, single ones that are broadcast).
+    layers: from the image to the logits, the classifier last.
+    axes: path of a weight or buffer -> for each of its axes the channel of every row, None where rows are no channels.
+    unused: modules and weights, by path, that the logits do not depend on.
     memory_format: in which images may be given.
     """
 

@@ -14,8 +14,12 @@ from .forms import Chained
 
 @dataclass(frozen=True)
 class Activations:
-    """One network's: nodes, as chain.json has them; layers: for each node [n, d], mapped from the file; images: ids
-    of the n rows; checksum: of the file's content.
+    """The activations of one network.
+
+    nodes: as chain.json has them.
+    layers: for each node [n, d], mapped from the file.
+    images: ids of the n rows.
+    checksum: of the file's content.
     """
 
     model: str

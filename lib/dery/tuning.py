@@ -21,9 +21,11 @@ from ..zoo.adapter import Prepared
 
 @dataclass(frozen=True)
 class Tuned:
-    """validation, test: accuracy in percent, `untrained` and after each protocol; balanced: as test, the mean of the
-    classes' accuracies; curve: a row an epoch, counted over
-    all protocols, and one for epoch 0, before training, without a loss.
+    """How a network did before and after tuning.
+
+    validation, test: accuracy in percent, `untrained` and after each protocol.
+    balanced: as test, the mean of the classes' accuracies.
+    curve: a row an epoch, counted over all protocols, and one for epoch 0, before training, without a loss.
     """
 
     validation: dict[str, float]
@@ -53,9 +55,13 @@ def tune(
 ) -> Tuned:
     """Trains `network` in place by one protocol after another; under `frozen` only stitches and head learn.
 
-    scratch: where a killed run leaves its state and goes on; teacher: a trained network of the task, for distillation;
+    Its recipe then names the protocols.
+
+    scratch: where a killed run leaves its state and goes on.
+    teacher: a trained network of the task, for distillation.
     who: is tuned, for progress and errors.
-    Its recipe then names the protocols. Raises BrickyardError, before anything is trained, where a teacher is missing.
+
+    Raises BrickyardError, before anything is trained, where a teacher is missing.
     """
     for protocol, settings in protocols.items():
         if settings.distillation > 0 and settings.epochs > 0 and teacher is None:

@@ -38,11 +38,13 @@ def improve(
 ) -> tuple[Float[torch.Tensor, "O ..."], Float[torch.Tensor, " O"]]:
     """The weight of `first` and its bias [O], even if it has none, with which its readers come nearer to their goals.
 
-    x: what `first`, a convolution or linear layer, is given; between: what its output becomes before each reader; free:
-    whether its bias is. A round fits the readers (see `lib.fit.layer.refit`) and then takes a Gauss-Newton step on
-    `first`: least squares of what they miss, in standard deviations of their goals where there are several, linear in
-    the change of the weights, which costs `ridge` times the mean diagonal; by conjugate gradients. Readers are left as
-    they were.
+    x: what `first`, a convolution or linear layer, is given.
+    between: what its output becomes before each reader.
+    free: whether its bias is.
+
+    A round fits the readers (see `lib.fit.layer.refit`) and then takes a Gauss-Newton step on `first`: least squares of
+    what they miss, in standard deviations of their goals where there are several, linear in the change of the weights,
+    which costs `ridge` times the mean diagonal; by conjugate gradients. Readers are left as they were.
     """
     weight = first.weight.detach().clone()
     bias = weight.new_zeros(len(weight)) if first.bias is None else first.bias.detach()

@@ -138,7 +138,11 @@ def _penalty(xx: torch.Tensor, ridge: float) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Fit:
-    """weight: W [p, q]; bias: b [q]; r2: 1 - sum RSS / sum TSS over all outputs."""
+    """A fitted regression Y ~ X W + b.
+
+    weight: W [p, q].
+    bias: b [q]. r2: 1 - sum RSS / sum TSS over all outputs.
+    """
 
     weight: Float32[torch.Tensor, "p q"]
     bias: Float32[torch.Tensor, " q"]

@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 class Images:
     """All images of a source, decoded one at a time.
 
-    labels: int64 [n]; classes: names by label; held_out: bool [n], images that the source itself sets aside for
-    testing (all False where it sets none aside); image: index -> RGB picture; checksum: over the images' contents,
-    labels and parts; validation: as held_out, for validation; notes: lines on what the source left out.
+    labels: int64 [n].
+    classes: names by label.
+    held_out: bool [n], images that the source itself sets aside for testing (all False where it sets none aside).
+    image: index -> RGB picture.
+    checksum: over the images' contents, labels and parts.
+    validation: as held_out, for validation.
+    notes: lines on what the source left out.
     """
 
     labels: np.ndarray

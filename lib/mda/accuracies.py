@@ -49,11 +49,14 @@ def component(
 ) -> dict[str, dict[str, float | None]]:
     """A component beside its source, on the same images of the source's classes.
 
-    source: logits [n, classes]; component: logits [n, outputs]; labels [n] and outputs: of the source. With several
-    outputs: accuracy and balanced accuracy in percent on the images of the task's classes, of the source over all its
-    classes, of the source restricted to the task's, and of the component. A component with one class answers it for
-    every image: there, one-vs-rest AUROC on all images (source_all: of the class's probability, the others: of its
-    logit).
+    source: logits [n, classes].
+    component: logits [n, outputs].
+    labels: [n], of the source, as `outputs` are.
+
+    With several outputs: accuracy and balanced accuracy in percent on the images of the task's classes, of the source
+    over all its classes, of the source restricted to the task's, and of the component. A component with one class
+    answers it for every image: there, one-vs-rest AUROC on all images (source_all: of the class's probability, the
+    others: of its logit).
     """
     if len(outputs) == 1:
         positive = labels == outputs[0]
@@ -97,10 +100,14 @@ def assembly(
 ) -> dict[str, float | None]:
     """An assembled network beside its controls, accuracies in percent over all assembled classes.
 
-    logits [n, outputs]: its own before scaling; sources: those of the whole sources side by side, restricted to the
-    same classes; labels [n]; spans: the outputs of each component; scale, scale_sources: of either. Balanced ones are
-    scaled. The means are those of the components' and the sources' accuracies on each component's classes; single
-    classes are left out of them, and they are None where nothing is left.
+    logits: [n, outputs], its own before scaling.
+    sources: those of the whole sources side by side, restricted to the same classes.
+    labels: [n].
+    spans: the outputs of each component.
+    scale, scale_sources: of either.
+
+    Balanced ones are scaled. The means are those of the components' and the sources' accuracies on each component's
+    classes; single classes are left out of them, and they are None where nothing is left.
     """
     return {
         "unscaled": accuracy(logits, labels),

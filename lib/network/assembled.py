@@ -26,8 +26,12 @@ Form = Literal["parallel", "padded"]
 
 @dataclass(frozen=True)
 class Assembled:
-    """parts: the recipes of its components, in the order of their outputs; form: branches (parallel), or one dense
-    network of the parts' architecture (padded, the paper's); scaling: of the outputs; checksum: of the weights.
+    """The recipe of an assembled network.
+
+    parts: the recipes of its components, in the order of their outputs.
+    form: branches (parallel), or one dense network of the parts' architecture (padded, the paper's).
+    scaling: of the outputs.
+    checksum: of the weights.
     """
 
     __pydantic_config__ = CHECKED

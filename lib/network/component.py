@@ -16,8 +16,13 @@ from .source import Source
 
 @dataclass(frozen=True)
 class Component:
-    """task: the name of its classes together; classes: names, in the order of the outputs; kept: indices of the kept
-    output channels by layer of the source; repair: how it was repaired; checksum: of the component's own weights.
+    """The recipe of a task component.
+
+    task: the name of its classes together.
+    classes: names, in the order of the outputs.
+    kept: indices of the kept output channels by layer of the source.
+    repair: how it was repaired.
+    checksum: of the component's own weights.
     """
 
     __pydantic_config__ = CHECKED

@@ -102,11 +102,16 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Reassembled:
-    """parts: blocks {source, start, stop, nodes: their names, recalibrated: behind a stitch, what the block and a head
-    of the same source went through, see `Stitching`} and stitches {source, target, what else `Stitch` takes, r2: of its
-    fit}, in order; head: the name of the source whose own it is, or what made a new one; input: that of the first
-    source; tuning: protocols it went through, with all settings; versions: of what builds the sources; checksum: of the
-    weights.
+    """The recipe of a reassembled network.
+
+    parts: blocks {source, start, stop, nodes: their names, recalibrated: behind a stitch, what the block and a head of
+        the same source went through, see `Stitching`} and stitches {source, target, what else `Stitch` takes, r2: of
+        its fit}, in order.
+    head: the name of the source whose own it is, or what made a new one.
+    input: that of the first source.
+    tuning: protocols it went through, with all settings.
+    versions: of what builds the sources.
+    checksum: of the weights.
     """
 
     kind: ClassVar[str] = "reassembled"

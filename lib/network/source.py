@@ -16,8 +16,10 @@ from ..zoo.card import Card, Input
 class Source:
     """A network of the zoo that lent blocks or channels: enough to build its architecture again, and to give credit.
 
-    weights: where they came from (`train`: trained here); checksum: of all of them; nodes: module paths that its user
-    declared, if any; cost: of the whole network.
+    weights: where they came from (`train`: trained here).
+    checksum: of all of them.
+    nodes: module paths that its user declared, if any.
+    cost: of the whole network.
     """
 
     __pydantic_config__ = CHECKED

@@ -33,10 +33,16 @@ class Size(Section):
 
 
 class Repair(Section):
-    """method: what is fitted; ridge: lambda, relative to the mean diagonal of X'X; steps: further regressions where a
-    ReLU follows; joint: rounds in which a layer and those that read it are fitted together; classifier: what it is
-    fitted to, the source's logits or, after that, its answers; images: of a task, unlabelled; mirror: whether each is
-    also looked at mirrored, left to right; classifier_ridge, classifier_images: lambda and number for the answers.
+    """How a component is repaired.
+
+    method: what is fitted.
+    ridge: lambda, relative to the mean diagonal of X'X.
+    steps: further regressions where a ReLU follows.
+    joint: rounds in which a layer and those that read it are fitted together.
+    classifier: what it is fitted to, the source's logits or, after that, its answers.
+    images: of a task, unlabelled.
+    mirror: whether each is also looked at mirrored, left to right.
+    classifier_ridge, classifier_images: lambda and number for the answers.
     """
 
     method: Literal["ridge", "bn", "none"] = "ridge"

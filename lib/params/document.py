@@ -15,7 +15,12 @@ OWN = "study"  # the section of a project that runs the stages besides scripts o
 
 @dataclass(frozen=True)
 class Checked:
-    """values: as they stand in the file; sections: those that are there and right; mistakes: one line each."""
+    """A params.yaml that was checked.
+
+    values: as they stand in the file.
+    sections: those that are there and right.
+    mistakes: one line each.
+    """
 
     values: Mapping[str, Any]
     sections: Sections

@@ -10,8 +10,9 @@ from .section import Section
 class Similarity(Section):
     """The similarity index s(X, X'), and what single indices need.
 
-    bandwidth: of cka_rbf, as a fraction of the median distance; variance: kept by svcca; batch_images: images a
-    minibatch of the streaming estimator, a mean of unbiased HSIC; null = all at once.
+    bandwidth: of cka_rbf, as a fraction of the median distance.
+    variance: kept by svcca.
+    batch_images: images a minibatch of the streaming estimator, a mean of unbiased HSIC; null = all at once.
     """
 
     index: Literal["cka", "cka_debiased", "cka_rbf", "lr", "cca", "svcca"]

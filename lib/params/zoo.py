@@ -61,11 +61,11 @@ def _fault(value: Any, where: str) -> str:
 class ZooModel(Section):
     """An architecture (`timm`, `torchvision` or `factory`), the classes it knows, and where its weights come from.
 
-    `weights`: `train` (here, on the data set), `pretrained` (timm's or
-    torchvision's own) or the path of a local checkpoint.
-    `classes`: class numbers, ranges such as `0-4`, or names, separated by commas; `all`; for weights from
-    elsewhere with labels of their own, `own`. `nodes`: module paths that are to be the nodes, for a network that
-    cannot be cut without.
+    `weights`: `train` (here, on the data set), `pretrained` (timm's or torchvision's own) or the path of a local
+        checkpoint.
+    `classes`: class numbers, ranges such as `0-4`, or names, separated by commas; `all`; for weights from elsewhere
+        with labels of their own, `own`.
+    `nodes`: module paths that are to be the nodes, for a network that cannot be cut without.
     """
 
     timm: Text | None = None

@@ -26,9 +26,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Findings:
-    """metrics: stage -> item -> content; similarity: of all pairs of nodes, rows: the network of each node;
-    curves: rank -> rows; candidates: rank -> recipe; kept: network -> rows of
-    {class, layer, channels, kept}; masks: network -> layer -> [classes, channels]; components: task -> recipe.
+    """What the page is drawn from.
+
+    metrics: stage -> item -> content.
+    similarity: of all pairs of nodes.
+    rows: the network of each node.
+    curves: rank -> rows.
+    candidates: rank -> recipe.
+    kept: network -> rows of {class, layer, channels, kept}.
+    masks: network -> layer -> [classes, channels].
+    components: task -> recipe.
     """
 
     title: str

@@ -20,8 +20,12 @@ BATCHES = (2, 3)  # two sizes tell what grows with the batch
 
 @dataclass(frozen=True)
 class Cost:
-    """params: number of parameters; macs: multiply-accumulates for one image; memory: most bytes of activations alive
-    at once for one image, weights left out, the input, which its caller keeps alive, counted.
+    """What a network or a part of one needs.
+
+    params: number of parameters.
+    macs: multiply-accumulates for one image.
+    memory: most bytes of activations alive at once for one image, weights left out, the input, which its caller keeps
+        alive, counted.
 
     Of parts that run one after another params and macs add up; memory is that of the part that needs most.
     """

@@ -29,11 +29,14 @@ _COPYING = {"contiguous", "flatten", "ravel", "reshape", "reshape_as", "to", "ty
 class Trace:
     """The operations of `model` in one mode, with the value of each at both BATCHES, shapes only.
 
-    values[node], macs[node], memory[node]: as in `lib.trace.shapes.Record`; constants: tensors that the network makes
-    from nothing as it runs, by target; content: operations whose value depends on the pixels; `node.meta["path"]`: the
-    module that an operation belongs to; changes[node]: the values that an operation changes in place, whose later
-    readers depend on it; modes: whether each module, by path, was in train mode; chance: whether the network drew
-    random numbers by itself, which the graph has once and for all.
+    values, macs, memory: by node, as in `lib.trace.shapes.Record`.
+    constants: tensors that the network makes from nothing as it runs, by target.
+    content: operations whose value depends on the pixels.
+    changes: by node, the values that an operation changes in place, whose later readers depend on it.
+    modes: whether each module, by path, was in train mode.
+    chance: whether the network drew random numbers by itself, which the graph has once and for all.
+
+    `node.meta["path"]` is the module that an operation belongs to.
     """
 
     model: nn.Module

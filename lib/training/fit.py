@@ -38,10 +38,14 @@ def fit(
     """Trains `model` in place and returns the learning curve, one row an epoch.
 
     parameters: those that learn, all by default; modules that hold others too stay in eval mode (frozen BatchNorm, no
-    dropout). validate: accuracy of a network in percent, measured after each epoch. teacher: answers the same batches,
-    for distillation. scratch: a folder for the state after each epoch; a run that was killed goes on from there to the
-    same result. what: is learning, rate: the key of its learning rate, for its progress and errors. Raises
-    BrickyardError at the first loss that is not finite, after an epoch that leaves weights that are not, without
+        dropout).
+    validate: accuracy of a network in percent, measured after each epoch.
+    teacher: answers the same batches, for distillation.
+    scratch: a folder for the state after each epoch; a run that was killed goes on from there to the same result.
+    what: is learning, for progress and errors.
+    rate: the key of its learning rate, likewise.
+
+    Raises BrickyardError at the first loss that is not finite, after an epoch that leaves weights that are not, without
     epochs, and for distillation without a teacher.
     """
     if settings.epochs == 0:

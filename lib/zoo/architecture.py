@@ -41,9 +41,11 @@ network (its entries by name)."""
 class Architecture:
     """Everything that is needed to build a network without its weights.
 
-    timm, torchvision: an architecture of theirs; factory: `file.py:function` or `package.module:function`, `sha256`
-    that of the file or, where it imports files from beside it, that of all of them, see `usercode.Code`; kwargs: what
-    it is called with; num_classes: length of its logits, None for what it has by itself.
+    timm, torchvision: an architecture of theirs.
+    factory: `file.py:function` or `package.module:function`.
+    sha256: that of the factory's file or, where it imports files from beside it, of all of them, see `usercode.Code`.
+    kwargs: what it is called with.
+    num_classes: length of its logits, None for what it has by itself.
     """
 
     __pydantic_config__ = CHECKED
@@ -89,7 +91,10 @@ _ALLOW = "if you trust whoever made it: load(folder, trust=True), python -m comm
 class Factory:
     """A function that makes networks, found and hashed but not run.
 
-    reference: as it is written; code: of a file; origin: of a module's file; function: its name.
+    reference: as it is written.
+    code: of a file.
+    origin: of a module's file.
+    function: its name.
     """
 
     reference: str

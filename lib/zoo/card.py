@@ -52,9 +52,13 @@ class Input:
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a zoo network; nodes: module paths that the user declared, none where they are to be found;
-    weights: where they came from (`origin`); accuracy: `validation`, `test` and `balanced_test` (the mean of the
-    classes'), over its own classes, in percent, or None; checksum: of the weights.
+    """What is known of a zoo network.
+
+    nodes: module paths that the user declared, none where they are to be found.
+    weights: where they came from (`origin`).
+    accuracy: `validation`, `test` and `balanced_test` (the mean of the classes'), over its own classes, in percent, or
+        None.
+    checksum: of the weights.
     """
 
     __pydantic_config__ = CHECKED

@@ -23,10 +23,12 @@ _STATES = {"grad", "grads", "gradients", "exp_avg", "momentum_buffer", "mask", "
 
 @dataclass(frozen=True)
 class Place:
-    """A dictionary of a checkpoint (`nest`: the keys that lead to it) and the prefix of the network's names in it.
+    """A dictionary of a checkpoint and the prefix of the network's names in it.
 
-    held: the dictionary; names: {name in the network: name there}, as far as there is one; how: what else was done to
-    the names, for people.
+    nest: the keys that lead to it.
+    held: the dictionary.
+    names: {name in the network: name there}, as far as there is one.
+    how: what else was done to the names, for people.
     """
 
     nest: tuple[str, ...]

@@ -55,10 +55,13 @@ class Shelf(Sequence[Chain]):
 class Bricks:
     """The networks and the images.
 
-    cuts[m]: K+1 positions; fit[m]: the same unlabelled train images in the same order under network m's own
-    transform; labelled[m]: train images for closed-form heads, likewise; classes: those of the task; head,
-    head_shrinkage: method of those heads and its strength; stitching: how `reassembly` joins blocks; seed: of random
-    stitches.
+    cuts: of each network, K+1 positions.
+    fit: for each network the same unlabelled train images, in the same order, under its own transform.
+    labelled: likewise, train images for closed-form heads.
+    classes: those of the task.
+    head, head_shrinkage: method of those heads and its strength.
+    stitching: how `reassembly` joins blocks.
+    seed: of random stitches.
     """
 
     cards: tuple[Card, ...]

@@ -158,8 +158,11 @@ def _share(
 
 @dataclass(frozen=True)
 class _Needs:
-    """Bytes alive at once for one image, of each of a network's K blocks and its head. alone: of a part of its own,
-    which keeps what enters it to its end; within: of a part that began before; entering: of what enters the block.
+    """Bytes alive at once for one image, of each of a network's K blocks and its head.
+
+    alone: of a part of its own, which keeps what enters it to its end.
+    within: of a part that began before.
+    entering: of what enters the block.
     """
 
     alone: tuple[int, ...]

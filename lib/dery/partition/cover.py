@@ -26,13 +26,19 @@ Start = Literal["input", "first_output"]
 
 @dataclass(frozen=True)
 class PartitionProblem:
-    """names: of the networks; nodes: the names of theirs, a tuple a network; similarity: [nodes, nodes] in network
-    order, s(row, column); sizes: of every node, a tuple a network, in `size`.
+    """N networks that are to be cut into K blocks each, so that J is largest.
 
-    num_blocks: K; epsilon: of the size limit; start: what stands for a block's start, the activation that enters it
-    (`input`, two images being equal) or the output of its first node (`first_output`, the authors' code); weights:
-    w_start, w_end; together: by network, where nodes have weights or operations in common, the sizes of its blocks
-    (i, j), [L_m + 1, L_m + 1], else they are sums.
+    names: of the networks.
+    nodes: the names of theirs, a tuple a network.
+    similarity: [nodes, nodes] in network order, s(row, column).
+    sizes: of every node, a tuple a network, in `size`.
+    num_blocks: K.
+    epsilon: of the size limit.
+    start: what stands for a block's start: the activation that enters it (`input`, two images being equal), or the
+        output of its first node (`first_output`, the authors' code).
+    weights: w_start, w_end.
+    together: by network, where nodes have weights or operations in common, the sizes of its blocks (i, j), [L_m + 1,
+        L_m + 1]; else they are sums.
     """
 
     names: tuple[str, ...]

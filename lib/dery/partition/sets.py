@@ -18,8 +18,11 @@ PROVED = 1e-7  # relative gap below which a partition is called optimal: what Hi
 
 @dataclass(frozen=True)
 class Member:
-    """A block of an equivalence set. nodes: their names; size: in the unit of its partition; similarity_to_anchor: S
-    to the anchor of the set.
+    """A block of an equivalence set.
+
+    nodes: their names.
+    size: in the unit of its partition.
+    similarity_to_anchor: S to the anchor of the set.
     """
 
     __pydantic_config__ = CHECKED

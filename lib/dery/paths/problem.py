@@ -54,15 +54,16 @@ class Table:
 class AssemblyProblem:
     """Maximise the sum of `scores` over paths.
 
-    blocks: [K][N], what there is to choose from, a column a network. costs: what parts need: params, macs and latency
-    (milliseconds a batch) add up; memory (bytes of activations that must be alive at once) is that of the part or the
-    step which needs most. limits: upper limits, of the kinds in `costs`. min_sources, max_sources: how many networks
-    lend blocks (an unmodified network is one source); required, excluded: networks that lend at least one block, and
-    none.
-
+    blocks: [K][N], what there is to choose from, a column a network.
+    costs: what parts need: params, macs and latency (milliseconds a batch) add up; memory (bytes of activations that
+        must be alive at once) is that of the part or the step which needs most.
+    limits: upper limits, of the kinds in `costs`.
+    min_sources, max_sources: how many networks lend blocks (an unmodified network is one source).
+    required, excluded: networks that lend at least one block, and none.
     shared: [N, K, K], how much less blocks i..j of network m cost in one run than `costs` say, because blocks that are
-    no neighbours need the same. columns: where it is not empty, the columns of all tables are no networks but
-    (network, set in which its run begins), see `lib.dery.paths.unrolled`; paths are paths of columns then.
+        no neighbours need the same.
+    columns: where it is not empty, the columns of all tables are no networks but (network, set in which its run
+        begins), see `lib.dery.paths.unrolled`; paths are paths of columns then.
     """
 
     blocks: tuple[tuple[Block, ...], ...]

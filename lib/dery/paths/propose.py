@@ -11,8 +11,11 @@ from .problem import KINDS, AssemblyProblem, Candidate, Kind, Pool
 
 @dataclass(frozen=True)
 class Proposal:
-    """pool: the best candidates; bound: that HiGHS proves on the first one's score; fronts: by kind of cost, the
-    candidates that no other beats in score and that cost.
+    """What the search proposes.
+
+    pool: the best candidates.
+    bound: that HiGHS proves on the first one's score.
+    fronts: by kind of cost, the candidates that no other beats in score and that cost.
     """
 
     pool: Pool

@@ -52,8 +52,9 @@ def products(
 ) -> Iterator[Tile]:
     """The tile of each pair of networks, as it is done; of a network with itself at least what is above the diagonal.
 
-    features: of some layers of a network; reduce: C of two strips (it may overwrite it) and their features -> float64
-    [layers, layers]; memory: bytes for columns; two strips are the least.
+    features: of some layers of a network.
+    reduce: C of two strips (it may overwrite it) and their features -> float64 [layers, layers].
+    memory: bytes for columns; two strips are the least.
     """
     pairs = set(pairs)
     tiles = {

@@ -15,7 +15,9 @@ from ..lego import calibration
 class Answers:
     """What networks, or their components, say to the images of a split that are of the wanted classes.
 
-    logits: network -> [images, outputs]; classes: network -> names of its outputs; labels: names, one an image.
+    logits: network -> [images, outputs].
+    classes: network -> names of its outputs.
+    labels: names, one an image.
     """
 
     logits: Mapping[str, Float[torch.Tensor, "n _"]]

@@ -19,7 +19,12 @@ COLUMNS = 20_000  # more, and the program pays channel by channel
 
 @dataclass(frozen=True)
 class Choice:
-    """tasks: source name -> the classes that it supplies; accuracy: predicted, in percent; bound: proven, on that."""
+    """Which network supplies which classes.
+
+    tasks: source name -> the classes that it supplies.
+    accuracy: predicted, in percent.
+    bound: proven, on that.
+    """
 
     tasks: dict[str, tuple[str, ...]] = field(hash=False)
     accuracy: float

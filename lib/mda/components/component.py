@@ -28,8 +28,9 @@ from .sizing import Channels, Masked, sized
 class Supplier:
     """A network that supplies components.
 
-    module: the network, in eval mode, on the device on which they are made; card: its own; channels: which of them its
-    components keep.
+    module: the network, in eval mode, on the device on which they are made.
+    card: its own.
+    channels: which of them its components keep.
     """
 
     module: nn.Module
@@ -39,8 +40,12 @@ class Supplier:
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A component that was made. module: repaired; unrepaired: as it was cut out; kept: layer name -> output channels
-    of the source that it has; recipe: how it is built. Both networks are in eval mode, on their source's device.
+    """A component that was made; both networks are in eval mode, on their source's device.
+
+    module: repaired.
+    unrepaired: as it was cut out.
+    kept: layer name -> output channels of the source that it has.
+    recipe: how it is built.
     """
 
     module: nn.Module

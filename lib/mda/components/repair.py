@@ -31,9 +31,11 @@ def repair(
 ) -> nn.Module:
     """A copy of `component`, which was cut from `source` with the output channels `kept`, that follows it more closely.
 
-    source, component: left as they are; images: float [n, 3, h, w], of the task's classes, without labels, in one
-    batch, on the networks' device; how: see below, its numbers of images do not matter here; more: batches of images
-    for the classifier's answers, as they are and whose labels do not matter, instead of `images`.
+    source, component: left as they are.
+    images: float [n, 3, h, w], of the task's classes, without labels, in one batch, on the networks' device.
+    how: see below, its numbers of images do not matter here.
+    more: batches of images for the classifier's answers, as they are and whose labels do not matter, instead of
+        `images`.
 
     `how.method` ridge minimises for every layer ||X W + b - Y||^2 + lambda ||W - W0||^2: X the patches of what the
     repaired component gives it, W0 the weights that were cut out, Y what the source makes before its BatchNorm, b free

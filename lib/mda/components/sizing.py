@@ -54,8 +54,9 @@ class Masked:
 class Sized:
     """Which channels components keep where their size is given. Not in the paper.
 
-    evidence: what speaks for the channels, for all classes that are asked for; scales: what components cost; target: a
-    fraction of the source's size and its unit; None: thresholds as they are, one channel a layer at least.
+    evidence: what speaks for the channels, for all classes that are asked for.
+    scales: what components cost.
+    target: a fraction of the source's size and its unit; None: thresholds as they are, one channel a layer at least.
     """
 
     evidence: Evidence
@@ -121,7 +122,12 @@ class _Remembering(Evidence):
 
 @dataclass(frozen=True)
 class Selection:
-    """channels: of the coupling that stay; factor: on all thresholds; share: of the source's size."""
+    """The channels of a component of a given size.
+
+    channels: of the coupling that stay.
+    factor: on all thresholds.
+    share: of the source's size.
+    """
 
     channels: frozenset[int]
     factor: float

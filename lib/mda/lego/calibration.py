@@ -38,10 +38,13 @@ def convex(
 ) -> Scaling:
     """The scaling with the least cross-entropy over all assembled classes, plus a pull towards no scaling at all.
 
-    logits [n, outputs], labels [n]: of train images; spans: the outputs of each component. temperature: one factor
-    1 / T a component; affine: a factor and an offset an output. Factors are not negative. ridge: times the sum of
-    squared distances from factors 1 and offsets 0; without it, separable images would have no optimum. Convex, solved
-    by L-BFGS-B in float64. Differs from the paper, which multiplies by reciprocals of winning scores.
+    logits, labels: [n, outputs] and [n], of train images.
+    spans: the outputs of each component.
+    kind: temperature, one factor 1 / T a component; affine, a factor and an offset an output. Factors are not negative.
+    ridge: times the sum of squared distances from factors 1 and offsets 0; without it, separable images would have no
+        optimum.
+
+    Convex, solved by L-BFGS-B in float64. Differs from the paper, which multiplies by reciprocals of winning scores.
     """
     z, outputs = logits.double(), logits.shape[1]
     if kind == "temperature":

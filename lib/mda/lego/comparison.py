@@ -22,8 +22,11 @@ from . import calibration, lego
 
 @dataclass(frozen=True)
 class Trial:
-    """scaling: the one that was asked for, from train images; accuracy: on test images, in percent, see
-    `accuracies.assembly`; scalings: split -> method -> accuracy, of all methods.
+    """An assembled network tried on images.
+
+    scaling: the one that was asked for, from train images.
+    accuracy: on test images, in percent, see `accuracies.assembly`.
+    scalings: split -> method -> accuracy, of all methods.
     """
 
     scaling: Scaling
