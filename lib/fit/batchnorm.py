@@ -1,49 +1,84 @@
-"""BatchNorm statistics without labels: of one layer, from all that reaches it; of a whole module, in one pass."""
+"""BatchNorm statistics without labels: mean and variance of what reaches a layer, of one or of all in one pass."""
 
 from collections.abc import Iterable
 
 import torch
+from jaxtyping import Float, Float64
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
+class Moments:
+    """Mean and variance of every channel over all images and positions, in float64 [C], as batches come."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = torch.zeros(0, dtype=torch.float64)
+        self.variance = torch.zeros(0, dtype=torch.float64)
+
+    @classmethod
+    def of(cls, batches: Iterable[Float[torch.Tensor, "_ C ..."]]) -> "Moments":
+        """The moments of all batches together."""
+        found = cls()
+        for x in batches:
+            found.add(x)
+        return found
+
+    def add(self, x: Float[torch.Tensor, "n C ..."]) -> None:
+        """One batch more; its variance is taken about its own mean, so that large means cost no digits."""
+        variance, mean = torch.var_mean(x.double(), [0, *range(2, x.ndim)], correction=0)
+        if not self.count:
+            self.count, self.mean, self.variance = x.numel() // x.shape[1], mean, variance
+            return
+        share = (count := x.numel() // x.shape[1]) / (self.count + count)
+        apart = mean - self.mean
+        self.variance = (1 - share) * self.variance + share * variance + share * (1 - share) * apart.square()
+        self.mean = self.mean + share * apart
+        self.count += count
+
+    @property
+    def deviation(self) -> Float64[torch.Tensor, " C"]:
+        """The standard deviations."""
+        return self.variance.sqrt()
+
+
 def has_batchnorm(module: nn.Module) -> bool:
     """Whether any layer of `module` keeps batch statistics."""
-    return any(isinstance(layer, _BatchNorm) and layer.running_mean is not None for layer in module.modules())
+    return bool(_layers(module))
 
 
 @torch.no_grad()
 def batchnorm(module: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """Replaces, in place, the running statistics of every BatchNorm of `module` by their mean over one pass of
-    `batches`; everything but BatchNorm stays in eval mode. Without BatchNorm nothing is run.
+    """Replaces, in place, the running statistics of every BatchNorm of `module` by those of what reaches it in one pass
+    of `batches`, in which each normalises a batch by the batch's own; everything else stays in eval mode. Without
+    BatchNorm nothing is run.
     """
-    layers = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    layers = _layers(module)
     if not layers:
         return
-    momenta = [layer.momentum for layer in layers]
     module.eval()
+    met: dict[nn.Module, Moments] = {layer: Moments() for layer in layers}
+    handles = [layer.register_forward_pre_hook(lambda layer, given: met[layer].add(given[0])) for layer in layers]
     for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # a cumulative mean over the batches
         layer.train()
-    for x in batches:
-        module(x)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-    module.eval()
+    try:
+        for x in batches:
+            module(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+        module.eval()
+    for layer in layers:
+        put(layer, met[layer])
 
 
 @torch.no_grad()
-def recalibrate(layer: _BatchNorm, inputs: Iterable[torch.Tensor]) -> None:
-    """Replaces, in place, the running statistics of `layer` by mean and variance of its `inputs` [n, C, ...] over all
-    images and positions.
-    """
-    assert layer.running_mean is not None
-    assert layer.running_var is not None
-    count, total, squares = 0, torch.zeros(layer.num_features).double(), torch.zeros(layer.num_features).double()
-    for x in inputs:
-        values = x.movedim(1, -1).flatten(0, -2).double()
-        count, total, squares = count + len(values), total + values.sum(0), squares + values.square().sum(0)
-    mean = total / count
-    layer.running_mean.copy_(mean)
-    layer.running_var.copy_((squares / count - mean.square()).clamp_min(0))
+def put(layer: _BatchNorm, moments: Moments) -> None:
+    """Makes `moments`, where anything was met, the running statistics of `layer`."""
+    if moments.count and layer.running_mean is not None and layer.running_var is not None:
+        layer.running_mean.copy_(moments.mean)
+        layer.running_var.copy_(moments.variance)
+
+
+def _layers(module: nn.Module) -> list[_BatchNorm]:
+    return [one for one in module.modules() if isinstance(one, _BatchNorm) and one.running_mean is not None]

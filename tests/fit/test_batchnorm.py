@@ -6,18 +6,29 @@ from torch import nn
 from lib.fit import batchnorm
 
 
-def test_statistics_become_the_mean_over_batches() -> None:
+def test_statistics_become_those_of_all_that_arrives() -> None:
+    """Of batches of different sizes, as if they were one; a mean that is large beside deviations costs no digits."""
     bn = nn.BatchNorm2d(2)
     bn.running_mean = torch.tensor([9.0, 9.0])
-    batches = [torch.randn(8, 2, 4, 4) + 3, torch.randn(8, 2, 4, 4) + 5]
-    batchnorm.batchnorm(nn.Sequential(bn, nn.Dropout(0.5)), batches)
-    means = torch.stack([x.mean((0, 2, 3)) for x in batches]).mean(0)
+    batches = [1000 + torch.randn(8, 2, 4, 4), 1002 + torch.randn(3, 2, 4, 4), 1001 + torch.randn(9, 2, 4, 4)]
+    batchnorm.batchnorm(nn.Sequential(nn.Dropout(0.5), bn), batches)
+    everything = torch.cat(batches).double()
     assert bn.running_mean is not None
     assert bn.running_var is not None
-    torch.testing.assert_close(bn.running_mean, means)
-    torch.testing.assert_close(bn.running_var, torch.stack([x.var((0, 2, 3)) for x in batches]).mean(0))
+    torch.testing.assert_close(bn.running_mean, everything.mean((0, 2, 3)).float())
+    torch.testing.assert_close(bn.running_var, everything.var((0, 2, 3), correction=0).float())
     assert bn.momentum == 0.1
     assert not bn.training
+    assert not bn._forward_pre_hooks
+
+
+def test_each_batch_is_normalised_by_its_own_statistics_on_the_way() -> None:
+    first, second = nn.BatchNorm1d(3, affine=False), nn.BatchNorm1d(3, affine=False)
+    batchnorm.batchnorm(nn.Sequential(first, second), [5 + torch.randn(16, 3), 9 * torch.randn(16, 3)])
+    assert second.running_mean is not None
+    assert second.running_var is not None
+    torch.testing.assert_close(second.running_mean, torch.zeros(3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(second.running_var, torch.ones(3), atol=1e-4, rtol=0)
 
 
 def test_without_batchnorm_nothing_runs() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...fit.batchnorm import recalibrate
+from ...fit import batchnorm
 from ...fit.layer import is_linear, refit_from
 from ...trace.duplicate import duplicate
 
@@ -34,7 +34,7 @@ def refit(part: nn.Module, source: nn.Module, pairs: Pairs, pull: float) -> None
     for name in order(part, pairs[0][0], _is_taken):
         layer, own = part.get_submodule(name), source.get_submodule(name)
         if isinstance(layer, _BatchNorm):
-            recalibrate(layer, (around(part, layer, x)[0] for x, _ in pairs))
+            batchnorm.put(layer, batchnorm.Moments.of(around(part, layer, x)[0] for x, _ in pairs))
         elif isinstance(layer, nn.Linear | nn.Conv2d) and is_linear(own, *around(source, own, pairs[0][1][:1])):
             refit_from(layer, ((around(part, layer, x)[0], around(source, own, y)[1]) for x, y in pairs), pull)
 

@@ -10,6 +10,7 @@ from torch import fx, nn
 from ...channels.channels import Layer
 from ...channels.operations import Operation
 from ...fit import answers
+from ...fit.batchnorm import Moments
 from ...fit.joint import Reader, improve
 from ...fit.layer import refit
 from ...params.components import Repair
@@ -71,11 +72,10 @@ def match(both: Beside, node: fx.Node, name: str) -> None:
         return
     rows = both.positions(next(row for row in both.coupling.axes[f"{name}.running_mean"] if row is not None))
     wanted = both.before.env[node.all_input_nodes[0]][:, rows]
-    (mean, deviation), (new_mean, new_deviation) = _moments(wanted), _moments(both.given(node))
-    ratio = torch.where((deviation > 0) & (new_deviation > 0), new_deviation / deviation, 1.0)
-    old = (norm.running_var + norm.eps).sqrt()
-    norm.running_mean.copy_(new_mean - (mean - norm.running_mean) * ratio)
-    norm.running_var.copy_(((old * ratio).square() - norm.eps).clamp_min(0))
+    old, new = Moments.of([wanted]), Moments.of([both.given(node)])
+    ratio = torch.where((old.deviation > 0) & (new.deviation > 0), new.deviation / old.deviation, 1.0)
+    norm.running_mean.copy_(new.mean - (old.mean - norm.running_mean) * ratio)
+    norm.running_var.copy_(((norm.running_var + norm.eps) * ratio.square() - norm.eps).clamp_min(0))
 
 
 @torch.no_grad()
@@ -120,9 +120,3 @@ def _put(both: Beside, layer: Layer, weight: torch.Tensor, bias: torch.Tensor) -
         module.bias.copy_(bias)
     elif layer.norm:
         both.new[layer.norm].get_buffer("running_mean").sub_(bias)
-
-
-def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of every channel of [n, C, ...]."""
-    deviation, mean = torch.std_mean(x.double(), [0, *range(2, x.ndim)], correction=0)
-    return mean.to(x.dtype), deviation.to(x.dtype)
