@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from .errors import BrickyardError
 
 CHECKED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # of a dataclass that is stored
-FORMAT = 3  # of card.json and recipe.json: another number wherever their form changes
+FORMATS = {"zoo": 3, "reassembled": 4, "component": 3, "assembled": 3}  # another number wherever a form changes
 MANY = 100_000  # classes, channels of a layer
 LARGEST = 4096  # side of an image
 
@@ -60,16 +60,20 @@ def parse(kind: type[T], stored: Any) -> T:
 
 def stamped(kind: str, stored: Mapping[str, Any]) -> dict[str, Any]:
     """What describes a network, for JSON: its kind, the format of this code, then what is stored."""
-    return {"kind": kind, "format": FORMAT, **stored}
+    return {"kind": kind, "format": FORMATS[kind], **stored}
 
 
 def kind_of(stored: Any) -> Any:
     """The kind that an object of `stamped` names. Raises BrickyardError where it is of another format."""
     found = stored if isinstance(stored, dict) else {}
-    if found.get("format") != FORMAT:
-        given = repr(found.get("format"))[:80]
-        raise BrickyardError(f"format = {given}: this code reads format {FORMAT} alone; dvc repro makes it anew")
-    return found.get("kind")
+    kind, given = found.get("kind"), found.get("format")
+    known = {FORMATS[kind]} if isinstance(kind, str) and kind in FORMATS else set(FORMATS.values())
+    if given not in [*known]:
+        right = " or ".join(map(str, sorted(known)))
+        raise BrickyardError(
+            f"format = {repr(given)[:80]}: this code reads format {right} alone; dvc repro makes it anew"
+        )
+    return kind
 
 
 def parse_kind(cls: type[T], kind: str, stored: Any) -> T:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..chain.layout import Layout
-from ..zoo.adapter import Prepared
+from ..zoo.adapter import Adapter, Prepared
 from ..zoo.card import Input
 
 if TYPE_CHECKING:
@@ -72,38 +72,62 @@ class LinearHead(nn.Linear):
 
 
 class ReassembledNetwork(nn.Module):
-    """`parts` one after another, then `head`: images [b, 3, h, w] -> logits [b, classes].
+    """A tree of `parts`, each of which reads the images or what another part makes, with a head at each of its tails;
+    the tails' logits are added up by weights: images [b, 3, h, w] -> logits [b, classes]. A chain has one tail.
 
     `recipe` tells what they are; keys of the state_dict begin with its names: `resnet_1_2.layer1.0.conv1.weight`,
-    `stitch_1.channels.weight`, `head.weight`.
+    `stitch_1.channels.weight`, `head.weight`, of several tails `head_1.weight`. Roots that expect other images than
+    the recipe's prepare them for themselves.
     """
 
-    def __init__(self, parts: Iterable[nn.Module], head: nn.Module, recipe: "Reassembled"):
+    def __init__(self, parts: Iterable[nn.Module], heads: Iterable[nn.Module], recipe: "Reassembled"):
         super().__init__()
         self.recipe = recipe
         for name, part in zip(recipe.names, parts, strict=True):
             self.add_module(name, part)
-        self.head = head
+        for name, head in zip(recipe.head_names, heads, strict=True):
+            self.add_module(name, head)
+        inputs = recipe.inputs.items()
+        self.images = nn.ModuleDict({root: Adapter(own, recipe.input) for root, own in inputs if own != recipe.input})
 
     @property
     def parts(self) -> list[nn.Module]:
         """Blocks and stitches, in order."""
         return [getattr(self, name) for name in self.recipe.names]
 
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        """The activation that enters the head."""
-        for part in self.parts:
-            x = part(x)
-        return x
+    @property
+    def heads(self) -> list[nn.Module]:
+        """The heads of the tails, in order."""
+        return [getattr(self, name) for name in self.recipe.head_names]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images [b, 3, h, w] -> logits [b, classes]."""
-        return self.head(self.features(x))
+        weights = [tail.weight for tail in self.recipe.tails]
+        logits = self.tails(x)
+        if weights == [1.0]:
+            return logits[0]
+        return sum((weight * own for weight, own in zip(weights, logits, strict=True)), torch.zeros_like(logits[0]))
+
+    def tails(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The logits of each tail, [b, classes], before they are added up. What a part makes is kept until its last
+        reader has run.
+        """
+        made, found = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
+        for step in self.recipe.steps:
+            if step.after is None:
+                x = self.images[step.name](images) if step.name in self.images else images
+            else:
+                x = made.pop(step.after) if step.last else made[step.after]
+            x = getattr(self, step.name)(x)
+            found |= {head: getattr(self, head)(x) for head in step.heads}
+            if step.read:
+                made[step.name] = x
+        return [found[name] for name in self.recipe.head_names]
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """The parameters of stitches and head, which learn in the frozen protocol."""
+        """The parameters of stitches and heads, which learn in the frozen protocol."""
         new = [part for part in self.parts if isinstance(part, Stitch)]
-        return [parameter for module in (*new, self.head) for parameter in module.parameters()]
+        return [parameter for module in (*new, *self.heads) for parameter in module.parameters()]
 
 
 class Parallel(nn.Module):

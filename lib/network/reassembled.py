@@ -1,9 +1,10 @@
-"""The recipe of a reassembled network: blocks, stitches and a head (DeRy), in JSON: enough to build it again, to credit
-and to repeat it.
+"""The recipe of a reassembled network: blocks, stitches and heads (DeRy), a chain or a tree of them, in JSON: enough to
+build it again, to credit and to repeat it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -53,10 +54,13 @@ class Grid(BaseModel):
 
 
 class BlockPart(BaseModel):
-    """A block of a source as recipe.json has it, with the names of its nodes; its own name is made anew."""
+    """A block of a source as recipe.json has it, with the names of its nodes. after: the part that it reads, None for
+    the images.
+    """
 
     model_config = CHECKED
-    name: Text = ""
+    name: Name
+    after: Name | None
     kind: Literal["block"]
     source: Name
     start: Count
@@ -69,12 +73,39 @@ class StitchPart(BaseModel):
     """What a `Stitch` is made with, and how well it fits."""
 
     model_config = CHECKED
-    name: Text = ""
+    name: Name
+    after: Name
     kind: Literal["stitch"]
     source: Grid
     target: Grid
     patch: Annotated[int, Field(ge=1, le=64)] = 1
     r2: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Where a tree ends. after: the block that its head reads; head: the name of the source whose own it is, or what
+    made a new one; weight: of its logits in the sum, all of which add up to 1.
+    """
+
+    __pydantic_config__ = CHECKED
+
+    after: Name
+    head: Name | NewHead
+    weight: Annotated[float, Field(ge=0)] = 1.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part as it is run. after: what it reads, None for the images; last: whether nobody reads that after it; heads:
+    that read this part, by name; read: whether parts do.
+    """
+
+    name: str
+    after: str | None
+    last: bool
+    heads: tuple[str, ...]
+    read: bool
 
 
 Part = Annotated[BlockPart | StitchPart, Field(discriminator="kind")]
@@ -86,7 +117,7 @@ class Stored(BaseModel):
     model_config = CHECKED
     sources: Annotated[tuple[Source, ...], Field(min_length=1, max_length=64)]
     parts: Annotated[tuple[Part, ...], Field(min_length=1, max_length=256)]
-    head: Name | NewHead
+    tails: Annotated[tuple[Tail, ...], Field(min_length=1, max_length=64)]
     input: Input
     classes: Annotated[ClassNames, Field(min_length=2)]
     tuning: Annotated[tuple[dict[Text, Any], ...], Field(max_length=1000)]
@@ -104,11 +135,11 @@ def versions() -> dict[str, str]:
 class Reassembled:
     """The recipe of a reassembled network.
 
-    parts: blocks {source, start, stop, nodes: their names, recalibrated: behind a stitch, what the block and a head of
-        the same source went through, see `Stitching`} and stitches {source, target, what else `Stitch` takes, r2: of
-        its fit}, in order.
-    head: the name of the source whose own it is, or what made a new one.
-    input: that of the first source.
+    parts: blocks {name, after: the part that it reads, None for the images, source, start, stop, nodes: their names,
+        recalibrated: behind a stitch, what the block and a head of the same source went through, see `Stitching`} and
+        stitches {name, after, source, target, what else `Stitch` takes, r2: of its fit}; none before what it reads.
+    tails: where the network ends, and by what weights their logits are added up.
+    input: that of the root which sees most.
     tuning: protocols it went through, with all settings.
     versions: of what builds the sources.
     checksum: of the weights.
@@ -119,7 +150,7 @@ class Reassembled:
 
     sources: tuple[Source, ...]
     parts: tuple[Json, ...]
-    head: str | NewHead
+    tails: tuple[Tail, ...]
     input: Input
     classes: tuple[str, ...]
     tuning: tuple[Json, ...] = ()
@@ -129,21 +160,32 @@ class Reassembled:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the parts: `resnet_1_3` for nodes 1 to 3 of resnet, `stitch_1`, ...
+        """The names of the parts. They begin the keys of a state_dict."""
+        return tuple(part["name"] for part in self.parts)
 
-        They begin the keys of a state_dict.
-        Raises BrickyardError where a block appears twice.
-        """
-        found: list[str] = []
-        stitches = 0
-        for part in self.parts:
-            block = part["kind"] == "block"
-            stitches += not block
-            name = f"{part['source']}_{part['start'] + 1}_{part['stop']}" if block else f"stitch_{stitches}"
-            if name in found:
-                raise BrickyardError(f"the block {name} appears twice")
-            found.append(name)
-        return tuple(found)
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """The names of the tails' heads: `head`, or `head_1`, `head_2`, ..."""
+        several = len(self.tails) > 1
+        return tuple(f"head_{i}" if several else "head" for i in range(1, len(self.tails) + 1))
+
+    @property
+    def inputs(self) -> dict[str, Input]:
+        """What the parts that read the images expect, by name."""
+        sources = {source.name: source.input for source in self.sources}
+        return {part["name"]: sources[part["source"]] for part in self.parts if part["after"] is None}
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The parts in the order in which they are run."""
+        readers = {part["after"]: part["name"] for part in self.parts}  # the last one of each
+        heads: dict[str, list[str]] = {}
+        for name, tail in zip(self.head_names, self.tails, strict=True):
+            heads.setdefault(tail.after, []).append(name)
+        return tuple(
+            Step(name, after, readers[after] == name, tuple(heads.get(name, ())), name in readers)
+            for name, after in ((part["name"], part["after"]) for part in self.parts)
+        )
 
     @property
     def licences(self) -> tuple[str, ...]:
@@ -167,15 +209,20 @@ class Reassembled:
             for one in self.sources
         }
         parts = [
-            self._block(chains[part["source"]], part) if part["kind"] == "block" else self._stitch(chains, i)
-            for i, part in enumerate(self.parts)
+            self._block(chains[part["source"]], part) if part["kind"] == "block" else self._stitch(chains, part)
+            for part in self.parts
         ]
-        if isinstance(self.head, str):
-            head: nn.Module = duplicate(chains[self.head].head)
-        else:
-            _check_fit("the head", self.head.layout, _leaving(chains, self.parts[-1]))
-            head = LinearHead(self.head.layout, len(self.classes))
-        return ReassembledNetwork(parts, head, self).eval()
+        heads = [self._head(chains, tail) for tail in self.tails]
+        return ReassembledNetwork(parts, heads, self).eval()
+
+    def _head(self, chains: Mapping[str, Chain], tail: Tail) -> nn.Module:
+        if isinstance(tail.head, str):
+            return duplicate(chains[tail.head].head)
+        _check_fit("a head", tail.head.layout, _leaving(chains, self._part(tail.after)))
+        return LinearHead(tail.head.layout, len(self.classes))
+
+    def _part(self, name: str) -> Json:
+        return next(part for part in self.parts if part["name"] == name)
 
     def _block(self, chain: Chain, part: Json) -> nn.Module:
         """A copy, since two blocks may have modules of their source in common."""
@@ -189,40 +236,86 @@ class Reassembled:
             )
         return duplicate(chain[start:stop])
 
-    def _stitch(self, chains: Mapping[str, Chain], i: int) -> Stitch:
-        """Part i, if it fits between the blocks before and behind it."""
-        before, part, behind = self.parts[i - 1 : i + 2]
+    def _stitch(self, chains: Mapping[str, Chain], part: Json) -> Stitch:
+        """A stitch, if it fits between the block before and those behind it."""
         stitch = Stitch(Layout(**part["source"]), Layout(**part["target"]), part.get("patch", 1))
-        _check_fit(self.names[i], stitch.source, _leaving(chains, before))
-        _check_fit(self.names[i], stitch.target, chains[behind["source"]].layout(behind["start"]))
+        _check_fit(part["name"], stitch.source, _leaving(chains, self._part(part["after"])))
+        for behind in (one for one in self.parts if one["after"] == part["name"]):
+            _check_fit(part["name"], stitch.target, chains[behind["source"]].layout(behind["start"]))
         return stitch
 
     def to_dict(self) -> Json:
         """The recipe as JSON holds it."""
-        parts = [{"name": name, **part} for name, part in zip(self.names, self.parts, strict=True)]
-        return stamped(self.kind, {**asdict(self), "parts": parts})
+        return stamped(self.kind, asdict(self))
 
     @classmethod
     def from_dict(cls, recipe: Any) -> "Reassembled":
         """The inverse of `to_dict`. Raises BrickyardError naming the key that is not right."""
         found = parse_kind(Stored, cls.kind, recipe)
-        parts = tuple({k: v for k, v in part.items() if k != "name"} for part in recipe["parts"])
+        parts = tuple(dict(part) for part in recipe["parts"])
         return cls(**{**{key: getattr(found, key) for key in Stored.model_fields}, "parts": parts})._checked()
 
     def _checked(self) -> "Reassembled":
-        """Raises BrickyardError where parts or head do not belong to the sources and classes."""
+        """Raises BrickyardError where parts or heads do not belong to the sources, or are no tree."""
         sources = [source.name for source in self.sources]
         if len(set(sources)) != len(sources):
             raise BrickyardError("damaged: a source appears twice; dvc repro")
-        blocks = [part["source"] for part in self.parts if part["kind"] == "block"]
-        for name in [*blocks, *([self.head] if isinstance(self.head, str) else [])]:
+        lenders = [part["source"] for part in self.parts if part["kind"] == "block"]
+        for name in [*lenders, *(tail.head for tail in self.tails if isinstance(tail.head, str))]:
             if name not in sources:
                 raise BrickyardError(f"{name!r} is none of its sources: {', '.join(sources)}")
-        kinds = [part["kind"] for part in self.parts]
-        if kinds != ["block", *["stitch", "block"] * (len(kinds) // 2)]:
-            raise BrickyardError("damaged: its parts are not blocks with one stitch between any two; dvc repro")
-        assert len(self.names) == len(self.parts)
+        met: dict[str, Json] = {}
+        for part in self.parts:
+            before = None if part["after"] is None else met.get(part["after"])
+            if part["name"] in {*met, *self.head_names} or not _may_follow(part, before):
+                raise BrickyardError(
+                    f"damaged: {part['name']} does not follow {part['after'] or 'the images'}: parts are blocks with a "
+                    "stitch where the source changes, each behind what it reads; dvc repro"
+                )
+            met[part["name"]] = part
+        read = {part["after"] for part in self.parts} | {tail.after for tail in self.tails}
+        for tail in self.tails:
+            if tail.after not in met or met[tail.after]["kind"] != "block":
+                raise BrickyardError(f"damaged: a head reads {tail.after}, which is no block; dvc repro")
+        if unread := [name for name in met if name not in read]:
+            raise BrickyardError(f"damaged: nothing reads {unread[0]}; dvc repro")
+        if self.input not in self.inputs.values():
+            raise BrickyardError("damaged: input is what none of its first blocks expects; dvc repro")
+        if abs(sum(tail.weight for tail in self.tails) - 1) > 1e-6:
+            raise BrickyardError("damaged: the weights of its tails do not add up to 1; dvc repro")
         return self
+
+
+def line(parts: Sequence[Json]) -> tuple[Json, ...]:
+    """Parts that follow each other, as a recipe has them: named `resnet_1_3` for nodes 1 to 3 of resnet, `stitch_1`.
+
+    Raises BrickyardError where a block appears twice.
+    """
+    found: list[Json] = []
+    for part in parts:
+        name = part_name(part, 1 + sum(one["kind"] == "stitch" for one in found))
+        if any(one["name"] == name for one in found):
+            raise BrickyardError(f"the block {name} appears twice")
+        found.append({"name": name, "after": found[-1]["name"] if found else None, **part})
+    return tuple(found)
+
+
+def part_name(part: Json, stitch: int) -> str:
+    """Of a block by its source and nodes; of a stitch by its number."""
+    return f"stitch_{stitch}" if part["kind"] == "stitch" else f"{part['source']}_{part['start'] + 1}_{part['stop']}"
+
+
+def _may_follow(part: Json, before: Json | None) -> bool:
+    """Whether a part may read another: a block a stitch, or a block of its own source that ends where it begins, or,
+    with its first node, the images; a stitch a block.
+    """
+    if part["after"] is None:
+        return part["kind"] == "block" and part["start"] == 0
+    if before is None:
+        return False
+    if part["kind"] == "stitch" or before["kind"] == "stitch":
+        return part["kind"] != before["kind"]
+    return (before["source"], before["stop"]) == (part["source"], part["start"])
 
 
 def _check_fit(name: str, layout: Layout, beside: Layout) -> None:

@@ -46,7 +46,6 @@ def render(findings: Findings) -> str:
         heat_map=_heat_map(findings),
         bars=tables.bars(findings),
         drawn={rank: tables.drawn(findings, rank) for rank in findings.ranks},
-        ending={rank: tables.head(findings, rank) for rank in findings.ranks},
         pool=shown,
         folded=folded,
         tuned=tables.tuned(findings),

@@ -55,7 +55,7 @@ def tuned(findings: Findings) -> list[Json]:
         rows.append(
             {
                 "rank": rank,
-                "blocks": [f"{run.network}, {_span(run)}" for run in runs(findings, rank)],
+                "blocks": [f"{'+ ' * later}{run.network}, {_span(run)}" for run, later in runs(findings, rank)],
                 "params": scores["params"],
                 "macs": scores["macs"],
                 "costs": {**findings.single("assembly")["untrained"][f"r{rank}"], **_counted(scores)},
@@ -138,9 +138,25 @@ def bars(findings: Findings) -> list[Json]:
     return rows
 
 
-def runs(findings: Findings, rank: int) -> list[Block]:
-    """The runs of nodes of a reassembled network, from the image to its head."""
-    return [_run(part) for part in findings.candidates[rank]["parts"] if part["kind"] == "block"]
+def runs(findings: Findings, rank: int) -> list[tuple[Block, bool]]:
+    """The runs of nodes of a reassembled network, from the image to its heads, tail by tail, each once; whether it
+    belongs to a tail behind the first alone.
+    """
+    recipe, met, found = findings.candidates[rank], set[str](), []
+    for number, tail in enumerate(recipe["tails"]):
+        own = [part for part in _way(recipe, tail) if part["kind"] == "block" and part["name"] not in met]
+        found += [(_run(part), number > 0) for part in own]
+        met |= {part["name"] for part in own}
+    return found
+
+
+def _way(recipe: Json, tail: Json) -> list[Json]:
+    """The parts that lead from the images to a tail's head."""
+    parts = {part["name"]: part for part in recipe["parts"]}
+    way = [parts[tail["after"]]]
+    while way[0]["after"] is not None:
+        way.insert(0, parts[way[0]["after"]])
+    return way
 
 
 def _run(part: Json) -> Block:
@@ -148,26 +164,36 @@ def _run(part: Json) -> Block:
 
 
 def drawn(findings: Findings, rank: int) -> list[Json]:
-    """A reassembled network from the image to its head: blocks {source, set, span, nodes} and stitches
-    {source, target: in words}. A run of nodes that spans several sets is one block a set; `joined` to the one before,
-    `joins` the one after.
+    """The tails of a reassembled network: {pieces, end: the head in words, weight: of its logits, None for one tail}.
+
+    pieces: from the image to the head, blocks {source, set, span, nodes} and stitches {source, target: in words};
+    shared: whether a tail before this one has the same. A run of nodes that spans several sets is one block a set;
+    `joined` to the one before, `joins` the one after.
     """
-    parts: list[Json] = []
-    for part in findings.candidates[rank]["parts"]:
-        if part["kind"] == "stitch":
-            parts.append({"kind": "stitch", "source": _layout(part["source"]), "target": _layout(part["target"])})
-            continue
-        run = _run(part)
-        inside = [block for row in bars(findings) for block in row["blocks"] if run.covers(block["block"])]
-        for i, block in enumerate(inside, start=1):
-            ends = {"joined": i > 1, "joins": i < len(inside)}
-            parts.append({"kind": "block", "source": run.network, **ends, **block})
-    return parts
+    recipe = findings.candidates[rank]
+    rows, met = [], set[str]()
+    for tail in recipe["tails"]:
+        way = _way(recipe, tail)
+        pieces = [{**piece, "shared": part["name"] in met} for part in way for piece in _pieces(findings, part)]
+        met |= {part["name"] for part in way}
+        several = len(recipe["tails"]) > 1
+        rows.append({"pieces": pieces, "end": _head(tail["head"]), "weight": tail["weight"] if several else None})
+    return rows
 
 
-def head(findings: Findings, rank: int) -> str:
-    """The head of a reassembled network in words."""
-    kept = findings.candidates[rank]["head"]
+def _pieces(findings: Findings, part: Json) -> list[Json]:
+    if part["kind"] == "stitch":
+        return [{"kind": "stitch", "source": _layout(part["source"]), "target": _layout(part["target"])}]
+    run = _run(part)
+    inside = [block for row in bars(findings) for block in row["blocks"] if run.covers(block["block"])]
+    return [
+        {"kind": "block", "source": run.network, "joined": i > 1, "joins": i < len(inside), **block}
+        for i, block in enumerate(inside, start=1)
+    ]
+
+
+def _head(kept: Any) -> str:
+    """A head in words."""
     return f"head of {kept}" if isinstance(kept, str) else f"new linear head ({HEADS[kept['method']]})"
 
 

@@ -156,7 +156,7 @@ def grow(bricks: Bricks, networks: Mapping[str, Network]) -> dict[Input, dict[st
             node = nodes[key]
             nodes = node.children
         assert node is not None
-        node.heads[name] = network.head
+        node.heads[name] = network.heads[0]
     return roots
 
 

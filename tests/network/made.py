@@ -12,7 +12,7 @@ from lib.network.component import Component
 from lib.network.files import save
 from lib.network.load import Recipe
 from lib.network.modules import LinearHead, ReassembledNetwork, Stitch
-from lib.network.reassembled import NewHead, Reassembled
+from lib.network.reassembled import NewHead, Reassembled, Tail, line
 from lib.network.scaling import Scaling
 from lib.network.source import Source
 from lib.params.zoo import ZooModel
@@ -62,8 +62,10 @@ def _reassembled(model: nn.Module, card: Card) -> ReassembledNetwork:
     layout = chain.layout(len(chain))
     head, told = LinearHead(layout, 3), NewHead(layout, "lda", 1e-3, 9, "x")
     parts = (blocks[0], {"kind": "stitch", **stitch.to_dict(), "r2": 0.5}, blocks[1])
-    recipe = Reassembled((Source.of(card),), parts, told, card.input, card.classes)
-    return ReassembledNetwork([chain[0:1], stitch, chain[1 : len(chain)]], head, recipe).eval()
+    named = line(parts)
+    tails = (Tail(named[-1]["name"], told),)
+    recipe = Reassembled((Source.of(card),), named, tails, card.input, card.classes)
+    return ReassembledNetwork([chain[0:1], stitch, chain[1 : len(chain)]], [head], recipe).eval()
 
 
 def _component(model: nn.Module, card: Card, task: str, outputs: tuple[int, ...]) -> tuple[nn.Module, Component]:

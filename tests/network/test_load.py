@@ -102,7 +102,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "another kind": (_json(lambda s: s.update(kind="soup")), r"\.json: kind = 'soup': should be "),
     "an earlier format": (
         _json(lambda s: s.update(format=2)),
-        r"\.json: format = 2: this code reads format 3 alone",
+        r"\.json: format = 2: this code reads format \d alone",
     ),
     "no classes": (_json(lambda s: _described(s).pop("classes")), r"\.json: damaged: .*classes is missing; dvc repro"),
     "a class too many": (
@@ -158,7 +158,7 @@ def test_folders_of_an_earlier_version(kind: str, monkeypatch: pytest.MonkeyPatc
         logits = network(torch.linspace(-1, 1, 3 * 16 * 16).view(1, 3, 16, 16))[0].tolist()
         assert logits == pytest.approx(LOGITS, rel=1e-4)
         return
-    with pytest.raises(BrickyardError, match=r"recipe\.json: format = .*: this code reads format 3 alone; dvc repro"):
+    with pytest.raises(BrickyardError, match=r"recipe\.json: format = .*: this code reads format .* alone; dvc repro"):
         load(OLD / kind)
 
 

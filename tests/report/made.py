@@ -184,14 +184,19 @@ def partition(names: list[str], blocks: int) -> Partition:
 
 def _recipe(names: list[str], blocks: int) -> Json:
     stop = round((blocks - 1) * NODES / blocks)
-    side = {"kind": "nchw", "channels": 64, "height": 4, "width": 4, "prefix": 0}
+    side: Json = {"kind": "nchw", "channels": 64, "height": 4, "width": 4, "prefix": 0}
+    pooled = {**side, "kind": "pooled", "channels": 48}
     return {
         "parts": [
-            {"kind": "block", "source": names[0], "start": 0, "stop": stop},
-            {"kind": "stitch", "source": side, "target": {**side, "kind": "pooled", "channels": 48}},
-            {"kind": "block", "source": names[1], "start": stop, "stop": NODES},
+            {"name": "first", "after": None, "kind": "block", "source": names[0], "start": 0, "stop": stop},
+            {"name": "stitch_1", "after": "first", "kind": "stitch", "source": side, "target": pooled},
+            {"name": "last", "after": "stitch_1", "kind": "block", "source": names[1], "start": stop, "stop": NODES},
+            {"name": "own", "after": "first", "kind": "block", "source": names[0], "start": stop, "stop": NODES},
         ],
-        "head": {"layout": {"kind": "pooled"}, "method": "lda"},
+        "tails": [
+            {"after": "own", "head": names[0], "weight": 0.5},
+            {"after": "last", "head": {"layout": {"kind": "pooled"}, "method": "lda"}, "weight": 0.5},
+        ],
     }
 
 

@@ -53,11 +53,15 @@ def test_tuned_ends_with_the_last_protocol_that_ran() -> None:
     row = tables.tuned(with_metrics(found, "finetune", "r1", scores))[0]
     assert (row["last"], row["test"]) == ("frozen", 86.0)
     assert row["scores"] == {"untrained": 81.0, "frozen": 86.0, "full": None, "scratch": 70.0, "zoo": None}
-    assert row["blocks"] == ["net_00, nodes 1–4", "net_01, nodes 5–6"]
+    assert row["blocks"] == ["net_00, nodes 1–4", "net_00, nodes 5–6", "+ net_01, nodes 5–6"]
 
 
 def test_drawn_splits_a_run_of_nodes_by_set() -> None:
-    first, second, stitch, third = tables.drawn(findings(), 1)
+    own, other = tables.drawn(findings(), 1)
+    assert (own["end"], own["weight"]) == ("head of net_00", 0.5)
+    assert [piece["shared"] for piece in own["pieces"]] == [False, False, False]
+    assert [piece["shared"] for piece in other["pieces"]] == [True, True, False, False]
+    first, second, stitch, third = other["pieces"]
     assert [(b["source"], b["set"], b["span"]) for b in (first, second, third)] == [
         ("net_00", 0, "nodes 1–2"),
         ("net_00", 1, "nodes 3–4"),

@@ -10,7 +10,7 @@ from torch import nn
 from ...fit import batchnorm
 from ...network.blocks import Block, Pick
 from ...network.modules import ReassembledNetwork, Stitch
-from ...network.reassembled import NewHead, Reassembled
+from ...network.reassembled import NewHead, Reassembled, Tail, line
 from ...network.source import Source
 from ...trace.duplicate import duplicate
 from .heads import fit_head
@@ -104,8 +104,10 @@ def finish(bricks: Bricks, prefix: Prefix) -> tuple[ReassembledNetwork, Reassemb
         head_recipe = NewHead(layout, bricks.head, bricks.head_shrinkage, len(images.index), images.images.checksum)
     names = {part["source"] for part in prefix.described if part["kind"] == "block"}
     sources = tuple(Source.of(card) for card in bricks.cards if card.name in names)
-    recipe = Reassembled(sources, prefix.described, head_recipe, bricks.cards[prefix.first].input, bricks.classes)
-    return ReassembledNetwork(prefix.parts, head, recipe).eval(), recipe
+    parts = line(prefix.described)
+    tails = (Tail(parts[-1]["name"], head_recipe),)
+    recipe = Reassembled(sources, parts, tails, bricks.cards[prefix.first].input, bricks.classes)
+    return ReassembledNetwork(prefix.parts, [head], recipe).eval(), recipe
 
 
 def _pairs(bricks: Bricks, prefix: Prefix, m: int, own: nn.Module) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -78,9 +78,9 @@ def test_the_recipe_gives_credit(saved: Path, closed_form: Path, bricks: Bricks)
     assert load(saved).recipe.licences == ("Apache-2.0", "MIT")
     assert recipe.parts[0]["nodes"] == [node.name for node in bricks.chains[0].nodes[0:3]]
     assert recipe.parts[1]["r2"] <= 1
-    head = json.loads((closed_form / "recipe.json").read_text())["head"]
+    head = json.loads((closed_form / "recipe.json").read_text())["tails"][0]["head"]
     assert (head["method"], head["shrinkage"], head["images"]) == ("lda", 1e-3, 48)
-    assert load(saved).recipe.head == "resnet"
+    assert load(saved).recipe.tails[0].head == "resnet"
     assert set(recipe.versions) == {"timm", "torch", "torchvision"}
 
 
@@ -177,18 +177,21 @@ def _weights(change: Callable[[dict[str, torch.Tensor]], object], recorded: bool
         ),
         (lambda folder: (folder / "model.safetensors").unlink(), r"model\.safetensors not found"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"no"), r"model\.safetensors is damaged"),
-        (_edited(lambda r: r.update(format=1)), r"recipe\.json: format = 1: this code reads format 3 alone; dvc repro"),
-        (_edited(lambda r: r.pop("format")), r"recipe\.json: format = None: this code reads format 3 alone; dvc"),
+        (_edited(lambda r: r.update(format=1)), r"recipe\.json: format = 1: this code reads format 4 alone; dvc repro"),
+        (_edited(lambda r: r.pop("format")), r"recipe\.json: format = None: this code reads format 4 alone; dvc"),
         (
             _edited(lambda r: r.update(kind="lego")),
             r"recipe\.json: kind = 'lego': should be one of reassembled",
         ),
-        (_edited(lambda r: r.update(kind="component")), r"recipe\.json: damaged: .* is missing"),
+        (_edited(lambda r: r.update(kind="component", format=3)), r"recipe\.json: damaged: .* is missing"),
         (_edited(lambda r: r.pop("parts")), r"recipe\.json: damaged: parts is missing; dvc repro"),
         (_edited(lambda r: r["sources"].pop(1)), r"recipe\.json: 'vit' is none of its sources: resnet"),
         (_edited(lambda r: r["sources"].append(r["sources"][0])), r"recipe\.json: damaged: a source appears twice"),
-        (_edited(lambda r: r.update(head="swin")), r"recipe\.json: 'swin' is none of its sources"),
-        (_edited(lambda r: r.update(head={"method": "lda"})), r"recipe\.json: damaged: head.*layout is missing"),
+        (_edited(lambda r: r["tails"][0].update(head="swin")), r"recipe\.json: 'swin' is none of its sources"),
+        (
+            _edited(lambda r: r["tails"][0].update(head={"method": "lda"})),
+            r"recipe\.json: damaged: tails.*head.*layout is missing",
+        ),
         (_edited(lambda r: r["parts"][0].update(stop=2)), r"recipe\.json: nodes 1-2 of resnet are .* in the recipe"),
         (_edited(lambda r: r["parts"][0].update(start="x")), r"recipe\.json: damaged: "),
         (_edited(lambda r: r["parts"][1]["source"].update(kind="cube")), r"recipe\.json: damaged: "),
