@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lib.base import artifacts
-from lib.dery.assembly import built, controls, gains, listing, prices, ranking, recount
+from lib.dery.assembly import built, controls, gains, joining, listing, prices, ranking, recount
 from lib.dery.assembly.material import open_bricks
 from lib.dery.partition.sets import Partition
 from lib.dery.paths import propose, sample
@@ -31,7 +31,11 @@ def main(
     problem = replace(problem, scores=gains.scores(bricks, params, sets, similarity, lenders))
     found = propose.propose(problem, params.pool, wanted)
     measures = built.measures(images, params, run_params.seed)
-    ranked = ranking.rank(bricks, found.pool.candidates, params.rank, wanted, measures)
+    pool = [*found.pool.candidates]
+    if params.tails > 1:
+        tails = joining.members(bricks, problem, pool, lenders, measures)
+        pool += joining.join(problem, tails, measures.ranking.labels, params.tails, params.trees)
+    ranked = ranking.rank(bricks, pool, params.rank, wanted, measures)
     ranked = recount.finished(bricks, ranked, problem.limits)
     drawn = sample.random_candidates(problem, max(params.random_search, params.random_assemblies), run_params.seed)
     rivals = controls.random_controls(bricks, drawn, problem.limits, params, measures)

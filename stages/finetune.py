@@ -27,7 +27,7 @@ def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) 
     with resume.scratch(SCRATCH / "finetune" / candidate.name) as scratch:
         found = tuning.beside_controls(model, rival, images, protocols, run_params.seed, scratch)
         recipe = files.save(out, model.cpu(), model.recipe)
-        made = {"blocks": " > ".join(map(str, recipe.blocks)), "params": recipe.cost.params, "macs": recipe.cost.macs}
+        made = {"blocks": recipe.words, "params": recipe.cost.params, "macs": recipe.cost.macs}
         artifacts.write_metrics(metrics, {**made, **tuning.figures(found)})
         artifacts.write_metrics(curve, tuning.curves(found))
 

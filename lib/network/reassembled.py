@@ -2,97 +2,27 @@
 build it again, to credit and to repeat it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, Field
 from torch import nn
 
 from ..base.errors import BrickyardError
-from ..base.stored import CHECKED, ClassNames, Count, Name, Seal, Size, Text, parse_kind, stamped
+from ..base.stored import CHECKED, ClassNames, Seal, Text, parse_kind, stamped
 from ..chain.chain import Chain
-from ..chain.layout import Kind, Layout
+from ..chain.layout import Layout
 from ..trace.cost import Cost, Counted
 from ..trace.duplicate import duplicate
 from ..zoo.architecture import MEMORY, Bounded, Trust
 from ..zoo.card import Input
-from .blocks import Block
+from .blocks import Block, Pick
 from .modules import LinearHead, ReassembledNetwork, Stitch
+from .parts import Json, Part, Tail, may_follow
 from .source import Source
-
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class NewHead:
-    """A linear head in closed form on what leaves the last block: its method and strength, and how many labelled
-    images of the data with the checksum `data` it has seen.
-    """
-
-    __pydantic_config__ = CHECKED
-
-    layout: Layout
-    method: Literal["ridge", "lda"]
-    shrinkage: Annotated[float, Field(ge=0)]
-    images: Count
-    data: Text
-
-
-class Grid(BaseModel):
-    """A layout as a stitch has it."""
-
-    model_config = CHECKED
-    kind: Kind
-    channels: Size
-    height: Size = 1
-    width: Size = 1
-    prefix: Annotated[int, Field(ge=0, le=1000)] = 0
-    window: Size = 1
-
-
-class BlockPart(BaseModel):
-    """A block of a source as recipe.json has it, with the names of its nodes. after: the part that it reads, None for
-    the images.
-    """
-
-    model_config = CHECKED
-    name: Name
-    after: Name | None
-    kind: Literal["block"]
-    source: Name
-    start: Count
-    stop: Count
-    nodes: tuple[Text, ...]
-    recalibrated: Literal["none", "statistics", "head", "layers"] = "none"
-
-
-class StitchPart(BaseModel):
-    """What a `Stitch` is made with, and how well it fits."""
-
-    model_config = CHECKED
-    name: Name
-    after: Name
-    kind: Literal["stitch"]
-    source: Grid
-    target: Grid
-    patch: Annotated[int, Field(ge=1, le=64)] = 1
-    r2: float = 0.0
-
-
-@dataclass(frozen=True)
-class Tail:
-    """Where a tree ends. after: the block that its head reads; head: the name of the source whose own it is, or what
-    made a new one; weight: of its logits in the sum, all of which add up to 1.
-    """
-
-    __pydantic_config__ = CHECKED
-
-    after: Name
-    head: Name | NewHead
-    weight: Annotated[float, Field(ge=0)] = 1.0
 
 
 @dataclass(frozen=True)
@@ -106,9 +36,6 @@ class Step:
     last: bool
     heads: tuple[str, ...]
     read: bool
-
-
-Part = Annotated[BlockPart | StitchPart, Field(discriminator="kind")]
 
 
 class Stored(BaseModel):
@@ -197,6 +124,20 @@ class Reassembled:
         """The blocks among the parts, in order."""
         return tuple(Block(p["source"], p["start"], p["stop"]) for p in self.parts if p["kind"] == "block")
 
+    @property
+    def words(self) -> str:
+        """The runs of blocks that lead to each tail, for people."""
+        parts, ways = {part["name"]: part for part in self.parts}, []
+        for tail in self.tails:
+            way, name = list[Block](), tail.after
+            while name is not None:
+                part = parts[name]
+                if part["kind"] == "block":
+                    way.insert(0, Block(part["source"], part["start"], part["stop"]))
+                name = part["after"]
+            ways.append(" > ".join(map(str, Pick(tuple(way)).runs())))
+        return " + ".join(ways)
+
     def build(self, trust: Trust = False, room: Bounded | None = None) -> ReassembledNetwork:
         """The network with random weights, in eval mode; needs the architectures, not the zoo's weights.
 
@@ -267,7 +208,7 @@ class Reassembled:
         met: dict[str, Json] = {}
         for part in self.parts:
             before = None if part["after"] is None else met.get(part["after"])
-            if part["name"] in {*met, *self.head_names} or not _may_follow(part, before):
+            if part["name"] in {*met, *self.head_names} or not may_follow(part, before):
                 raise BrickyardError(
                     f"damaged: {part['name']} does not follow {part['after'] or 'the images'}: parts are blocks with a "
                     "stitch where the source changes, each behind what it reads; dvc repro"
@@ -284,38 +225,6 @@ class Reassembled:
         if abs(sum(tail.weight for tail in self.tails) - 1) > 1e-6:
             raise BrickyardError("damaged: the weights of its tails do not add up to 1; dvc repro")
         return self
-
-
-def line(parts: Sequence[Json]) -> tuple[Json, ...]:
-    """Parts that follow each other, as a recipe has them: named `resnet_1_3` for nodes 1 to 3 of resnet, `stitch_1`.
-
-    Raises BrickyardError where a block appears twice.
-    """
-    found: list[Json] = []
-    for part in parts:
-        name = part_name(part, 1 + sum(one["kind"] == "stitch" for one in found))
-        if any(one["name"] == name for one in found):
-            raise BrickyardError(f"the block {name} appears twice")
-        found.append({"name": name, "after": found[-1]["name"] if found else None, **part})
-    return tuple(found)
-
-
-def part_name(part: Json, stitch: int) -> str:
-    """Of a block by its source and nodes; of a stitch by its number."""
-    return f"stitch_{stitch}" if part["kind"] == "stitch" else f"{part['source']}_{part['start'] + 1}_{part['stop']}"
-
-
-def _may_follow(part: Json, before: Json | None) -> bool:
-    """Whether a part may read another: a block a stitch, or a block of its own source that ends where it begins, or,
-    with its first node, the images; a stitch a block.
-    """
-    if part["after"] is None:
-        return part["kind"] == "block" and part["start"] == 0
-    if before is None:
-        return False
-    if part["kind"] == "stitch" or before["kind"] == "stitch":
-        return part["kind"] != before["kind"]
-    return (before["source"], before["stop"]) == (part["source"], part["start"])
 
 
 def _check_fit(name: str, layout: Layout, beside: Layout) -> None:

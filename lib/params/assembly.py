@@ -49,6 +49,8 @@ class Assembly(Section):
     block_score: Literal["none", "similarity_to_anchor"] = "none"
     block_weight: float = Field(default=0.1, ge=0, le=1000)
     pool: Count = Field(le=10_000)
+    tails: Annotated[int, Field(ge=1, le=8)] = 3
+    trees: Annotated[int, Field(ge=1, le=1000)] = 4
     rank: Predictor = "accuracy"
     rank_on: Literal["validation", "train"] = "validation"
     head_images: Images

@@ -12,7 +12,8 @@ from lib.network.component import Component
 from lib.network.files import save
 from lib.network.load import Recipe
 from lib.network.modules import LinearHead, ReassembledNetwork, Stitch
-from lib.network.reassembled import NewHead, Reassembled, Tail, line
+from lib.network.parts import NewHead, Tail, line
+from lib.network.reassembled import Reassembled
 from lib.network.scaling import Scaling
 from lib.network.source import Source
 from lib.params.zoo import ZooModel

@@ -38,6 +38,11 @@ class Measure:
         """Accuracy and balanced accuracy of `network`, in percent."""
         return ask.of(network, self.images(expected))
 
+    @property
+    def labels(self) -> torch.Tensor:
+        """int64 [n]"""
+        return torch.from_numpy(self.data.labels[self.index])
+
     def images(self, expected: Input) -> Loader:
         """The images as a network expects them; decoded once for all networks that expect the same."""
         if expected not in self._loaders:

@@ -46,7 +46,7 @@ def random_controls(
         return {"random_assembly": {"count": 0}, "random_search": {"candidates": 0}}
     liked, made = best
     recount("random_search", made.network, made.recipe, bricks, made.candidate.cost, limits)
-    searched = {"candidates": min(len(drawn), params.random_search), "blocks": " > ".join(map(str, made.recipe.blocks))}
+    searched = {"candidates": min(len(drawn), params.random_search), "blocks": made.recipe.words}
     searched |= {**made.candidate.cost, **_tested(measures, made.network, made.recipe.input)}
     accuracies, balanced = [one.accuracy for one in found], [one.balanced for one in found]
     return {
@@ -107,7 +107,7 @@ def save(
             whole = bricks.whole(bricks.place(rival["model"]))
             save_network(folder / f"r{place}" / "zoo", *reassemble(bricks, whole))
         scores[f"r{place}"] = {
-            "blocks": " > ".join(map(str, recipe.blocks)),
+            "blocks": recipe.words,
             **candidate.candidate.cost,
             **_tested(measures, made, recipe.input),
         }

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def row(candidate: Candidate) -> dict[str, Any]:
     """A candidate: its blocks, predicted score, costs."""
-    return {"pick": candidate.pick.to_dict(), "score": candidate.score, **candidate.cost}
+    others = {"others": [pick.to_dict() for pick in candidate.others]} if candidate.others else {}
+    return {"pick": candidate.pick.to_dict(), **others, "score": candidate.score, **candidate.cost}
 
 
 def points(front: Sequence[Candidate], kind: Kind, problem: AssemblyProblem) -> list[dict[str, Any]]:
@@ -75,5 +76,5 @@ def report(found: Proposal, ranked: Sequence[Ranked], problem: AssemblyProblem, 
 
 
 def words(candidate: Candidate) -> str:
-    """The networks that supply the sets, in order."""
-    return " > ".join(candidate.pick.networks)
+    """The networks that supply the sets, in order; of a tree for each of its tails."""
+    return " + ".join(" > ".join(pick.networks) for pick in candidate.picks)

@@ -31,12 +31,13 @@ def assembly_problem(bricks: Bricks, params: Assembly, latencies: Path) -> Assem
     """
     names = [card.name for card in bricks.cards]
     limits: dict[Kind, float] = {k: v for k, v in params.budget.limits().items() if v is not None}
-    costs, shared = _costs(bricks, _measured(bricks, latencies, needed="latency" in limits))
+    costs, shared, leaving = _costs(bricks, _measured(bricks, latencies, needed="latency" in limits))
     found = AssemblyProblem(
         blocks=bricks.blocks,
         scores=Table(np.zeros((bricks.sets, len(names))), np.zeros((bricks.sets - 1, len(names), len(names)))),
         costs=costs,
         shared=shared,
+        leaving=leaving,
         limits=limits,
         min_sources=params.min_sources,
         max_sources=params.max_sources,
@@ -76,8 +77,8 @@ def _measured(bricks: Bricks, path: Path, needed: bool) -> Latencies | None:
     return found
 
 
-def _costs(bricks: Bricks, latencies: Latencies | None) -> tuple[dict[Kind, Table], dict[Kind, np.ndarray]]:
-    """`costs` and `shared` of the problem."""
+def _costs(bricks: Bricks, latencies: Latencies | None) -> tuple[dict[Kind, Table], dict[Kind, np.ndarray], np.ndarray]:
+    """`costs`, `shared` and `leaving` of the problem."""
     networks, sets = range(len(bricks.cards)), range(bricks.sets)
     blocks, layouts, needs = list[list[Cost]](), list[list[Layout]](), list[_Needs]()
     heads, times, whole = list[Cost](), list[list[float]](), list[dict[tuple[int, int], Cost]]()
@@ -123,7 +124,8 @@ def _costs(bricks: Bricks, latencies: Latencies | None) -> tuple[dict[Kind, Tabl
     if latencies is not None:
         stitch = [[[latencies.stitch.of(c.macs) if c.macs else 0.0 for c in row] for row in table] for table in between]
         costs["latency"] = Table(np.array(times).T, np.array(stitch).reshape(shape))
-    return costs, shared
+    leaving = np.array([[*own.entering[1:], 0] for own in needs]).T
+    return costs, shared, leaving
 
 
 def _runs(chain: Chain, cuts: Sequence[int], blocks: Sequence[Cost]) -> dict[tuple[int, int], Cost]:

@@ -17,6 +17,7 @@ from .agreement import kendall_tau
 from .built import Built, Measures
 from .material import Bricks
 from .reassembly import reassemble
+from .tree import plant
 
 
 class Proxy(Protocol):
@@ -65,18 +66,24 @@ def rank(bricks: Bricks, pool: Sequence[Candidate], by: str, wanted: int, measur
     calibration (those of sources, refitted ones, closed forms).
     """
 
-    def place(one: Ranked) -> tuple[float, float, float, Pick]:
+    def place(one: Ranked) -> tuple[float, float, float, tuple[Pick, ...]]:
         first, second = (-key(PROXIES[name], one.values[name]) for name in (by, "likelihood"))
-        return first, second, -one.candidate.score, one.candidate.pick
+        return first, second, -one.candidate.score, one.candidate.picks
 
     ranked: list[Ranked] = []
     for candidate in track(pool, "candidates", len(pool)):
-        made = Built(candidate, *reassemble(bricks, candidate.pick), measures)
+        made = Built(candidate, *put_together(bricks, candidate), measures)
         values = {name: proxy.predict(made) for name, proxy in PROXIES.items()}
         ranked.append(Ranked(candidate, values, (made.network, made.recipe)))
         ranked.sort(key=place)
         ranked[wanted:] = [Ranked(r.candidate, r.values) for r in ranked[wanted:]]
     return ranked
+
+
+def put_together(bricks: Bricks, candidate: Candidate) -> tuple[ReassembledNetwork, Reassembled]:
+    """The network of a candidate, a chain or a tree whose tails count alike, and its recipe."""
+    chains = [reassemble(bricks, pick) for pick in candidate.picks]
+    return chains[0] if len(chains) == 1 else plant(bricks, candidate.picks, chains, [1 / len(chains)] * len(chains))
 
 
 def agreements(ranked: Sequence[Ranked]) -> dict[str, float | None]:

@@ -10,7 +10,8 @@ from torch import nn
 from ...fit import batchnorm
 from ...network.blocks import Block, Pick
 from ...network.modules import ReassembledNetwork, Stitch
-from ...network.reassembled import NewHead, Reassembled, Tail, line
+from ...network.parts import NewHead, Tail, line
+from ...network.reassembled import Reassembled
 from ...network.source import Source
 from ...trace.duplicate import duplicate
 from .heads import fit_head

@@ -43,7 +43,7 @@ def recount(
         if found > expected or (found < expected and kind != "memory") or (limit is not None and found > limit):
             within = "" if limit is None else f"; assembly.budget.{kind} is {limit:,.0f}"
             raise BrickyardError(
-                f"{name} ({' > '.join(map(str, recipe.blocks))}) has {found:,} {kind} when it is counted, "
+                f"{name} ({recipe.words}) has {found:,} {kind} when it is counted, "
                 f"{expected:,.0f} were predicted{within}; please report this with params.yaml and partition.json"
             )
     return counted

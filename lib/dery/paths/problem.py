@@ -64,6 +64,7 @@ class AssemblyProblem:
         no neighbours need the same.
     columns: where it is not empty, the columns of all tables are no networks but (network, set in which its run
         begins), see `lib.dery.paths.unrolled`; paths are paths of columns then.
+    leaving: [K, N], bytes of what leaves each block for one image; a tree keeps them where it parts.
     """
 
     blocks: tuple[tuple[Block, ...], ...]
@@ -76,6 +77,7 @@ class AssemblyProblem:
     excluded: frozenset[int] = frozenset()
     shared: Mapping[Kind, Real[np.ndarray, "N K K"]] = field(default_factory=dict)
     columns: tuple[tuple[int, int], ...] = ()
+    leaving: Real[np.ndarray, "_ _"] = field(default_factory=lambda: np.zeros((0, 0)))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -185,11 +187,17 @@ def runs(path: Columns) -> list[tuple[int, int, int]]:
 
 @dataclass(frozen=True)
 class Candidate:
-    """score: predicted; cost: of the finished network."""
+    """score: predicted; cost: of the finished network; others: of a tree the picks of its further tails."""
 
     pick: Pick
     score: float
     cost: dict[Kind, float]
+    others: tuple[Pick, ...] = ()
+
+    @property
+    def picks(self) -> tuple[Pick, ...]:
+        """Those of all tails."""
+        return (self.pick, *self.others)
 
     @classmethod
     def of(cls, problem: AssemblyProblem, path: Columns) -> "Candidate":

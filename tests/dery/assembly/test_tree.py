@@ -1,0 +1,145 @@
+"""Trees: what candidates that begin alike share is there once, and the logits are the mean of their own."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lib.base.errors import BrickyardError
+from lib.dery.assembly import built, joining, prices, ranking
+from lib.dery.assembly.built import Measures
+from lib.dery.assembly.material import Bricks
+from lib.dery.assembly.reassembly import reassemble
+from lib.dery.assembly.recount import recount
+from lib.dery.assembly.tree import plant
+from lib.dery.paths import trees
+from lib.dery.paths.problem import Candidate, Columns
+from lib.images.data import DataSet
+from lib.network.files import load_as, save
+from lib.network.reassembled import Reassembled
+from lib.params.assembly import Assembly, Stitching
+from lib.trace import cost
+from tests import pico
+
+LATENCY = Path("data/latency.json")
+TREES: list[list[Columns]] = [
+    [(0, 0, 0), (0, 0, 1)],  # a front, its own back, and another back
+    [(0, 1, 1), (0, 1, 0), (0, 0, 0)],  # parts behind a stitch, too
+    [(2, 2, 2), (1, 1, 1)],  # nothing in common: an ensemble of whole networks
+    [(0, 2, 1), (0, 2, 2), (1, 2, 2)],
+]
+
+
+@pytest.mark.parametrize("paths", TREES)
+@pytest.mark.parametrize("how", ["layers", "statistics"])
+@torch.no_grad()
+def test_a_tree_answers_with_the_mean_of_its_tails(
+    bricks: Bricks, params: Callable[..., Assembly], paths: list[Columns], how: Any, tmp_path: Path
+) -> None:
+    bricks = replace(bricks, stitching=Stitching(recalibrate=how))
+    task = prices.assembly_problem(bricks, params(), LATENCY)
+    picks = [bricks.pick(path) for path in paths]
+    chains = [reassemble(bricks, pick) for pick in picks]
+    weights = [0.5, 0.3, 0.2][: len(paths)] if len(paths) > 2 else [0.75, 0.25]
+    made, recipe = plant(bricks, picks, chains, weights)
+    x = torch.rand(6, *pico.IMAGE)
+    own = [network(x) for network, _ in chains]
+    for found, expected in zip(made.tails(x), own, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(made(x), sum(w * y for w, y in zip(weights, own, strict=True)), atol=1e-5, rtol=1e-5)
+    assert trees.may_join(task, paths)
+    priced, counted = trees.price(task, paths), cost.count(made, pico.IMAGE)
+    assert (counted.params, counted.macs) == (priced["params"], priced["macs"])
+    assert counted.memory <= priced["memory"]
+    apart = sum(cost.count(network, pico.IMAGE).params for network, _ in chains)
+    assert (counted.params == apart) == (paths == TREES[2])
+    recount("tree", made, recipe, bricks, priced, {})
+    save(tmp_path, made, recipe)
+    again, read = load_as(Reassembled, tmp_path, trust=True)
+    assert torch.equal(again(x), made(x))
+    assert read.words == recipe.words
+    assert read.words.count(" + ") == len(paths) - 1
+
+
+def test_what_is_shared_is_there_once(bricks: Bricks) -> None:
+    picks = [bricks.pick(path) for path in ((0, 0, 0), (0, 0, 1), (0, 1, 1))]
+    _, recipe = plant(bricks, picks, [reassemble(bricks, pick) for pick in picks], [0.5, 0.25, 0.25])
+    blocks = [(part["source"], part["start"], part["stop"], part["after"]) for part in recipe.parts if "nodes" in part]
+    assert len({part[:3] for part in blocks}) == len(blocks)
+    assert len([part for part in blocks if part[3] is None]) == 1
+    assert len(recipe.tails) == 3
+    assert recipe.head_names == ("head_1", "head_2", "head_3")
+
+
+def test_a_tree_learns_in_all_its_parts(bricks: Bricks) -> None:
+    picks = [bricks.pick(path) for path in ((0, 0, 0), (0, 0, 1))]
+    made, _ = plant(bricks, picks, [reassemble(bricks, pick) for pick in picks], [0.5, 0.5])
+    made.train()
+    torch.nn.functional.cross_entropy(made(torch.rand(4, *pico.IMAGE)), torch.arange(4)).backward()
+    assert all(parameter.grad is not None for parameter in made.parameters())
+    new = {id(p) for p in made.new_parameters()}
+    named = {name.split(".")[0] for name, p in made.named_parameters() if id(p) in new}
+    assert named == {"stitch_1", "head_1", "head_2"}
+
+
+def test_candidates_that_were_put_together_differently_are_no_tree(bricks: Bricks) -> None:
+    picks = [bricks.pick(path) for path in ((0, 1, 1), (0, 1, 0))]
+    chains = [
+        reassemble(replace(bricks, stitching=Stitching(recalibrate=how)), pick)
+        for how, pick in zip(("layers", "statistics"), picks, strict=True)
+    ]
+    with pytest.raises(BrickyardError, match="is another one in two candidates"):
+        plant(bricks, picks, chains, [0.5, 0.5])
+
+
+@pytest.mark.parametrize("kind", ["params", "macs"])
+def test_the_price_is_that_of_all_different_beginnings(
+    bricks: Bricks, params: Callable[..., Assembly], kind: Any
+) -> None:
+    """Brute force over prefixes, of all pairs and of some triples."""
+    task = prices.assembly_problem(bricks, params(), LATENCY)
+    table, every = task.costs[kind], list(product(range(3), repeat=3))
+    for paths in [*combinations(every, 2), *list(combinations(every, 3))[::97]]:
+        prefixes = {path[:length] for path in paths for length in range(1, 4)}
+        expected = 0.0
+        for prefix in prefixes:
+            k = len(prefix) - 1
+            expected += table.blocks[k, prefix[-1]] + (table.stitches[k - 1, prefix[-2], prefix[-1]] if k else 0)
+        assert trees.price(task, paths)[kind] == expected
+
+
+def test_the_best_trees_within_the_budget_are_joined(
+    bricks: Bricks, params: Callable[..., Assembly], measures: Measures
+) -> None:
+    """Against all sets of two and three, by the accuracy of the mean of their logits."""
+    task = prices.assembly_problem(bricks, params(), LATENCY)
+    every = [path for path in product(range(3), repeat=3) if path[0] != 1][:9]
+    pool = [Candidate.of(task, path) for path in every]
+    limit = 2 * max(one.cost["params"] for one in pool)
+    task = replace(task, limits={"params": limit})
+    known = joining.members(bricks, task, pool, [0, 1, 2], measures)
+    labels = measures.ranking.labels
+    found = joining.join(task, known, labels, 3, 5)
+    best = []
+    for size in (2, 3):
+        for some in combinations(known, size):
+            paths = [one.path for one in some]
+            if trees.price(task, paths)["params"] <= limit:
+                right = (torch.stack([one.logits for one in some]).mean(0).argmax(1) == labels).double().mean()
+                best.append(float(right))
+    assert len(found) == 5
+    chosen = []
+    for candidate in found:
+        assert candidate.cost["params"] <= limit
+        network, recipe = ranking.put_together(bricks, candidate)
+        chosen.append(measures.ranking(network, recipe.input) / 100)
+    assert chosen == pytest.approx(sorted(best, reverse=True)[:5], abs=1e-6)
+
+
+@pytest.fixture
+def measures(images: DataSet, params: Callable[..., Assembly]) -> Measures:
+    return built.measures(images, params(), 0)
