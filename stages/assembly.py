@@ -3,9 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from lib.base import artifacts
+from lib.base import artifacts, environment
 from lib.dery.assembly import built, controls, gains, joining, listing, prices, ranking, recount
 from lib.dery.assembly.material import open_bricks
+from lib.dery.assembly.reassembly import Workshop
 from lib.dery.partition.sets import Partition
 from lib.dery.paths import propose, sample
 from lib.images import data
@@ -31,14 +32,14 @@ def main(
     problem = replace(problem, scores=gains.scores(bricks, params, sets, similarity, lenders))
     found = propose.propose(problem, params.pool, wanted)
     measures = built.measures(images, params, run_params.seed)
-    pool = [*found.pool.candidates]
+    pool, workshop = [*found.pool.candidates], Workshop(bricks, environment.memory() // 4)
     if params.tails > 1:
-        tails = joining.members(bricks, problem, pool, lenders, measures)
+        tails = joining.members(workshop, problem, pool, lenders, measures)
         pool += joining.join(problem, tails, measures.ranking.labels, params.tails, params.trees)
-    ranked = ranking.rank(bricks, pool, params.rank, wanted, measures)
+    ranked = ranking.rank(workshop, pool, params.rank, wanted, measures)
     ranked = recount.finished(bricks, ranked, problem.limits)
     drawn = sample.random_candidates(problem, max(params.random_search, params.random_assemblies), run_params.seed)
-    rivals = controls.random_controls(bricks, drawn, problem.limits, params, measures)
+    rivals = controls.random_controls(workshop, drawn, problem.limits, params, measures)
     rivals["zoo"] = controls.zoo_control(bricks, problem, lenders, measures)
     saved = controls.save(out / "candidates", bricks, ranked[:wanted], rivals["zoo"]["best_within_budget"], measures)
     taus = ranking.agreements(ranked)

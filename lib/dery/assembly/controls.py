@@ -16,12 +16,12 @@ from ..paths.problem import AssemblyProblem, Candidate, Kind
 from .built import Built, Measures
 from .material import Bricks
 from .ranking import PROXIES, Ranked, key
-from .reassembly import reassemble
+from .reassembly import Workshop, reassemble
 from .recount import recount
 
 
 def random_controls(
-    bricks: Bricks,
+    workshop: Workshop,
     drawn: Sequence[Candidate],
     limits: Mapping[Kind, float],
     params: Assembly,
@@ -36,7 +36,7 @@ def random_controls(
     found: list[Scores] = []
     best: tuple[float, Built] | None = None
     for i, candidate in enumerate(track(drawn, "random assemblies", len(drawn))):
-        made = Built(candidate, *reassemble(bricks, candidate.pick), measures)
+        made = Built(candidate, *workshop.reassemble(candidate.pick), measures)
         if i < params.random_assemblies:
             found.append(measures.test.scores(made.network, made.recipe.input))
         if i < params.random_search:
@@ -45,7 +45,7 @@ def random_controls(
     if best is None:
         return {"random_assembly": {"count": 0}, "random_search": {"candidates": 0}}
     liked, made = best
-    recount("random_search", made.network, made.recipe, bricks, made.candidate.cost, limits)
+    recount("random_search", made.network, made.recipe, workshop.bricks, made.candidate.cost, limits)
     searched = {"candidates": min(len(drawn), params.random_search), "blocks": made.recipe.words}
     searched |= {**made.candidate.cost, **_tested(measures, made.network, made.recipe.input)}
     accuracies, balanced = [one.accuracy for one in found], [one.balanced for one in found]

@@ -17,8 +17,7 @@ from ...trace.logits import logits
 from ..paths import trees
 from ..paths.problem import AssemblyProblem, Candidate, Columns
 from .built import Measures
-from .material import Bricks
-from .reassembly import reassemble
+from .reassembly import Workshop
 
 EXACT = 20_000  # sets that are all looked at; of more, those that begin with one of the BEAM best
 BEAM = 100
@@ -35,7 +34,7 @@ class Member:
 
 @torch.no_grad()
 def members(
-    bricks: Bricks, problem: AssemblyProblem, pool: Sequence[Candidate], lenders: Sequence[int], measures: Measures
+    workshop: Workshop, problem: AssemblyProblem, pool: Sequence[Candidate], lenders: Sequence[int], measures: Measures
 ) -> list[Member]:
     """The candidates of the pool and the whole networks that may lend blocks, as far as they are within the budget."""
     whole = [(m,) * problem.sets for m in lenders]
@@ -43,7 +42,7 @@ def members(
     paths |= {path: Candidate.of(problem, path) for path in whole if path not in paths and problem.within(path)}
     found = []
     for path, candidate in track(list(paths.items()), "tails", len(paths)):
-        network, recipe = reassemble(bricks, candidate.pick)
+        network, recipe = workshop.reassemble(candidate.pick)
         said = torch.cat([logits(network(x)) for x, _ in measures.ranking.images(recipe.input)])
         found.append(Member(candidate, path, said))
     return found

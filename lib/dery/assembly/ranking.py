@@ -15,8 +15,7 @@ from ...trace.cost import Cost
 from ..paths.problem import Candidate
 from .agreement import kendall_tau
 from .built import Built, Measures
-from .material import Bricks
-from .reassembly import reassemble
+from .reassembly import Workshop
 from .tree import plant
 
 
@@ -58,7 +57,7 @@ class Ranked:
     counted: Cost | None = None
 
 
-def rank(bricks: Bricks, pool: Sequence[Candidate], by: str, wanted: int, measures: Measures) -> list[Ranked]:
+def rank(workshop: Workshop, pool: Sequence[Candidate], by: str, wanted: int, measures: Measures) -> list[Ranked]:
     """All candidates of the pool, best first by the proxy `by`, ties by likelihood, predicted score and blocks; only
     the first `wanted` keep their networks, so that memory does not grow with the pool.
 
@@ -72,7 +71,7 @@ def rank(bricks: Bricks, pool: Sequence[Candidate], by: str, wanted: int, measur
 
     ranked: list[Ranked] = []
     for candidate in track(pool, "candidates", len(pool)):
-        made = Built(candidate, *put_together(bricks, candidate), measures)
+        made = Built(candidate, *put_together(workshop, candidate), measures)
         values = {name: proxy.predict(made) for name, proxy in PROXIES.items()}
         ranked.append(Ranked(candidate, values, (made.network, made.recipe)))
         ranked.sort(key=place)
@@ -80,10 +79,12 @@ def rank(bricks: Bricks, pool: Sequence[Candidate], by: str, wanted: int, measur
     return ranked
 
 
-def put_together(bricks: Bricks, candidate: Candidate) -> tuple[ReassembledNetwork, Reassembled]:
+def put_together(workshop: Workshop, candidate: Candidate) -> tuple[ReassembledNetwork, Reassembled]:
     """The network of a candidate, a chain or a tree whose tails count alike, and its recipe."""
-    chains = [reassemble(bricks, pick) for pick in candidate.picks]
-    return chains[0] if len(chains) == 1 else plant(bricks, candidate.picks, chains, [1 / len(chains)] * len(chains))
+    chains = [workshop.reassemble(pick) for pick in candidate.picks]
+    if len(chains) == 1:
+        return chains[0]
+    return plant(workshop.bricks, candidate.picks, chains, [1 / len(chains)] * len(chains))
 
 
 def agreements(ranked: Sequence[Ranked]) -> dict[str, float | None]:

@@ -53,6 +53,43 @@ def reassemble(bricks: Bricks, pick: Pick) -> tuple[ReassembledNetwork, Reassemb
     return finish(bricks, prefix)
 
 
+class Workshop:
+    """Puts candidates together as `reassemble` does; what several begin with is fitted once. Networks that it gives may
+    have modules in common: they are to be looked at, measured and saved, not trained.
+
+    memory: bytes of weights that may be kept; what was not asked for the longest is forgotten, and fitted again.
+    """
+
+    def __init__(self, bricks: Bricks, memory: int) -> None:
+        self.bricks, self.memory = bricks, memory
+        self._prefixes: dict[tuple[Block, ...], Prefix] = {}
+        self._finished: dict[Pick, tuple[ReassembledNetwork, Reassembled]] = {}
+
+    def reassemble(self, pick: Pick) -> tuple[ReassembledNetwork, Reassembled]:
+        """A candidate's network and recipe."""
+        made = self._finished.pop(pick, None) or finish(self.bricks, self._prefix(pick.runs()))
+        self._finished[pick] = made
+        while len(self._finished) > 1 and self._bytes() > self.memory:
+            del self._finished[next(iter(self._finished))]
+            kept = {pick.runs()[:length] for pick in self._finished for length in range(1, len(pick.runs()) + 1)}
+            self._prefixes = {runs: prefix for runs, prefix in self._prefixes.items() if runs in kept}
+        return made
+
+    def _prefix(self, runs: tuple[Block, ...]) -> Prefix:
+        if runs not in self._prefixes:
+            before = runs[:-1]
+            found = extend(self.bricks, self._prefix(before), runs[-1]) if before else begin(self.bricks, runs[0])
+            self._prefixes[runs] = found
+        return self._prefixes[runs]
+
+    def _bytes(self) -> int:
+        """Of the weights of all that is kept, each once."""
+        modules = [part for prefix in self._prefixes.values() for part in prefix.parts]
+        modules += [head for network, _ in self._finished.values() for head in network.heads]
+        tensors = {id(t): t for module in modules for t in (*module.parameters(), *module.buffers())}
+        return sum(t.nbytes for t in tensors.values())
+
+
 def begin(bricks: Bricks, run: Block) -> Prefix:
     """The first run of blocks, as it is in its source."""
     m = bricks.place(run.network)
@@ -68,7 +105,7 @@ def extend(bricks: Bricks, prefix: Prefix, run: Block) -> Prefix:
     block, own = duplicate(chain[start:stop]), chain[0:start]
     equations = _equations(bricks, prefix, m, start)
     stitch = _stitch(bricks, equations, position=len(prefix.parts))
-    if how != "none" and not batchnorm.has_batchnorm(block):
+    if how != "none" and not batchnorm.has_batchnorm(chain[start : len(chain)]):  # however far the run goes
         stitch = equations.matched(stitch)
     if how == "layers":
         pairs = [(stitch(x), y) for x, y in _pairs(bricks, prefix, m, own)]

@@ -13,7 +13,7 @@ from lib.dery.assembly.built import Measures
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.proxies.naswot import naswot
 from lib.dery.assembly.ranking import PROXIES, Ranked, key
-from lib.dery.assembly.reassembly import reassemble
+from lib.dery.assembly.reassembly import Workshop, reassemble
 from lib.dery.paths import search
 from lib.dery.paths.problem import AssemblyProblem, Candidate
 from lib.dery.paths.propose import propose
@@ -47,7 +47,7 @@ def test_every_proxy_is_a_module() -> None:
 @pytest.mark.parametrize("by", PROXIES)
 def test_a_pool_is_ranked_by_any_proxy(bricks: Bricks, problem: AssemblyProblem, measures: Measures, by: str) -> None:
     pool = search.best(problem, 4).candidates
-    ranked = ranking.rank(bricks, pool, by, 2, measures)
+    ranked = ranking.rank(Workshop(bricks, 2**30), pool, by, 2, measures)
     assert {r.candidate.pick for r in ranked} == {c.pick for c in pool}
     keys = [key(PROXIES[by], r.values[by]) for r in ranked]
     assert keys == sorted(keys, reverse=True)
@@ -59,7 +59,7 @@ def test_a_pool_is_ranked_by_any_proxy(bricks: Bricks, problem: AssemblyProblem,
 
 def test_proxies_are_those_of_the_network(bricks: Bricks, problem: AssemblyProblem, measures: Measures) -> None:
     candidate = search.best(problem, 1).candidates[0]
-    ranked = ranking.rank(bricks, [candidate], "accuracy", 1, measures)[0]
+    ranked = ranking.rank(Workshop(bricks, 2**30), [candidate], "accuracy", 1, measures)[0]
     network, recipe = reassemble(bricks, candidate.pick)
     loader = measures.probes.images(recipe.input)
     assert ranked.values["naswot"] == naswot(network, (x for x, _ in loader))
@@ -79,7 +79,7 @@ def test_equal_accuracies_are_told_apart_by_likelihood_then_by_score(
     pool = search.best(problem, 4).candidates
     answers = dict(zip((c.pick for c in pool), [(90.0, -0.4), (90.0, -0.3), (80.0, -0.1), (90.0, -0.4)], strict=True))
     monkeypatch.setattr(ranking.Built, "_judged", property(lambda made: answers[made.candidate.pick]))
-    ranked = ranking.rank(bricks, pool, "accuracy", 1, measures)
+    ranked = ranking.rank(Workshop(bricks, 2**30), pool, "accuracy", 1, measures)
     assert [r.candidate.pick for r in ranked] == [pool[i].pick for i in (1, 0, 3, 2)]
 
 
@@ -105,7 +105,7 @@ def test_controls_and_tables(
     bricks: Bricks, problem: AssemblyProblem, measures: Measures, params: Params, tmp_path: Path
 ) -> None:
     drawn = [Candidate.of(problem, path) for path in ((0, 0, 1), (1, 1, 2), (2, 0, 0))]
-    found = controls.random_controls(bricks, drawn, problem.limits, params(), measures)
+    found = controls.random_controls(Workshop(bricks, 2**30), drawn, problem.limits, params(), measures)
     assert found["random_assembly"]["count"] == 2
     liked = [
         naswot(reassemble(bricks, one.pick)[0], (x for x, _ in measures.probes.images(bricks.cards[0].input)))
@@ -114,7 +114,7 @@ def test_controls_and_tables(
     best = drawn[max(range(3), key=lambda i: liked[i] or 0)]
     assert found["random_search"]["candidates"] == 3
     assert found["random_search"]["params"] == best.cost["params"]
-    none = controls.random_controls(bricks, [], problem.limits, params(), measures)
+    none = controls.random_controls(Workshop(bricks, 2**30), [], problem.limits, params(), measures)
     assert none == {"random_assembly": {"count": 0}, "random_search": {"candidates": 0}}
 
     zoo = controls.zoo_control(bricks, problem, [1, 2], measures)
@@ -126,7 +126,7 @@ def test_controls_and_tables(
     )
 
     proposal = propose(replace(problem, limits={"macs": 10**9}), 4, 1)
-    ranked = ranking.rank(bricks, proposal.pool.candidates, "accuracy", 1, measures)
+    ranked = ranking.rank(Workshop(bricks, 2**30), proposal.pool.candidates, "accuracy", 1, measures)
     saved = controls.save(tmp_path, bricks, ranked[:1], zoo["best_within_budget"], measures)
     assert (tmp_path / "r1" / "recipe.json").is_file()
     assert (tmp_path / "r1" / "zoo" / "recipe.json").is_file()

@@ -10,10 +10,11 @@ from typing import Literal
 import pytest
 import torch
 
-from lib.dery.assembly import prices
+from lib.dery.assembly import prices, reassembly
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import reassemble
 from lib.dery.tuning import untrained
+from lib.network.blocks import Block
 from lib.network.files import load_as, save
 from lib.network.reassembled import Reassembled
 from lib.params.assembly import Assembly, Stitching
@@ -121,6 +122,30 @@ def test_a_refitted_head_follows_the_sources_own_logits(bricks: Bricks, path: tu
     assert any(not torch.equal(v, states[2][k]) for k, v in states[0].items())
     whole, _ = reassemble(bricks, bricks.whole(path[1]))
     assert torch.equal(whole(x), own)  # without a stitch nothing is refitted
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("memory", [0, 2**30])
+def test_a_workshop_fits_what_candidates_begin_with_once(
+    bricks: Bricks, memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And gives the same networks, whatever it had to forget."""
+    counts: dict[str, int] = {}
+    original = reassembly.extend
+
+    def counted(own: Bricks, prefix: reassembly.Prefix, run: Block) -> reassembly.Prefix:
+        counts["extend"] = counts.get("extend", 0) + 1
+        return original(own, prefix, run)
+
+    monkeypatch.setattr(reassembly, "extend", counted)
+    workshop, x = reassembly.Workshop(bricks, memory), torch.rand(2, *pico.IMAGE)
+    paths = [(0, 1, 0), (0, 1, 2), (0, 1, 1), (2, 2, 1), (0, 1, 0)]
+    found = [workshop.reassemble(bricks.pick(path)) for path in paths]
+    assert counts["extend"] == (5 if memory else 7)
+    for path, (network, recipe) in zip(paths, found, strict=True):
+        alone, told = reassemble(bricks, bricks.pick(path))
+        assert told == recipe
+        assert torch.equal(network(x), alone(x))
 
 
 def test_a_budget_holds_whatever_form_the_fit_takes(bricks: Bricks, params: Callable[..., Assembly]) -> None:

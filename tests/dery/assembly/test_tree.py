@@ -13,7 +13,7 @@ from lib.base.errors import BrickyardError
 from lib.dery.assembly import built, joining, prices, ranking
 from lib.dery.assembly.built import Measures
 from lib.dery.assembly.material import Bricks
-from lib.dery.assembly.reassembly import reassemble
+from lib.dery.assembly.reassembly import Workshop, reassemble
 from lib.dery.assembly.recount import recount
 from lib.dery.assembly.tree import plant
 from lib.dery.paths import trees
@@ -121,7 +121,8 @@ def test_the_best_trees_within_the_budget_are_joined(
     pool = [Candidate.of(task, path) for path in every]
     limit = 2 * max(one.cost["params"] for one in pool)
     task = replace(task, limits={"params": limit})
-    known = joining.members(bricks, task, pool, [0, 1, 2], measures)
+    workshop = Workshop(bricks, 2**30)
+    known = joining.members(workshop, task, pool, [0, 1, 2], measures)
     labels = measures.ranking.labels
     found = joining.join(task, known, labels, 3, 5)
     best = []
@@ -135,7 +136,7 @@ def test_the_best_trees_within_the_budget_are_joined(
     chosen = []
     for candidate in found:
         assert candidate.cost["params"] <= limit
-        network, recipe = ranking.put_together(bricks, candidate)
+        network, recipe = ranking.put_together(workshop, candidate)
         chosen.append(measures.ranking(network, recipe.input) / 100)
     assert chosen == pytest.approx(sorted(best, reverse=True)[:5], abs=1e-6)
 
