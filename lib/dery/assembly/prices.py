@@ -124,7 +124,8 @@ def _costs(bricks: Bricks, latencies: Latencies | None) -> tuple[dict[Kind, Tabl
     if latencies is not None:
         stitch = [[[latencies.stitch.of(c.macs) if c.macs else 0.0 for c in row] for row in table] for table in between]
         costs["latency"] = Table(np.array(times).T, np.array(stitch).reshape(shape))
-    leaving = np.array([[*own.entering[1:], 0] for own in needs]).T
+    logits = 4 * len(bricks.classes)
+    leaving = np.array([[*own.entering[1:], logits] for own in needs]).T
     return costs, shared, leaving
 
 

@@ -64,7 +64,8 @@ class AssemblyProblem:
         no neighbours need the same.
     columns: where it is not empty, the columns of all tables are no networks but (network, set in which its run
         begins), see `lib.dery.paths.unrolled`; paths are paths of columns then.
-    leaving: [K, N], bytes of what leaves each block for one image; a tree keeps them where it parts.
+    leaving: [K, N], bytes of what leaves each block for one image, of the logits behind the last; a tree keeps them
+        where it parts and ends.
     """
 
     blocks: tuple[tuple[Block, ...], ...]

@@ -24,7 +24,8 @@ def may_join(problem: AssemblyProblem, paths: Sequence[Columns]) -> bool:
 
 def price(problem: AssemblyProblem, paths: Sequence[Columns]) -> dict[Kind, float]:
     """All costs of the tree that is made of different paths, shared parts once; milliseconds are floats, the rest
-    integers. Memory, in which what is read twice waits for its last reader, is an upper bound.
+    integers. Memory, in which what is read twice waits for its last reader and logits for one another, is an upper
+    bound.
     """
     found: dict[Kind, float] = {}
     for kind in KINDS:
@@ -32,6 +33,7 @@ def price(problem: AssemblyProblem, paths: Sequence[Columns]) -> dict[Kind, floa
             continue
         if kind == "memory":
             waiting = sum(_left(problem, path, common(path, paths[:i])) for i, path in enumerate(paths))
+            waiting += sum(_left(problem, path, len(path)) for path in paths if len(paths) > 1)
             found[kind] = int(max(problem.cost(path, kind) for path in paths) + waiting)
         else:
             value = sum(

@@ -65,6 +65,23 @@ def test_a_tree_answers_with_the_mean_of_its_tails(
     assert read.words.count(" + ") == len(paths) - 1
 
 
+@torch.no_grad()
+def test_a_tree_costs_what_was_foreseen(bricks: Bricks, params: Callable[..., Assembly]) -> None:
+    """Some of all pairs and triples; needs no more memory."""
+    bricks = replace(bricks, stitching=Stitching(recalibrate="none"))
+    task = prices.assembly_problem(bricks, params(), LATENCY)
+    every = list(product(range(3), repeat=3))
+    made = {path: reassemble(bricks, bricks.pick(path)) for path in every}
+    sets = [*list(combinations(every, 2))[::7], *list(combinations(every, 3))[::100]]
+    for paths in sets:
+        if trees.may_join(task, paths):
+            picks = [bricks.pick(path) for path in paths]
+            network, _ = plant(bricks, picks, [made[path] for path in paths], [1 / len(paths)] * len(paths))
+            priced, counted = trees.price(task, paths), cost.count(network, pico.IMAGE)
+            assert (counted.params, counted.macs) == (priced["params"], priced["macs"])
+            assert counted.memory <= priced["memory"]
+
+
 def test_what_is_shared_is_there_once(bricks: Bricks) -> None:
     picks = [bricks.pick(path) for path in ((0, 0, 0), (0, 0, 1), (0, 1, 1))]
     _, recipe = plant(bricks, picks, [reassemble(bricks, pick) for pick in picks], [0.5, 0.25, 0.25])
