@@ -1,6 +1,7 @@
 """Networks that change things in place, keep state, share layers or differ in train mode: exact, or one line."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -120,3 +121,20 @@ def test_what_goes_by_chance_is_left_inside_a_node_or_refused() -> None:
     ) as caught:
         Chain("net", unusual.Chancy(inside=False).eval(), pico.IMAGE)
     assert "\n" not in str(caught.value)
+
+
+class _Distracted(unusual.Auxiliary):
+    """Draws random numbers for its second answer before it drops out units of the first."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        y = self.stem(x)
+        second = self.second(nn.functional.dropout(y, 0.5, self.training)).mean((2, 3))
+        answer = self.fc(nn.functional.dropout(self.body(y).mean((2, 3)), 0.5, self.training))
+        return (answer, second) if self.training else answer
+
+
+def test_random_numbers_of_an_auxiliary_output_do_not_count() -> None:
+    chain = Chain("distracted", _Distracted().eval(), pico.IMAGE)
+    chain.verify(IMAGES)
+    parts = nn.Sequential(chain[0 : len(chain)], chain.head).train()
+    assert not torch.equal(parts(IMAGES), parts(IMAGES)), "units are dropped in its nodes, too"
