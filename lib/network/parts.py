@@ -100,7 +100,7 @@ def line(parts: Sequence[Json]) -> tuple[Json, ...]:
 
 
 def part_name(part: Json, stitch: int) -> str:
-    """Of a block by its source and nodes; of a stitch by its number."""
+    """The name of a part: of a block by its source and nodes, of a stitch by its number."""
     return f"stitch_{stitch}" if part["kind"] == "stitch" else f"{part['source']}_{part['start'] + 1}_{part['stop']}"
 
 

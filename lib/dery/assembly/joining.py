@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ...base.progress import track
 from ...trace.logits import logits
+from ...zoo.card import Input
 from ..paths import trees
 from ..paths.problem import AssemblyProblem, Candidate, Columns
 from .built import Measures
@@ -25,10 +26,11 @@ BEAM = 100
 
 @dataclass(frozen=True)
 class Member:
-    """A chain that may be a tail of a tree, and its logits on the ranking images."""
+    """A chain that may be a tail of a tree, what it expects, and its logits on the ranking images."""
 
     candidate: Candidate
     path: Columns
+    input: Input
     logits: Float[torch.Tensor, "n classes"]
 
 
@@ -44,15 +46,16 @@ def members(
     for path, candidate in track(list(paths.items()), "tails", len(paths)):
         network, recipe = workshop.reassemble(candidate.pick)
         said = torch.cat([logits(network(x)) for x, _ in measures.ranking.images(recipe.input)])
-        found.append(Member(candidate, path, said))
+        found.append(Member(candidate, path, recipe.input, said))
     return found
 
 
 def join(
     problem: AssemblyProblem, known: Sequence[Member], labels: Int64[torch.Tensor, " n"], tails: int, count: int
 ) -> list[Candidate]:
-    """The `count` best trees of up to so many tails within the budget, best first: by the accuracy of the mean of their
-    logits, ties by likelihood, then by members.
+    """The `count` best trees of up to so many tails, best first: by the accuracy of the mean of their logits, ties by
+    likelihood, then by members. They keep the limits of `problem` and its rules on sources, and all their tails expect
+    the same images: what preparing others would cost is not foreseen.
     """
     said = torch.stack([one.logits for one in known])
     judged: dict[tuple[int, ...], tuple[float, float]] = {}
@@ -78,8 +81,9 @@ def _affordable(
     problem: AssemblyProblem, known: Sequence[Member], sets: Iterator[tuple[int, ...]]
 ) -> Iterator[tuple[int, ...]]:
     for one in sets:
-        paths = [known[i].path for i in one]
-        if trees.may_join(problem, paths) and trees.within(problem, trees.price(problem, paths)):
+        tails = [known[i] for i in one]
+        alike = all(tail.input == tails[0].input for tail in tails)
+        if alike and trees.feasible(problem, [tail.path for tail in tails]):
             yield one
 
 

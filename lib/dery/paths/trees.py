@@ -44,8 +44,11 @@ def price(problem: AssemblyProblem, paths: Sequence[Columns]) -> dict[Kind, floa
     return found
 
 
-def within(problem: AssemblyProblem, cost: dict[Kind, float]) -> bool:
-    """Whether a cost keeps all limits."""
+def feasible(problem: AssemblyProblem, paths: Sequence[Columns]) -> bool:
+    """Whether the tree of some paths can be made, keeps all limits, and takes its blocks from the right networks."""
+    if not may_join(problem, paths) or not problem.admits(frozenset(m for path in paths for m in path)):
+        return False
+    cost = price(problem, paths)
     return all(cost[kind] <= limit for kind, limit in problem.limits.items())
 
 

@@ -17,7 +17,7 @@ from lib.dery.assembly.reassembly import Workshop, reassemble
 from lib.dery.assembly.recount import recount
 from lib.dery.assembly.tree import plant
 from lib.dery.paths import trees
-from lib.dery.paths.problem import Candidate, Columns
+from lib.dery.paths.problem import AssemblyProblem, Candidate, Columns
 from lib.images.data import DataSet
 from lib.network.files import load_as, save
 from lib.network.reassembled import Reassembled
@@ -142,6 +142,7 @@ def test_the_best_trees_within_the_budget_are_joined(
     known = joining.members(workshop, task, pool, [0, 1, 2], measures)
     labels = measures.ranking.labels
     found = joining.join(task, known, labels, 3, 5)
+    _with_rules(task, known, labels)
     best = []
     for size in (2, 3):
         for some in combinations(known, size):
@@ -156,6 +157,43 @@ def test_the_best_trees_within_the_budget_are_joined(
         network, recipe = ranking.put_together(workshop, candidate)
         chosen.append(measures.ranking(network, recipe.input) / 100)
     assert chosen == pytest.approx(sorted(best, reverse=True)[:5], abs=1e-6)
+
+
+def _with_rules(task: AssemblyProblem, known: list[joining.Member], labels: torch.Tensor) -> None:
+    """What every candidate has to take blocks from, every tree has to; and tails see the same images."""
+    for rules in ({"required": frozenset({1})}, {"max_sources": 1}, {"excluded": frozenset({2})}):
+        own = replace(task, **rules)
+        for candidate in joining.join(own, known, labels, 3, 50):
+            sources = frozenset(own.names.index(name) for pick in candidate.picks for name in pick.networks)
+            assert own.admits(sources)
+    assert joining.join(replace(task, required=frozenset({1})), known, labels, 2, 50)
+    other = replace(known[0].input, mean=(0.1, 0.2, 0.3))
+    apart = [replace(one, input=other if one.path[0] == 0 else one.input) for one in known]
+    begins = {tuple(pick.networks[0] for pick in c.picks) for c in joining.join(task, apart, labels, 2, 200)}
+    assert begins
+    assert not any("resnet" in first and len(set(first)) > 1 for first in begins)
+
+
+@torch.no_grad()
+def test_roots_that_expect_other_images_prepare_them_for_themselves(bricks: Bricks, tmp_path: Path) -> None:
+    own, other = bricks.cards[0].input, replace(bricks.cards[0].input, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    bricks = replace(bricks, cards=(*bricks.cards[:2], replace(bricks.cards[2], input=other)))
+    picks = [bricks.pick(path) for path in ((0, 0, 0), (2, 2, 2))]
+    chains = [reassemble(bricks, pick) for pick in picks]
+    made, recipe = plant(bricks, picks, chains, [0.5, 0.5])
+    assert recipe.input == own
+    pixels = torch.rand(4, *pico.IMAGE)
+    given, theirs = ((pixels - _column(one.mean)) / _column(one.std) for one in (own, other))
+    first, second = made.tails(given)
+    torch.testing.assert_close(first, chains[0][0](given))
+    torch.testing.assert_close(second, chains[1][0](theirs), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(second, chains[1][0](given), atol=1e-3)
+    save(tmp_path, made, recipe)
+    assert torch.equal(load_as(Reassembled, tmp_path, trust=True)[0](given), made(given))
+
+
+def _column(values: tuple[float, ...]) -> torch.Tensor:
+    return torch.tensor(values)[:, None, None]
 
 
 @pytest.fixture
