@@ -14,7 +14,7 @@ from lib.base.errors import BrickyardError
 from lib.base.progress import track
 from lib.chain import latency
 from lib.chain.chain import Chain
-from lib.channels.coupling import couple
+from lib.channels.coupling import couple, keeping
 from lib.dery.assembly import prices
 from lib.dery.assembly.material import open_bricks
 from lib.dery.partition.sets import Partition
@@ -92,7 +92,8 @@ def _network(name: str, entry: ZooModel, given: Sections, images: data.DataSet |
     if given.partition and len(chain) < given.partition.num_blocks:
         yield f"{PARAMS}: partition.num_blocks = {given.partition.num_blocks}: {name} has {len(chain)} nodes"
     if given.contributions and name in given.contributions.models:
-        couple(graph.trace(model, name, expected.shape), name)
+        coupling = couple(graph.trace(model, name, expected.shape), name)
+        keeping(coupling, given.components.keep if given.components else [], dict(model.named_modules()), name)
 
 
 def _budgets(given: Sections, images: data.DataSet, lines: list[str]) -> str:

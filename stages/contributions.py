@@ -6,13 +6,14 @@ import pandas
 import torch
 
 from lib.base import artifacts
-from lib.channels.coupling import couple
+from lib.channels.coupling import couple, keeping
 from lib.images import data
 from lib.mda import classes
 from lib.mda.contributions import contribution, scores
 from lib.mda.contributions.masks import masks, overall, shares, table
 from lib.network import files
 from lib.params.base import read
+from lib.params.components import Components
 from lib.params.contributions import Contributions
 from lib.params.entries import entry
 from lib.params.run import Run
@@ -26,10 +27,12 @@ def main(dataset: Path, zoo: Path, model: str, out: Path, metrics: Path) -> None
     shares to `metrics`.
     """
     params, run_params = read("contributions", Contributions), read("run", Run)
+    kept = read("components", Components).keep
     device = prepare(run_params)
     images = data.load(dataset, SCRATCH)
     network, card = files.load_as(Card, zoo, entry(model))
     coupling = couple(graph.trace(network, model, card.input.shape), model)
+    coupling = keeping(coupling, kept, dict(network.named_modules()), model)
     network.to(device)
     numbers = classes.numbers(card.classes, images.classes, model)
     train = data.of_classes(images.images, images.train, numbers)

@@ -283,8 +283,10 @@ def silence(model: nn.Module, coupling: Coupling, chosen: frozenset[int]) -> Non
     for layer in coupling.layers:
         keep = torch.tensor([float(c in chosen) for c in layer.inputs]).repeat_interleave(layer.positions)
 
-        def hook(_: nn.Module, given: tuple[torch.Tensor, ...], keep: torch.Tensor = keep) -> tuple[torch.Tensor]:
-            return (given[0] * keep.view(1, -1, *[1] * (given[0].ndim - 2)).to(given[0].dtype),)
+        def hook(module: nn.Module, given: tuple[torch.Tensor, ...], keep: torch.Tensor = keep) -> tuple[torch.Tensor]:
+            last = isinstance(module, nn.Linear)
+            seen = keep if last else keep.view(1, -1, *[1] * (given[0].ndim - 2))
+            return (given[0] * seen.to(given[0].dtype),)
 
         model.get_submodule(layer.name).register_forward_pre_hook(hook)
 

@@ -2,24 +2,25 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import prod
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from ..base.errors import BrickyardError
-from ..trace import graph, parts
+from ..trace import graph
 from ..trace.cost import Cost
 from ..trace.duplicate import duplicate
 from ..trace.logits import logits
 from ..trace.plain import plain
-from ..trace.subnetwork import Part
 from .channels import Coupling, Layer
 from .coupling import couple
+from .operations import is_response_norm
+from .writing import answers, numbers, renumber, restore, rewritten
 
 Kept = Mapping[str, Sequence[int]]
-Place = tuple[str, tuple[int | str, ...]]  # of a number in a traced graph: `node` and `at` of a Size
 _WHO = "the network"
 PRECISION = 1e-3  # of logits, relative to the largest, between a component and its source, in float32
 _EXACT = 1e-5  # the same in float64
@@ -29,27 +30,33 @@ def cut(model: nn.Module, kept: Kept, shape: tuple[int, ...]) -> nn.Module:
     """A copy of `model`, in eval mode, with only the `kept` output channels of each layer; images are of `shape`.
 
     What is coupled to a channel goes with it. Layers that are not in `kept` keep what no other layer takes from them.
-    Where an operation has a number of channels written into it (a padding of channels, a fixed shape), or the network
-    has auxiliary outputs in train mode, the result is the traced graph of each mode with other numbers and the same
-    modules under the same names, else a module of the same class. So it is where the network's own code asks for its
-    numbers of channels and then does something else. It is compared with `model`, whose layers do not look at what was
-    taken out, on random images. Raises BrickyardError where a layer is not there, would be empty, or
-    contradicts one that it is coupled to, and where they differ.
+    Where an operation has a number of channels written into it (a padding of channels, a fixed shape) that is no
+    attribute which counts heads, or the network has auxiliary outputs in train mode, the result is the traced graph of
+    each mode with other numbers and the same modules under the same names, else a module of the same class. So it is
+    where the network's own code asks for its numbers of channels and then does something else. It is compared with
+    `model`, whose layers do not look at what was taken out, on random images. Raises BrickyardError where a layer is
+    not there, would be empty, or contradicts one that it is coupled to, and where they differ.
     """
     source, model = plain(model), plain(model)
     modes = [graph.trace(model, _WHO, shape, train=train) for train in (False, True)]
     coupling = couple(modes[0], _WHO)
     chosen = channels(coupling, kept)
-    written = [numbers(coupling, chosen), _in_training(modes[1], coupling, chosen)]
+    kinds = [(coupling, chosen), _in_training(modes[1], coupling, chosen)]
     taken: dict[tuple[int, str], torch.Tensor] = {}
     for path, rows in coupling.axes.items():
         _take(model, path, [None if row is None else _positions(row, chosen) for row in rows], taken)
     for layer in coupling.layers:
         _resize(model.get_submodule(layer.name), layer, chosen)
     for path in {path.rpartition(".")[0] for path in coupling.axes}:
-        _recount(model.get_submodule(path))
-    made = rewritten(model, modes, written, any(is_unused(n, coupling) for n, _ in model.named_parameters()))
+        _recount(model.get_submodule(path), source.get_submodule(path))
+    written = [numbers(*kind) | answers(found, model, *kind) for found, kind in zip(modes, kinds, strict=True)]
+    trim = any(is_unused(n, coupling) for n, _ in model.named_parameters())
     blind, rows = _blinded(source, coupling, chosen), _positions(coupling.classifier.outputs, chosen)
+    if all(found.bare for found in modes) and not trim and (before := renumber(model, modes[0], written[0])):
+        if _difference(model, blind, rows, shape) is None:
+            return model
+        restore(model, before)
+    made = rewritten(model, modes, written, trim)
     fault = _difference(made, blind, rows, shape)
     if fault is not None and made is model:
         made = rewritten(model, modes, written, trim=True)
@@ -59,21 +66,21 @@ def cut(model: nn.Module, kept: Kept, shape: tuple[int, ...]) -> nn.Module:
     return made
 
 
-def _in_training(found: graph.Trace, coupling: Coupling, chosen: Collection[int]) -> dict[Place, int]:
-    """The numbers that are written into the graph of train mode; raises BrickyardError where other channels are coupled
-    there than in eval mode.
+def _in_training(found: graph.Trace, coupling: Coupling, chosen: Collection[int]) -> tuple[Coupling, frozenset[int]]:
+    """The coupling in train mode and the channels that stay there; raises BrickyardError where other channels are
+    coupled than in eval mode.
     """
     who = f"{_WHO} in train mode"
     try:
         training = couple(found, who)
     except BrickyardError:
-        if coupling.sizes:
+        if coupling.sizes or coupling.asked:
             raise
-        return {}
+        return replace(coupling, asked=()), frozenset()
     there = {layer.name for layer in training.layers}
     same = {name: rows for name, rows in indices(coupling, chosen).items() if name in there}
     try:
-        return numbers(training, channels(training, same))
+        return training, channels(training, same)
     except BrickyardError as error:
         raise BrickyardError(f"{who}: {error}") from None
 
@@ -88,7 +95,17 @@ def _blinded(model: nn.Module, coupling: Coupling, chosen: Collection[int]) -> n
             weight = module.get_parameter("weight").detach().clone()
             weight[:, [i for i, channel in enumerate(row) if channel not in chosen]] = 0
             module._parameters["weight"] = nn.Parameter(weight)
+    for path, module in blind.named_modules():
+        if is_response_norm(module) and (axes := coupling.axes.get(f"{path}.weight")) and axes[0]:
+            seen = torch.tensor([channel in chosen for channel in axes[0]]).to(module.get_parameter("weight").device)
+            module.register_forward_pre_hook(partial(_see, seen, module.channel_dim))
     return blind
+
+
+def _see(seen: torch.Tensor, dim: Any, _: nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+    """Zeros instead of channels that are not `seen`."""
+    (x,) = given
+    return (x * seen.view([-1 if one == dim % x.ndim else 1 for one in range(x.ndim)]),)
 
 
 @torch.no_grad()
@@ -115,30 +132,9 @@ def _difference(component: nn.Module, source: nn.Module, rows: Sequence[int], sh
     return None if same else "differs from its source without them"
 
 
-def rewritten(
-    model: nn.Module, modes: Sequence[graph.Trace], numbers: Sequence[Mapping[Place, int]], trim: bool
-) -> nn.Module:
-    """`model` as its graphs in eval and in train mode, with other numbers of channels written into them, the logits as
-    the only output; itself where there are none and no other output, and nothing is to be trimmed that is not used.
-    """
-    for found, written in zip(modes, numbers, strict=True):
-        nodes = {node.name: node for node in found.graph.nodes}
-        for (node, at), number in written.items():
-            _rewrite(nodes[node], at, number)
-    if not any(numbers) and all(found.bare for found in modes) and not trim:
-        return model
-    evaluating, training = (replace(found.to_run(_WHO), model=model) for found in modes)
-    return Part(evaluating, parts.whole(evaluating), training, parts.whole(training)).eval()
-
-
 def is_unused(parameter: str, coupling: Coupling) -> bool:
     """Whether the logits do not depend on a parameter."""
     return parameter in coupling.unused or parameter.rpartition(".")[0] in coupling.unused
-
-
-def numbers(coupling: Coupling, chosen: Collection[int]) -> dict[Place, int]:
-    """The numbers that are written into a graph, where it keeps the `chosen` channels."""
-    return {(size.node, size.at): len(_positions(size.channels, chosen)) for size in coupling.sizes}
 
 
 def channels(coupling: Coupling, kept: Kept) -> frozenset[int]:
@@ -198,6 +194,10 @@ class Scales:
             outputs = len(_positions(layer.outputs, chosen))
             inputs = len(layer.inputs) if layer.groups > 1 else len(_positions(layer.inputs, chosen))
             macs += layer.macs * outputs * inputs // (len(layer.outputs) * len(layer.inputs))
+        for work in self._coupling.works:
+            macs += (
+                work.macs * len(_positions(work.channels, chosen)) // len(work.channels) if work.channels else work.macs
+            )
         return Cost(params, macs)
 
 
@@ -236,8 +236,15 @@ def _resize(module: Any, layer: Layer, chosen: Collection[int]) -> None:
     module.out_channels, module.in_channels = outputs, features
 
 
-def _recount(module: Any) -> None:
-    """The numbers of channels that a norm knows of itself."""
+def _recount(module: Any, source: Any) -> None:
+    """The numbers of channels that a norm knows of itself.
+
+    A GRN divides by the mean over its channels, those that were taken out counted as zeros: x / (k/n mean + eps).
+    """
+    if is_response_norm(module):
+        share = len(source.weight) / len(module.weight)
+        module.weight.data.mul_(share)
+        module.eps = source.eps * share
     if isinstance(module, nn.GroupNorm):
         count = len(module.weight)
         module.num_groups, module.num_channels = module.num_groups * count // module.num_channels, count
@@ -246,21 +253,3 @@ def _recount(module: Any) -> None:
     elif isinstance(module, nn.modules.batchnorm._NormBase):
         vectors = (*module._parameters.values(), *module._buffers.values())
         module.num_features = next(len(t) for t in vectors if t is not None and t.ndim)
-
-
-def _rewrite(node: fx.Node, at: tuple[int | str, ...], number: int) -> None:
-    first, *rest = at
-    if isinstance(first, str):
-        node.update_kwarg(first, _replaced(node.kwargs[first], rest, number))
-    else:
-        node.update_arg(first, _replaced(node.args[first], rest, number))
-
-
-def _replaced(value: Any, at: list[int | str], number: int) -> Any:
-    if not at:
-        return number
-    if isinstance(value, slice):
-        return slice(number, value.stop) if at[0] == "start" else slice(value.start, number)
-    items = list(value)
-    items[int(at[0])] = _replaced(items[int(at[0])], at[1:], number)
-    return tuple(items)

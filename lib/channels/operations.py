@@ -1,4 +1,4 @@
-"""What is known of single operations: which treat every channel by itself and keep their order."""
+"""What is known of single operations: which treat every element by itself, which move, sum up or multiply them."""
 
 import operator
 from typing import Any
@@ -9,12 +9,15 @@ from torch import fx, nn
 
 from ..trace.plain import kind
 
-_MODULES = (
+_POINTWISE = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softsign,
     nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Tanhshrink, nn.Hardshrink, nn.Softshrink, nn.Threshold, nn.Hardswish,
-    nn.Hardsigmoid, nn.Hardtanh, nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
-    nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Upsample, nn.ZeroPad2d,
-    nn.ReflectionPad2d, nn.ReplicationPad2d,
+    nn.Hardsigmoid, nn.Hardtanh, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)  # fmt: skip
+_SPATIAL = (
+    nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d,
+    nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Upsample, nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d,
 )  # fmt: skip
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.PReLU)
 _UNARY = (
@@ -24,46 +27,73 @@ _UNARY = (
     "bernoulli", "empty_like", "full_like", "logical_not", "ones_like", "rand_like", "randn_like", "zeros_like",
 )  # fmt: skip
 _FUNCTIONS = {
-    F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.dropout, F.dropout2d, torch.dropout,
-    F.interpolate, torch.clone, torch.Tensor.contiguous, torch.Tensor.clone, torch.Tensor.detach,
-    torch.Tensor.bool, torch.Tensor.float, torch.Tensor.to, torch.Tensor.double, torch.Tensor.type_as,
-    operator.abs, operator.invert, operator.ipow, operator.neg, operator.pos, operator.pow,
+    F.dropout, F.dropout1d, F.dropout2d, torch.dropout, torch.clone, torch.Tensor.contiguous, torch.Tensor.clone,
+    torch.Tensor.detach, torch.Tensor.bool, torch.Tensor.float, torch.Tensor.to, torch.Tensor.double,
+    torch.Tensor.type_as, operator.abs, operator.invert, operator.ipow, operator.neg, operator.pos, operator.pow,
     *(getattr(home, name + end) for home in (F, torch, torch.Tensor) for name in _UNARY for end in ("", "_")
       if hasattr(home, name + end)),
 }  # fmt: skip
-_REDUCING = {torch.mean, torch.sum, torch.amax, torch.Tensor.mean, torch.Tensor.sum, torch.Tensor.amax}
-_ROLLING = {torch.roll, torch.Tensor.roll, torch.flip, torch.Tensor.flip}
+_POOLING = {F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.interpolate}
+REDUCING: set[Any] = {
+    *(getattr(home, name) for home in (torch, torch.Tensor)
+      for name in ("mean", "sum", "amax", "amin", "max", "min", "norm", "std", "var", "logsumexp")),
+    torch.linalg.norm, torch.linalg.vector_norm,
+}  # fmt: skip
+SOFTENING: set[Any] = {
+    nn.Softmax, nn.LogSoftmax, F.softmax, F.log_softmax, torch.softmax, torch.log_softmax, torch.Tensor.softmax,
+    torch.Tensor.log_softmax, torch.Tensor.cumsum, torch.cumsum,
+}  # fmt: skip
+NORMALISING: set[Any] = {F.layer_norm, F.rms_norm}
+ROLLING: set[Any] = {torch.roll, torch.Tensor.roll, torch.flip, torch.Tensor.flip}
 RESHAPING: set[Any] = {
-    nn.Flatten, torch.flatten, torch.Tensor.flatten, torch.Tensor.view, torch.Tensor.reshape, torch.reshape,
-    torch.squeeze, torch.Tensor.squeeze, torch.Tensor.unsqueeze, torch.unsqueeze,
+    nn.Flatten, nn.Unflatten, torch.flatten, torch.Tensor.flatten, torch.Tensor.unflatten, torch.Tensor.view,
+    torch.Tensor.reshape, torch.reshape, torch.squeeze, torch.Tensor.squeeze, torch.Tensor.unsqueeze, torch.unsqueeze,
 }  # fmt: skip
 ELEMENTWISE: set[Any] = {
     operator.add, operator.iadd, operator.mul, operator.imul, operator.sub, operator.isub, operator.truediv,
-    operator.itruediv, torch.Tensor.expand_as, torch.Tensor.copy_, torch.where, torch.Tensor.where,
+    operator.itruediv, torch.Tensor.expand_as, torch.Tensor.copy_, torch.where, torch.Tensor.where, torch.addcmul,
+    torch.Tensor.addcmul, torch.lerp, torch.Tensor.lerp,
     *(getattr(operator, name) for name in ("and_", "eq", "ge", "gt", "le", "lt", "ne", "or_", "xor")),
     *(getattr(home, name + end) for home in (torch, torch.Tensor) for end in ("", "_")
       for name in ("add", "mul", "multiply", "sub", "subtract", "div", "divide", "maximum", "minimum", "masked_fill",
                    "eq", "ge", "gt", "le", "lt", "ne", "logical_and", "logical_or")
       if hasattr(home, name + end)),
 }  # fmt: skip
-TURNING: set[Any] = {torch.transpose, torch.Tensor.transpose, torch.permute, torch.Tensor.permute}
+TURNING: set[Any] = {
+    *(getattr(home, name) for home in (torch, torch.Tensor)
+      for name in ("transpose", "permute", "swapaxes", "swapdims", "movedim", "moveaxis")),
+    torch.Tensor.t, torch.t, torch.Tensor.repeat, torch.Tensor.repeat_interleave, torch.repeat_interleave,
+}  # fmt: skip
+EXPANDING: set[Any] = {torch.Tensor.expand, torch.broadcast_to, torch.Tensor.broadcast_to}
 DIVIDING: set[Any] = {torch.chunk, torch.Tensor.chunk, torch.split, torch.Tensor.split}
+UNBINDING: set[Any] = {torch.unbind, torch.Tensor.unbind}
+MULTIPLYING: set[Any] = {operator.matmul, torch.matmul, torch.Tensor.matmul, torch.bmm, torch.Tensor.bmm}
+FRESH: set[Any] = {getattr(torch.Tensor, f"new_{name}") for name in ("empty", "full", "ones", "zeros")}
+# of timm, which are one operation in a traced graph: windows put back to maps; masks added to scores
+WINDOWS = {
+    "window_reverse", "window_reverse_nchw", "grid_reverse", "grid_reverse_nchw", "deblockify", "reshape_pre_pool",
+    "reshape_post_pool",
+}  # fmt: skip
+MASKING = {"maybe_add_mask"}
 
 
 class Operation:
     """One operation of a traced graph. function: what is called, a method as of torch.Tensor, a module as its type;
-    module: the module that runs, or whose weights a function is given; name: its path.
+    module: the module that runs, or whose weights a function is given; name: its path; bias: what a function is given.
     """
 
     def __init__(self, node: fx.Node, modules: dict[str, nn.Module]):
         self.node = node
+        self.bias: Any = None
         self.name = str(node.target) if node.op == "call_module" else ""
         self.module: Any = modules.get(self.name) if node.op == "call_module" else None
         self.function: Any = node.target if self.module is None else kind(self.module)
         if node.op == "call_method":
             self.function = getattr(torch.Tensor, str(node.target), None)
-        if self.function is F.linear and len(node.args) > 1:
-            self._take_owner(node.args[1], modules)
+        if self.function is F.linear:
+            given: dict[str, Any] = {**dict(zip(("input", "weight", "bias"), node.args, strict=False)), **node.kwargs}
+            self._take_owner(given["weight"], modules)
+            self.bias = given.get("bias")
 
     def _take_owner(self, weight: Any, modules: dict[str, nn.Module]) -> None:
         owner = str(weight.target).rpartition(".")[0] if isinstance(weight, fx.Node) else None
@@ -72,49 +102,56 @@ class Operation:
             self.name, self.module, self.function = str(owner), module, nn.Linear
 
     @property
+    def called(self) -> str:
+        """The name of a function that is no module."""
+        return "" if self.module is not None else str(getattr(self.function, "__name__", ""))
+
+    @property
     def is_layer(self) -> bool:
         """Whether every output is a weighted sum of inputs, as nn.Conv2d and nn.Linear have it."""
         return self.function in (nn.Conv2d, nn.Linear)
 
     @property
     def is_norm(self) -> bool:
-        """Whether an operation is a module with numbers of its own for every channel."""
+        """Whether an operation is a module with numbers of its own for every channel, which lie along dimension 1."""
         return isinstance(self.module, _NORMS)
 
-    def keeps_channels(self, dimensions: int) -> bool:
-        """Whether an operation treats every channel of its only input, of so many dimensions, by itself."""
+    @property
+    def is_response_norm(self) -> bool:
+        """Whether it divides every channel's norm over space by the mean of all (GRN, of ConvNeXt V2)."""
+        return self.module is not None and is_response_norm(self.module)
+
+    @property
+    def normalised(self) -> int | None:
+        """How many of the last dimensions a norm without statistics of its own takes together, 0 if not known."""
+        if isinstance(self.module, nn.LayerNorm | nn.RMSNorm):
+            return len(self.module.normalized_shape) if kind(self.module) in (nn.LayerNorm, nn.RMSNorm) else 0
+        if self.function in NORMALISING:
+            given: Any = self.node.kwargs.get("normalized_shape", [*self.node.args, 0, 0][1])
+            return len(given) if isinstance(given, list | tuple) else 0
+        return None
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether an operation treats every element of its only input by itself."""
         if self.module is not None:
-            return isinstance(self.module, _MODULES)
-        if self.function in _REDUCING:
-            return self._reduces_space(dimensions)
-        if self.function is operator.getitem:
-            return self.slices_space()
-        if self.function in _ROLLING | TURNING:
-            return self._moves_space(dimensions)
-        return self.function in _FUNCTIONS or getattr(self.function, "__name__", "") == "stochastic_depth"
+            return isinstance(self.module, _POINTWISE)
+        return self.function in _FUNCTIONS or self.called == "stochastic_depth"
 
-    def _moves_space(self, dimensions: int) -> bool:
-        if self.function in _ROLLING:
-            named: Any = self.node.kwargs.get("dims", list[Any](self.node.args)[-1])
-            dims = [named] if isinstance(named, int) else named
-        else:
-            dims = [*self.node.args[1:], *self.node.kwargs.values()]
-            dims = list(dims[0]) if len(dims) == 1 and isinstance(dims[0], list | tuple) else dims
-            if len(dims) == dimensions:  # a permutation names all of them
-                dims = dims[2:] if dims[:2] == [0, 1] else []
-        return (
-            isinstance(dims, list | tuple)
-            and bool(dims)
-            and all(isinstance(d, int) and d % dimensions >= 2 for d in dims)
-        )
+    @property
+    def is_spatial(self) -> bool:
+        """Whether it treats every channel, along dimension 1, by itself."""
+        return isinstance(self.module, _SPATIAL) if self.module is not None else self.function in _POOLING
 
-    def _reduces_space(self, dimensions: int) -> bool:
-        given: Any = self.node.args[1] if len(self.node.args) > 1 else self.node.kwargs.get("dim")
-        dims = [given] if isinstance(given, int) else given
-        return isinstance(dims, list | tuple) and all(isinstance(d, int) and d % dimensions >= 2 for d in dims)
-
-    def slices_space(self) -> bool:
-        """Whether an index leaves images and channels whole: it takes positions, or adds dimensions behind them."""
+    def slices_whole(self, labels: torch.Tensor) -> bool:
+        """Whether an index leaves the dimensions whole along which `labels` vary: it takes positions elsewhere."""
         index: Any = self.node.args[1]
-        whole = isinstance(index, tuple) and list(index[:2]) == [slice(None)] * 2
-        return whole and all(part is None or isinstance(part, slice | int) for part in index)
+        parts = list(index) if isinstance(index, tuple) else [index]
+        if any(part is None or part is Ellipsis or isinstance(part, fx.Node) for part in parts):
+            return False
+        return all(part == slice(None) or labels.shape[dim] == 1 for dim, part in enumerate(parts))
+
+
+def is_response_norm(module: nn.Module) -> bool:
+    """Whether a module is timm's GlobalResponseNorm."""
+    return type(module).__name__ == "GlobalResponseNorm" and hasattr(module, "eps")

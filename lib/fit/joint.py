@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import nn
 
-from .layer import Goal, refit
+from .layer import Goal, channels_first, refit
 
 _ITERATIONS = 10  # of conjugate gradients
 _ROWS = 2**13  # most rows of a regression here
@@ -52,8 +52,11 @@ def improve(
     for _ in range(rounds):
         missed, wanted = list[torch.Tensor](), list[torch.Tensor]()
         for x_own, own, unit in zip(between(_apply(first, x, weight, bias)), readers, units, strict=True):
-            by, offset = refit(x_own, own.goal, own.layer, ridge, own.free, steps, _ROWS)
-            missed.append(missed_by(own.goal, _apply(own.layer, x_own, by, offset)) * unit)
+            given = channels_first(x_own, own.layer)
+            by, offset = refit(given, own.goal, own.layer, ridge, own.free, steps, _ROWS)
+            made = channels_first(_apply(own.layer, x_own, by, offset), own.layer)
+            miss = missed_by(own.goal, made) * unit
+            missed.append(miss.movedim(1, -1) if made.ndim > 2 and isinstance(own.layer, nn.Linear) else miss)
             wanted.append(by * unit)
         tangent = Tangent(x, first, between, [own.layer for own in readers], wanted, weight, bias)
         change = tangent.solve(missed, ridge, free)

@@ -86,7 +86,8 @@ def refit(
     steps: int,
     most: int = ROWS,
 ) -> tuple[Float[torch.Tensor, "O ..."], Float[torch.Tensor, " O"]]:
-    """The weight of `module`, a convolution or linear layer, and the bias [O] that bring it from x to the goal.
+    """The weight of `module`, a convolution or linear layer, and the bias [O] that bring it from x to the goal; both
+    have their channels along dimension 1 (see `channels_first`).
 
     Minimises ||X W + b - Y||^2 + lambda ||W - W0||^2 over the rows of X, the patches of x: W0 the present weight,
     lambda = `ridge` times the mean diagonal of X'X, b zero unless `free`. Where a ReLU follows it is then
@@ -145,8 +146,15 @@ def _drawn(positions: int, images: int, most: int) -> torch.Tensor:
     return torch.randperm(positions, generator=torch.Generator().manual_seed(0))[:count].sort().values
 
 
+def channels_first(x: torch.Tensor, layer: Any) -> torch.Tensor:
+    """What a layer is given, or makes, with its channels along dimension 1: those of tokens lie along the last one."""
+    return x.movedim(-1, 1) if isinstance(layer, nn.Linear) and x.ndim > 2 else x
+
+
 def _given(x: torch.Tensor, module: Any, drawn: torch.Tensor) -> torch.Tensor:
-    return x if isinstance(module, nn.Linear) else patches(x, module, drawn)
+    if isinstance(module, nn.Linear):
+        return x if x.ndim == 2 else _rows(x, drawn)
+    return patches(x, module, drawn)
 
 
 def _rows(y: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:

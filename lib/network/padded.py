@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from ..base.errors import BrickyardError
 from ..channels.channels import Coupling
 from ..channels.coupling import couple
-from ..channels.cutting import PRECISION, Place, numbers, rewritten
+from ..channels.cutting import PRECISION
+from ..channels.writing import Place, numbers, rewritten
 from ..trace import graph
 from ..trace.duplicate import duplicate
 

@@ -57,8 +57,11 @@ class Repair(Section):
 
 
 class Components(Section):
-    """Tasks by name; size: of every component, by one factor on all thresholds, or None: thresholds as they are."""
+    """Tasks by name; size: of every component, by one factor on all thresholds, or None: thresholds as they are; keep:
+    paths of modules of all networks that are taken apart whose channels always stay, and those of modules inside.
+    """
 
     tasks: dict[Name, Task] = Field(min_length=1, max_length=1000)
     size: Size | None = None
+    keep: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default=[], max_length=1000)
     repair: Repair = Repair()

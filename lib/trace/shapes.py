@@ -17,6 +17,7 @@ from .tracer import on_meta
 T = TypeVar("T")
 Meter = effects.Writes | Flops | PeakMemory
 Read = dict[fx.Node, Any]
+Before = Callable[[fx.Node, Any, Any], tuple[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,20 @@ def record(
     )
 
 
+def walk(
+    model: nn.Module, graph: fx.Graph, constants: dict[str, torch.Tensor], shape: tuple[int, ...], before: Before
+) -> None:
+    """Runs `graph` for images of `shape` without numbers, as `record`; before(node, args, kwargs) gives what each
+    operation is to be given instead.
+    """
+
+    def run(runs: "_OnShapes") -> None:
+        runs.before = before
+        runs.read(BATCHES[0], [])
+
+    _run(model, graph, constants, shape, run)
+
+
 def _shapes(values: Read) -> Read:
     return {node: map_aggregate(value, on_meta) for node, value in values.items()}
 
@@ -101,6 +116,7 @@ class _OnShapes(fx.Interpreter):
 
     module: nn.Module
     graph: fx.Graph
+    before: Before | None = None
 
     def __init__(
         self, model: nn.Module, graph: fx.Graph, constants: dict[str, torch.Tensor], shape: tuple[int, ...]
@@ -144,7 +160,8 @@ class _OnShapes(fx.Interpreter):
 
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> Any:
         """Constants and devices are replaced before an operation sees them."""
-        return self._replaced(super().fetch_args_kwargs_from_env(n))
+        args, kwargs = self._replaced(super().fetch_args_kwargs_from_env(n))
+        return (args, kwargs) if self.before is None else self.before(n, args, kwargs)
 
     def _replaced(self, value: Any) -> Any:
         return map_aggregate(value, on_meta)

@@ -286,8 +286,9 @@ def _timm_leaves() -> tuple[tuple[type[nn.Module], ...], tuple[Any, ...]]:
     if "timm" not in sys.modules:
         return (), ()
     from timm.layers import get_notrace_functions, get_notrace_modules
+    from timm.layers.grn import GlobalResponseNorm
 
-    return tuple(get_notrace_modules()), tuple(get_notrace_functions())
+    return (*get_notrace_modules(), GlobalResponseNorm), tuple(get_notrace_functions())
 
 
 def on_meta(value: Any) -> Any:

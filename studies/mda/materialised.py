@@ -14,6 +14,7 @@ from lib.images.data import Batch
 def materialised(model: nn.Module, layers: Sequence[Layer], batches: Iterable[Batch]) -> dict[str, torch.Tensor]:
     """Contributions by their definition: all partial convolutions [B, O, I, H, W] of a layer at once."""
     sums: dict[str, torch.Tensor] = {}
+    count = 0
 
     def observer(layer: Layer) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         def observe(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -25,7 +26,8 @@ def materialised(model: nn.Module, layers: Sequence[Layer], batches: Iterable[Ba
                 parts = parts.unflatten(1, (deep, outputs)).transpose(1, 2)  # [B, O, I, H, W]
             else:
                 weight = module.get_parameter("weight")
-                parts = (x[:, None] * weight).unflatten(2, (-1, layer.positions))
+                tokens = x.reshape(count, -1, x.shape[-1])
+                parts = (tokens[:, None] * weight[:, None]).unflatten(3, (-1, layer.positions)).transpose(2, 3)
             found = parts.flatten(3).sum(3).relu().sum(0)
             sums[layer.name] = sums.get(layer.name, 0) + found.double()
 
@@ -33,6 +35,7 @@ def materialised(model: nn.Module, layers: Sequence[Layer], batches: Iterable[Ba
 
     handles = [model.get_submodule(layer.name).register_forward_pre_hook(observer(layer)) for layer in layers]
     for x, _ in batches:
+        count = len(x)
         model(x)
     for handle in handles:
         handle.remove()

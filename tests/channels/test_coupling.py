@@ -7,7 +7,7 @@ from lib.base.errors import BrickyardError
 from lib.channels.channels import Coupling
 from lib.channels.coupling import couple
 from lib.trace import graph
-from tests import pico, unusual
+from tests import unusual
 from tests.mda import networks
 from tests.mda.pico import SHAPE
 from tests.mda.pico import plain as plain_with_two_linear_layers
@@ -115,15 +115,29 @@ class WrongAxis(_Net):
 
 
 @pytest.mark.parametrize(
+    ("model", "whole", "apart"),
+    [
+        (Permuted(), set(), {"first", "second"}),
+        (MeanOverChannels(features=4), {"second"}, {"first"}),
+        (Sliced(features=18), {"second"}, {"first"}),
+        (WrongAxis(), set(), {"first", "second"}),
+        (unusual.build("item"), {"stem.0"}, {"body.0.0", "body.1.0"}),
+    ],
+)
+def test_what_is_mixed_stays_whole_and_the_rest_comes_apart(model: nn.Module, whole: set[str], apart: set[str]) -> None:
+    found = couple(graph.trace(model.eval(), "net", networks.SHAPE), "net")
+    layers = _layers(found)
+    assert all(set(layers[name].outputs) <= found.fixed for name in whole)
+    assert all(found.fixed.isdisjoint(layers[name].outputs) for name in apart)
+
+
+@pytest.mark.parametrize(
     ("model", "where"),
     [
-        (Permuted(), r"net: cannot be taken apart at its top level \(permute\): it is not known"),
-        (MeanOverChannels(features=4), r"\(mean\): it is not known"),
-        (Sliced(features=18), r"\(getitem\): it takes channels that are not one run"),
-        (unusual.build("item"), r"\(assign\): it is not known"),
-        (WrongAxis(), r"\(cat\): it does not put channels"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softmax(1), nn.Flatten(), nn.Linear(784, 2)), r"1 \(Softmax\)"),
-        (pico.PicoViT(), r"net: cannot be taken apart at its top level \(transpose\)"),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softmax(1), nn.Flatten(), nn.Linear(784, 2)),
+            r"net: nothing can be taken out of it: channels stay, first at 1 \(Softmax\): it takes channels together",
+        ),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)), "net: has no classifier"),
         (nn.Sequential(nn.Flatten(), nn.Linear(768, 2)), "net: has no layer before its classifier"),
     ],
@@ -134,8 +148,26 @@ def test_what_cannot_be_followed_is_named(model: nn.Module, where: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_transformer_of_timm_names_the_module() -> None:
-    import timm
+def test_a_head_is_one_channel_and_the_stream_stays() -> None:
+    found = _coupling("transformer")
+    layers = _layers(found)
+    qkv, proj = layers["blocks.0.attn.qkv"], layers["blocks.0.attn.proj"]
+    heads = proj.inputs
+    assert len(heads) == len(set(heads)) == 4
+    assert proj.positions == 4
+    assert qkv.outputs == tuple(head for _ in "qkv" for head in heads for _ in range(4))
+    for name in ("patch_embed.proj", "blocks.0.attn.proj", "blocks.0.mlp.fc2"):
+        assert set(layers[name].outputs) <= found.fixed
+    gated = layers["blocks.0.mlp.fc1"].outputs
+    assert gated[:12] == gated[12:] == layers["blocks.0.mlp.fc2"].inputs
+    assert set(qkv.inputs) <= found.fixed
+    assert {size.channels for size in found.sizes if size.node.startswith("reshape")} >= {heads}
 
-    with pytest.raises(BrickyardError, match="vit: cannot be taken apart at patch_embed"):
-        couple(graph.trace(timm.create_model("test_vit"), "vit", (3, 160, 160)), "vit")
+
+def test_tables_of_positions_lose_the_columns_of_their_heads() -> None:
+    found = _coupling("windows")
+    heads = _layers(found)["proj"].inputs
+    assert found.axes["table"] == (None, heads)
+    assert found.axes["strength"] == (heads, None, None)
+    mixed = _coupling("talking")
+    assert _layers(mixed)["talk"].inputs == _layers(mixed)["talk"].outputs == _layers(mixed)["proj"].inputs

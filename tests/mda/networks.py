@@ -1,6 +1,7 @@
 """Pico networks with branches, each with another way in which channels meet; random weights, BatchNorms alive."""
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 import torch
 from torch import nn
@@ -69,6 +70,66 @@ class Grouped(nn.Module):
         return self.fc(F.adaptive_avg_pool2d(x, 2).view(-1, 48))
 
 
+class Windows(nn.Module):
+    """Swin-like: attention within windows of a map with channels last, a table of relative positions, a strength for
+    each head; then channels that are gated by an indexed squeeze-excitation.
+    """
+
+    def __init__(self, talking: bool = False) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 12, 4, 4)
+        self.norm, self.qkv, self.proj = nn.LayerNorm(12), nn.Linear(12, 3 * 12), nn.Linear(12, 12)
+        self.table = nn.Parameter(torch.randn(9, 3))
+        index = torch.arange(2)
+        places = torch.stack(torch.meshgrid(index, index, indexing="ij")).flatten(1)
+        apart = places[:, :, None] - places[:, None] + 1
+        self.index: torch.Tensor
+        self.register_buffer("index", apart[0] * 3 + apart[1], persistent=False)
+        self.strength = nn.Parameter(torch.rand(3, 1, 1) + 0.5)
+        self.talk = nn.Linear(3, 3) if talking else None
+        self.deep, self.squeeze, self.gate = nn.Conv2d(12, 10, 3, padding=1), nn.Linear(10, 4), nn.Linear(4, 10)
+        self.fc = nn.Linear(10, 4)
+
+    def attend(self, x: torch.Tensor) -> torch.Tensor:
+        b, h, w, c = x.shape
+        x = x.view(b, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, c)
+        q, k, v = self.qkv(x).reshape(x.shape[0], 4, 3, 3, c // 3).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = q @ k.transpose(-2, -1) * self.strength + self.table[self.index].permute(2, 0, 1)
+        weights = scores.softmax(-1)
+        if self.talk is not None:
+            weights = self.talk(weights.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = self.proj((weights @ v).transpose(1, 2).reshape(x.shape[0], 4, c))
+        return x.view(b, h // 2, w // 2, 2, 2, c).permute(0, 1, 3, 2, 4, 5).reshape(b, h, w, c)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).permute(0, 2, 3, 1)
+        x = self.deep((x + self.attend(self.norm(x))).permute(0, 3, 1, 2))
+        gate = self.gate(F.relu(self.squeeze(x.mean((2, 3))))).sigmoid()
+        return self.fc((x * gate[:, :, None, None]).mean((2, 3)))
+
+
+def transformer() -> nn.Module:
+    """timm's, with norms of queries and keys, layer scales and gated MLPs."""
+    from timm.layers import GluMlp
+    from timm.models.vision_transformer import VisionTransformer
+
+    sizes: dict[str, Any] = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 4}
+    kinds: dict[str, Any] = {"qk_norm": True, "init_values": 0.5, "mlp_layer": GluMlp, "mlp_ratio": 1.5}
+    return VisionTransformer(**sizes, **kinds, num_classes=4)
+
+
+def convnext() -> nn.Module:
+    """timm's ConvNeXt V2, whose norms of the response (GRN) are awake."""
+    from timm.models.convnext import ConvNeXt
+
+    sizes: dict[str, Any] = {"depths": (1, 1, 1, 1), "dims": (6, 8, 8, 8), "patch_size": 2, "output_stride": 8}
+    model = ConvNeXt(num_classes=4, **sizes, use_grn=True, ls_init_value=1.0)
+    for name, parameter in model.named_parameters():
+        if "grn" in name:
+            nn.init.uniform_(parameter, -1, 1)
+    return model
+
+
 def residual() -> nn.Module:
     """Option-A shortcuts, which pad channels: 8 blocks are too many for a test, 3 do."""
     return CifarResNet(8, 4)
@@ -82,6 +143,10 @@ BUILDERS: dict[str, Callable[[], nn.Module]] = {
     "dense": Dense,
     "excited": Excited,
     "grouped": Grouped,
+    "windows": Windows,
+    "talking": lambda: Windows(talking=True),
+    "transformer": transformer,
+    "convnext": convnext,
     **{name: unusual.ALL[name] for name in unusual.COUPLED},
 }
 
@@ -113,7 +178,18 @@ def masked(model: nn.Module, coupling: Coupling, chosen: Collection[int], x: tor
         def hook(_: nn.Module, given: tuple[torch.Tensor, ...], keep: torch.Tensor = keep) -> tuple[torch.Tensor]:
             return (given[0] * keep.view(1, -1, *[1] * (given[0].ndim - 2)),)
 
-        handles.append(model.get_submodule(layer.name).register_forward_pre_hook(hook))
+        def last(_: nn.Module, given: tuple[torch.Tensor, ...], keep: torch.Tensor = keep) -> tuple[torch.Tensor]:
+            return (given[0] * keep,)
+
+        module = model.get_submodule(layer.name)
+        handles.append(module.register_forward_pre_hook(last if isinstance(module, nn.Linear) else hook))
+    for path, module in model.named_modules():
+        if type(module).__name__ == "GlobalResponseNorm":  # its mean counts what is taken out as zeros
+            rows = coupling.axes[f"{path}.weight"][0] or ()
+            seen = torch.tensor([float(c in chosen) for c in rows])
+            if module.channel_dim == 1:
+                seen = seen.view(-1, 1, 1)
+            handles.append(module.register_forward_pre_hook(lambda _, given, seen=seen: (given[0] * seen,)))
     try:
         logits = model(x)
     finally:

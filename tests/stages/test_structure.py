@@ -96,7 +96,7 @@ def test_params_are_those_that_the_stage_reads(name: str) -> None:
 
 def test_a_section_that_is_listed_key_by_key_lacks_other_items_alone() -> None:
     keys = {f"contributions.{name}" for name in Contributions.model_fields} - {"contributions.models"}
-    assert {"run", *keys} == _keys_of_params("contributions")
+    assert {"run", "components.keep", *keys} == _keys_of_params("contributions")
     keys |= {"components.tasks.${key}", *(f"components.{name}" for name in Components.model_fields if name != "tasks")}
     assert {"run", *keys} == _keys_of_params("components")
 

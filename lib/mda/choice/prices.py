@@ -126,6 +126,9 @@ def shared(model: nn.Module, coupling: Coupling, masks: Mapping[str, torch.Tenso
         rows = [layer.outputs] if layer.groups > 1 else [layer.outputs, layer.inputs]
         for who, count in _together(rows, needed):
             macs[who] += layer.macs // prod(map(len, rows)) * count
+    for work in coupling.works:
+        for who, count in _together([work.channels], needed) if work.channels else [(frozenset({everyone}), 1)]:
+            macs[who] += work.macs // max(1, len(work.channels)) * count
     return Shared({who: Cost(params[who], macs[who]) for who in {**params, **macs} if all(who)})
 
 

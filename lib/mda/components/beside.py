@@ -19,17 +19,17 @@ from .readers import Reading, reading
 class Beside:
     """Both networks, run operation by operation on the same images, so that the component may change on the way.
 
-    pairs: operations of the source, in order, with their twins; before, after: what source and component have made so
-    far; modules, new: their modules by path; layers: the source's, by name. Raises BrickyardError where the component
-    was not cut from such a source.
+    pairs: operations of the source on pixels, in order, with their twins; count: how many images; before, after: what
+    source and component have made so far; modules, new: their modules by path; layers: the source's, by name. Raises
+    BrickyardError where the component was not cut from such a source.
     """
 
     def __init__(self, source: nn.Module, component: nn.Module, kept: Kept, images: torch.Tensor):
         shape = tuple(images.shape[1:])
         before, after = (graph.trace(model, "the source", shape) for model in (source, component))
-        self.format, self.device = before.memory_format, images.device
+        self.format, self.device, self.count = before.memory_format, images.device, len(images)
         images = images.clone(memory_format=self.format)
-        needed = [parts.needed(found) for found in (before, after)]
+        needed = [[node for node in parts.needed(found) if node in found.content] for found in (before, after)]
         self.pairs = list(zip(*needed, strict=False))
         same = len(needed[0]) == len(needed[1])
         if not same or any(a.op != b.op for a, b in self.pairs):
@@ -40,6 +40,7 @@ class Beside:
         self.before, self.after = Replay(before, images), Replay(after, images)
         self.modules, self.new = dict[str, Any](source.named_modules()), dict[str, Any](component.named_modules())
         self.twin = dict(self.pairs)
+        self._twins = {*self.twin.values()}
         self.place = {node: i for i, (node, _) in enumerate(self.pairs)}
         self._chosen = channels(self.coupling, kept)
         self._last_use = {read: node for node, _ in self.pairs for read in node.all_input_nodes}
@@ -63,7 +64,7 @@ class Beside:
     def met(self, user: fx.Node, node: fx.Node) -> fx.Node | None:
         """The other of two tensors of one shape that meet in `user`, if both networks have made it."""
         others = [read for read in user.all_input_nodes if read is not node]
-        there = len(others) == 1 and others[0] in self.before.env and self.twin[others[0]] in self.after.env
+        there = len(others) == 1 and others[0] in self.before.env and self._is_there(others[0])
         return others[0] if there and self.found.tensor(others[0]).shape == self.found.tensor(node).shape else None
 
     def reading(self, node: fx.Node) -> Reading | None:
@@ -72,11 +73,25 @@ class Beside:
             node,
             [later for later, _ in self.pairs[self.place[node] + 1 :]],
             is_layer=lambda one: self.layer(one) is not None,
-            there=lambda one: self.twin[one] in self.after.env,
+            there=self._is_there,
         )
 
+    def _is_there(self, one: fx.Node) -> bool:
+        """Whether the component has made the twin of an operation on pixels."""
+        return one in self.twin and self.twin[one] in self.after.env
+
     def forget(self, node: fx.Node) -> None:
-        """Drops what no operation behind `node` reads."""
+        """Drops what no operation on pixels behind `node` reads, once all sizes have been read off what it makes."""
+        for run, one in ((self.before, node), (self.after, self.twin[node])):
+            asked = [one]
+            while asked:
+                for user in asked.pop().users:
+                    sized = user.op in ("call_function", "call_method") and all(
+                        x in run.env for x in user.all_input_nodes
+                    )
+                    if sized and user not in self.twin and user not in self._twins and user not in run.env:
+                        run.step(user)
+                        asked.append(user)
         for read in {*node.all_input_nodes}:
-            if self._last_use[read] is node:
+            if self._last_use[read] is node and read in self.twin:
                 del self.before.env[read], self.after.env[self.twin[read]]

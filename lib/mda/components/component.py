@@ -86,7 +86,9 @@ def supplier(
         for output in outputs
     }
     shape = card.input.shape
-    return Supplier(module, card, sized(module, shape, batches, contributions, params.size, seed, card.name))
+    return Supplier(
+        module, card, sized(module, shape, batches, contributions, params.size, seed, card.name, params.keep)
+    )
 
 
 def make(

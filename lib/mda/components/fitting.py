@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from ...channels.operations import Operation
 from ...fit import answers
 from ...fit.batchnorm import Moments
 from ...fit.joint import Reader, improve
-from ...fit.layer import refit
+from ...fit.layer import channels_first, refit
 from ...params.components import Repair
 from .beside import Beside
 from .goals import goal
@@ -30,10 +31,17 @@ class Fitted:
     x: torch.Tensor
 
 
+def can_be_fitted(both: Beside, node: fx.Node, layer: Layer) -> bool:
+    """Whether a layer runs once, with its own weight and bias: a function may be given a bias that is made anew."""
+    bias = Operation(node, both.modules).bias
+    return layer.alone and (bias is None or (isinstance(bias, fx.Node) and bias.target == f"{layer.name}.bias"))
+
+
 def fit(both: Beside, node: fx.Node, layer: Layer, made: torch.Tensor, how: Repair) -> Fitted:
     """Refits one layer of the component by ridge regression; made: what it makes in the source."""
     x, module = both.given(node), both.new[layer.name]
-    _put(both, layer, *refit(x, goal(both, node, made), module, how.ridge, _free(both, layer), how.steps))
+    given = channels_first(x, module)
+    _put(both, layer, *refit(given, goal(both, node, made), module, how.ridge, _free(both, layer), how.steps))
     return Fitted(layer, node, x)
 
 
@@ -43,14 +51,14 @@ def join(both: Beside, first: Fitted, found: Reading, now: fx.Node, how: Repair)
     What has been made of its output by now is made anew.
     """
     layers = [both.layers[Operation(one, both.modules).name] for one in found.readers]
-    if not layers or not all(layer.alone for layer in layers):
+    inputs = [both.twin[one.all_input_nodes[0]] for one in found.readers]
+    if not layers or not all(map(partial(can_be_fitted, both), found.readers, layers)) or len(first.x) != both.count:
         return
     twin, way = both.twin[first.node], [both.twin[one] for one in found.way]
     readers = [
         Reader(both.new[layer.name], goal(both, one, both.before.step(one)[_JOINTLY], _JOINTLY), _free(both, layer))
         for one, layer in zip(found.readers, layers, strict=True)
     ]
-    inputs = [both.twin[one.all_input_nodes[0]] for one in found.readers]
 
     def between(z: torch.Tensor) -> list[torch.Tensor]:
         made = both.after.follow(twin, z, way, _JOINTLY)

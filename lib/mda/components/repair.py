@@ -16,7 +16,7 @@ from ...params.components import Repair
 from ...trace.duplicate import duplicate, evaluating
 from ...trace.plain import is_hooked
 from .beside import Beside
-from .fitting import Fitted, answer, fit, join, match
+from .fitting import Fitted, answer, can_be_fitted, fit, join, match
 
 _BATCH = 100  # images that answers are asked for at once
 
@@ -69,7 +69,7 @@ def _follow(both: Beside, how: Repair) -> None:
     waiting: list[Fitted] = []  # for the layers that read them, to be fitted together with these
     for node, twin in both.pairs:
         made, layer = both.before.step(node), both.layer(node)
-        if layer is not None and layer.alone and how.method == "ridge":
+        if layer is not None and can_be_fitted(both, node, layer) and how.method == "ridge":
             fitted = fit(both, node, layer, made, how)
             waiting += [fitted] if how.joint else []
         elif node.op == "call_module" and str(node.target) in matched:

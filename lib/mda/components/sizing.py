@@ -11,7 +11,7 @@ from torch import nn
 
 from ...base.errors import BrickyardError
 from ...channels.channels import Coupling
-from ...channels.coupling import couple
+from ...channels.coupling import couple, keeping
 from ...channels.cutting import Scales, indices
 from ...images.data import Batch
 from ...params.components import Size
@@ -92,6 +92,7 @@ def sized(
     size: Size,
     seed: int,
     who: str,
+    keep: Sequence[str] = (),
 ) -> Sized:
     """The channels of a network's components of one size, for some of its classes.
 
@@ -102,8 +103,10 @@ def sized(
     size: of every component.
     seed: of random scores.
     who: the network, for errors.
+    keep: paths of modules whose channels stay (see `lib.channels.coupling.keeping`).
     """
     coupling = couple(graph.trace(network, who, shape), who)
+    coupling = keeping(coupling, keep, dict(network.named_modules()), who)
     found = gather(network, coupling, images, params, seed)
     evidence = _Remembering(coupling, found.soft, found.scores, found.binary)
     return Sized(evidence, Scales(network, coupling), params.thresholds, size.target)

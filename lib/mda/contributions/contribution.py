@@ -2,7 +2,12 @@
 
 The contribution of input channel i to output channel o for one image is ReLU(sum over space of the part of o's
 pre-activation that comes from i). The sum over space is linear, so it is taken before the kernel is applied: a
-tensor [B, O, I, H, W] of partial convolutions never exists.
+tensor [B, O, I, H, W] of partial convolutions never exists. Tokens, and windows of an image, are space.
+
+A head of an attention is one unit: its contribution to an output of the projection is that of all its channels
+together, ReLU of their sum, as that of a flattened map's positions is.
+
+Differs from the paper, which knows neither tokens nor heads.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -70,10 +75,11 @@ def contributions(
     """
     device = next(model.parameters()).device
     met: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in layers}
+    images = 0
     sums: dict[str, torch.Tensor] = {}
 
     def observer(layer: Layer) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
-        return lambda module, inputs: met[layer.name].append(patches(inputs[0], module, layer.positions))
+        return lambda module, inputs: met[layer.name].append(patches(inputs[0], module, layer.positions, images))
 
     def add(layer: Layer, seen: list[torch.Tensor]) -> None:
         scale = norm_scale(model.get_submodule(layer.norm)) if folded and layer.norm else None
@@ -84,6 +90,7 @@ def contributions(
     try:
         for x, _ in batches:
             for some in x.split(_IMAGES):
+                images = len(some)
                 model(some.to(device, memory_format=order, copy=True))
             for layer in layers:
                 if seen := met[layer.name]:
@@ -110,22 +117,27 @@ def of_layer(
 ) -> Float[torch.Tensor, "O j"]:
     """Contributions [O, I / groups] of one layer, summed over the images of x.
 
-    x: [b, I, h, w] of a convolution, [b, I * positions] of a linear layer; column j of row o is the j-th input channel
-    of o's group. scale: [O], what the outputs are multiplied by.
+    x: [b, I, h, w] of a convolution, [b, ..., I * positions] of a linear layer; column j of row o is the j-th input
+    channel of o's group. scale: [O], what the outputs are multiplied by.
     """
     return rectified(patches(x, layer, positions), layer, scale)
 
 
-def patches(x: Float[torch.Tensor, "b ..."], layer: nn.Module, positions: int = 1) -> Float[torch.Tensor, "b I P"]:
+def patches(
+    x: Float[torch.Tensor, "b ..."], layer: nn.Module, positions: int = 1, images: int = 0
+) -> Float[torch.Tensor, "n I P"]:
     """Spatially summed patches [b, I, P] of x: what each of the P weights between two channels is multiplied by.
 
     x [b, I, h, w] of a convolution: P = kh * kw. Sums over rows, then over columns, are products with matrices of zeros
-    and ones, quickest with channels last. x [b, I * positions] of a linear layer: P = positions, how many features a
-    channel has, more than one behind a flattened map; such a layer is the convolution that covers the whole map.
+    and ones, quickest with channels last. x [b, ..., I * positions] of a linear layer, summed over what lies between:
+    P = positions, how many features a channel has, more than one behind a flattened map, where such a layer is the
+    convolution that covers the whole map, or of a head. images: n, if several b, one behind another, are of one image.
 
     Differs from the paper, which does not say how features of a flattened map are put together to channels.
     """
+    images = images or len(x)
     if not isinstance(layer, nn.Conv2d):
+        x = x if x.ndim == 2 and len(x) == images else x.reshape(images, -1, x.shape[-1]).sum(1)
         return x.unflatten(1, (-1, positions))
     padding = layer._reversed_padding_repeated_twice
     if layer.padding_mode != "zeros":
@@ -138,7 +150,8 @@ def patches(x: Float[torch.Tensor, "b ..."], layer: nn.Module, positions: int = 
     )
     x = x.permute(0, 2, 3, 1)
     by_row = (rows @ x.flatten(2)).unflatten(2, x.shape[2:])
-    return (columns @ by_row).flatten(1, 2).transpose(1, 2)
+    found = (columns @ by_row).flatten(1, 2).transpose(1, 2)
+    return found if len(found) == images else found.unflatten(0, (images, -1)).sum(1)
 
 
 @lru_cache

@@ -64,6 +64,10 @@ def taylor(model: nn.Module, coupling: Coupling, batches: Iterable[Batch]) -> to
                 for value in inputs.pop(layer.name):  # several where it is used again
                     assert value.grad is not None
                     product = (value * value.grad).detach().double().cpu()
+                    if layer.kind == "linear":  # tokens and windows of an image are summed up first
+                        product = product.reshape(len(x), -1, product.shape[-1]).sum(1)
+                    else:
+                        product = product.reshape(len(x), -1, *product.shape[1:]).sum(1)
                     by_channel = product.flatten(1).unflatten(1, (len(layer.inputs), -1)).sum(2)
                     effect.index_add_(1, torch.tensor(layer.inputs), by_channel)
             total += effect.abs().sum(0)
