@@ -117,7 +117,7 @@ def test_the_judge_finds_what_is_wrong(
 def test_the_judge_finds_channels_that_are_not_coupled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing would join the two sides of an addition, cutting fails, or is refused by its own comparison."""
     assert judge.judge(RIGHT).outcome == "right"
-    monkeypatch.setattr(coupling._Following, "join", lambda self, a, b: None)
+    monkeypatch.setattr(coupling._Coupling, "join", lambda self, a, b: None)
     assert judge.tried(judge.cut_half, judge.Subject(RIGHT))[0] != "right"
 
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from lib.base.errors import BrickyardError
 from lib.channels.channels import Coupling
-from lib.channels.coupling import couple
+from lib.channels.coupling import couple, keeping
 from lib.trace import graph
 from tests import unusual
 from tests.mda import networks
@@ -171,3 +171,19 @@ def test_tables_of_positions_lose_the_columns_of_their_heads() -> None:
     assert found.axes["strength"] == (heads, None, None)
     mixed = _coupling("talking")
     assert _layers(mixed)["talk"].inputs == _layers(mixed)["talk"].outputs == _layers(mixed)["proj"].inputs
+
+
+def test_modules_that_are_to_be_kept_keep_their_channels() -> None:
+    model = networks.build("transformer")
+    modules = dict(model.named_modules())
+    found = _coupling("transformer")
+    kept = keeping(found, ["blocks.0.mlp", "blocks.1"], modules, "net")
+    layers = _layers(kept)
+    assert set(layers["blocks.0.mlp.fc1"].outputs) <= kept.fixed
+    assert set(layers["blocks.1.attn.qkv"].outputs) <= kept.fixed
+    assert kept.fixed.isdisjoint(layers["blocks.0.attn.qkv"].outputs)
+    assert kept.fixed.isdisjoint(keeping(found, ["head"], modules, "net").classifier.outputs)
+    with pytest.raises(BrickyardError, match=r"components\.keep: net has no module 'blocks\.0\.mpl'; did you mean blo"):
+        keeping(found, ["blocks.0.mpl"], modules, "net")
+    with pytest.raises(BrickyardError, match=r"components\.keep: nothing is left of net"):
+        keeping(found, ["blocks"], modules, "net")
