@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from .section import Classes, Fraction, Images, Name, Ridge, Section
+from .section import Classes, Fraction, Images, Name, Ridge, Section, Text
 
 
 class Task(Section):
@@ -63,5 +63,5 @@ class Components(Section):
 
     tasks: dict[Name, Task] = Field(min_length=1, max_length=1000)
     size: Size | None = None
-    keep: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default=[], max_length=1000)
+    keep: list[Text] = Field(default_factory=list, max_length=1000)
     repair: Repair = Repair()
