@@ -139,6 +139,15 @@ def reshape(at: Following, node: fx.Node) -> torch.Tensor:
     return labels
 
 
+def reshape_as(at: Following, node: fx.Node) -> torch.Tensor:
+    """Elements in the shape of another value, whose channels they have."""
+    given, other = node.args[:2]
+    shape = at.shape(node)
+    if not (isinstance(given, fx.Node) and given in at.labels and other in at.labels):
+        return at.opaque(node, "it takes the shape of what depends on no image")
+    return at.meet(node, [(compact(at.labels_in_full(given).reshape(shape)), shape), other], shape)
+
+
 def expand(at: Following, node: fx.Node) -> torch.Tensor:
     """Elements that are repeated along dimensions along which there was one."""
     source = at.only(node)

@@ -217,6 +217,7 @@ def _along(labels: torch.Tensor, dim: int, dims: int) -> torch.Tensor:
 _OF_SEVERAL: dict[Any, Callable[[Following, fx.Node], torch.Tensor]] = {
     **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), moves.concatenate),
     torch.stack: moves.stack,
+    **dict.fromkeys((torch.Tensor.reshape_as, torch.Tensor.view_as), moves.reshape_as),
 }
 _MOVES: dict[Any, Callable[[Following, fx.Node], torch.Tensor]] = {
     **dict.fromkeys(operations.RESHAPING, moves.reshape),
