@@ -98,6 +98,8 @@ def _network(name: str, entry: ZooModel, given: Sections, images: data.DataSet |
 def _budgets(given: Sections, images: data.DataSet, lines: list[str]) -> str:
     """Whether any candidate meets the budgets, where the networks and their cuts are there; what can be said of it."""
     assembly, partition, zoo_params, run = given.assembly, given.partition, given.zoo, given.run
+    joining = given.edges
+    assert joining is not None
     assert assembly is not None
     assert partition is not None
     assert zoo_params is not None
@@ -109,7 +111,7 @@ def _budgets(given: Sections, images: data.DataSet, lines: list[str]) -> str:
         found = Partition.read(PARTITION)
         if sorted(found.networks) != names or found.num_blocks != partition.num_blocks:
             return "whether a candidate meets the budgets is known after stage partition has run again"
-        bricks = open_bricks(ZOO, names, found.cuts, images, assembly, run.seed, zoo_params.models)
+        bricks = open_bricks(ZOO, names, found.cuts, images, joining, run.seed, assembly, zoo_params.models)
         problem = prices.assembly_problem(bricks, assembly, LATENCY)
         if not search.best(problem, 1).candidates:
             raise feasibility.explain(problem)

@@ -36,7 +36,8 @@ def mistakes(given: Sections, data: DataSet) -> list[str]:
         lines += _chosen(given.lego.choose, networks, names)
     if given.assembly:
         for key, each in (("head_images", 2), ("rank_images", 1)):
-            if (count := getattr(given.assembly, key)) < each * len(names):
+            count = getattr(given.assembly, key)
+            if count is not None and count < each * len(names):
                 least = f"at least {each * len(names)}, {each} of each of the {len(names)} classes"
                 lines.append(f"assembly.{key} = {count}: should be {least}")
     return lines

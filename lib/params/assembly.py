@@ -22,22 +22,19 @@ class Budget(Section):
         return {"params": self.params, "macs": self.macs, "memory": self.memory, "latency": self.latency}
 
 
-class Stitching(Section):
-    """How stitches come about, and what is done behind them, without labels.
-
-    recalibrate: statistics: BatchNorm's; in front of a block without any, mean and variance of the stitch; head: also
-    the last source's head, if it is kept, is refitted to that source's own logits; layers: also all layers of the
-    blocks, to their sources' own outputs, each with weights pulled towards the given ones by `pull`.
-    """
-
-    init: Literal["least_squares", "random", "identity"] = "least_squares"
-    down: Literal["auto", "pool", "patch"] = "auto"
-    recalibrate: Literal["none", "statistics", "head", "layers"] = "layers"
-    pull: Ridge = 0.1
+Treatment = Literal["none", "statistics", "head", "layers", "layers_and_head"]
+CHOSEN: tuple[Treatment, ...] = ("statistics", "layers", "layers_and_head")  # among these where it is `auto`
 
 
 class Assembly(Section):
-    """Budgets and sources, how candidates are scored, and how the pool of the best of them is fitted and ranked."""
+    """Budgets and sources, how candidates are scored, and how the pool of the best of them is fitted and ranked.
+
+    treatment: of what stands behind a stitch, without labels. statistics: BatchNorm's; in front of a block without any,
+    mean and variance of the stitch; head: also the last source's head, if it is kept, is refitted to that source's own
+    logits; layers: all layers of the blocks, to their sources' own outputs, each with weights pulled towards the given
+    ones by `pull`, the head as it is; layers_and_head: both; auto: what the choosing half of the ranking images finds
+    best for a chain among statistics, layers and layers_and_head.
+    """
 
     budget: Budget
     min_sources: Count = Field(le=64)
@@ -45,7 +42,7 @@ class Assembly(Section):
     include: Names = Field(default_factory=list)
     exclude: Names = Field(default_factory=list)
     licences: Annotated[list[Text], Field(min_length=1)] | None = None
-    score: Literal["stitch_r2", "cka"] = "stitch_r2"
+    score: Literal["replace_one", "stitch_r2", "cka"] = "stitch_r2"
     block_score: Literal["none", "similarity_to_anchor"] = "none"
     block_weight: float = Field(default=0.1, ge=0, le=1000)
     pool: Count = Field(le=10_000)
@@ -54,14 +51,19 @@ class Assembly(Section):
     rank: Predictor = "accuracy"
     rank_on: Literal["validation", "train"] = "validation"
     head_images: Images
-    rank_images: Images
-    ridge: Ridge
-    stitch: Stitching = Stitching()
+    rank_images: Images | None = None
+    treatment: Treatment | Literal["auto"] = "auto"
+    pull: Ridge = 0.1
     head: Literal["ridge", "lda"] = "lda"
     head_shrinkage: float = Field(default=1e-3, ge=1e-10, le=1)
     random_assemblies: Tries
     random_search: Tries = 16
     batch_size: Batch
+
+    @property
+    def treatments(self) -> tuple[Treatment, ...]:
+        """Those that are tried on every chain."""
+        return CHOSEN if self.treatment == "auto" else (self.treatment,)
 
     @field_validator("max_sources")
     @classmethod

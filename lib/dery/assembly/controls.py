@@ -1,6 +1,7 @@
 """What the candidates must be compared to: random candidates, the authors' random search, the zoo itself."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -12,10 +13,11 @@ from ...network.files import save as save_network
 from ...params.assembly import Assembly
 from ...zoo.ask import Scores
 from ...zoo.card import Input
-from ..paths.problem import AssemblyProblem, Candidate, Kind
+from ..paths.problem import AssemblyProblem, Candidate
+from . import joining
 from .built import Built, Measures
 from .material import Bricks
-from .ranking import PROXIES, Ranked, key
+from .ranking import PROXIES, Ranked, key, put_together
 from .reassembly import Workshop, reassemble
 from .recount import recount
 
@@ -23,7 +25,7 @@ from .recount import recount
 def random_controls(
     workshop: Workshop,
     drawn: Sequence[Candidate],
-    limits: Mapping[Kind, float],
+    problem: AssemblyProblem,
     params: Assembly,
     measures: Measures,
 ) -> dict[str, Any]:
@@ -36,7 +38,10 @@ def random_controls(
     found: list[Scores] = []
     best: tuple[float, Built] | None = None
     for i, candidate in enumerate(track(drawn, "random assemblies", len(drawn))):
-        made = Built(candidate, *workshop.reassemble(candidate.pick), measures)
+        (design,) = joining.chains(
+            joining.members(workshop, problem, [candidate], params.treatments, measures), measures
+        )
+        made = Built(design, *put_together(workshop, design), measures)
         if i < params.random_assemblies:
             found.append(measures.test.scores(made.network, made.recipe.input))
         if i < params.random_search:
@@ -45,7 +50,7 @@ def random_controls(
     if best is None:
         return {"random_assembly": {"count": 0}, "random_search": {"candidates": 0}}
     liked, made = best
-    recount("random_search", made.network, made.recipe, workshop.bricks, made.candidate.cost, limits)
+    recount("random_search", made.network, made.recipe, workshop.bricks, made.candidate.cost, problem.limits)
     searched = {"candidates": min(len(drawn), params.random_search), "blocks": made.recipe.words}
     searched |= {**made.candidate.cost, **_tested(measures, made.network, made.recipe.input)}
     accuracies, balanced = [one.accuracy for one in found], [one.balanced for one in found]
@@ -86,6 +91,28 @@ def zoo_control(bricks: Bricks, problem: AssemblyProblem, lenders: Sequence[int]
     affordable = [bricks.cards[m].name for m in lenders if models[bricks.cards[m].name]["within_budget"]]
     best = min(affordable, key=lambda name: (-models[name]["validation"], models[name]["params"]), default=None)
     return {"best_within_budget": {"model": best, **models[best]} if best else None, "models": models}
+
+
+def ensemble_control(
+    workshop: Workshop,
+    problem: AssemblyProblem,
+    lenders: Sequence[int],
+    params: Assembly,
+    measures: Measures,
+) -> dict[str, Any] | None:
+    """The best ensemble of whole networks within the budget, chosen as trees are and put together like one; None where
+    no two of them are within it.
+    """
+    within = joining.whole(problem, lenders)
+    known = joining.members(workshop, problem, within, ("none",), measures)
+    free = replace(problem, min_sources=1, max_sources=None, required=frozenset())
+    found = joining.join(free, known, measures, params.tails, params.trees)
+    if not found:
+        return None
+    best = max((Built(design, *put_together(workshop, design), measures) for design in found), key=Built.accuracy)
+    recount("ensemble", best.network, best.recipe, workshop.bricks, best.candidate.cost, problem.limits)
+    names = [pick.networks[0] for pick in best.candidate.picks]
+    return {"models": names, **best.candidate.cost, **_tested(measures, best.network, best.recipe.input)}
 
 
 def save(

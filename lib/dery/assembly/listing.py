@@ -56,12 +56,13 @@ def report(found: Proposal, ranked: Sequence[Ranked], problem: AssemblyProblem, 
     are written, with what was counted of them beside what was predicted.
     """
     return {
-        **params.model_dump(include={"score", "block_score", "rank", "rank_on", "stitch"}),
+        **params.model_dump(include={"score", "block_score", "rank", "rank_on", "treatment"}),
         "status": found.pool.status,
         "bound": found.bound,
         "budget": {kind: problem.limits.get(kind) for kind in KINDS},
         "candidates": [
-            {**row(r.candidate), "rank_accuracy": r.values["accuracy"]}
+            {**row(r.candidate), "treatments": list(r.design.treatments), "weights": list(r.design.weights)}
+            | {"rank_accuracy": r.values["accuracy"]}
             | ({} if r.counted is None else {"counted": asdict(r.counted)})
             for r in ranked
         ],

@@ -14,7 +14,7 @@ from ...params.assembly import Predictor
 from ...trace.cost import Cost
 from ..paths.problem import Candidate
 from .agreement import kendall_tau
-from .built import Built, Measures
+from .built import Built, Design, Measures
 from .reassembly import Workshop
 from .tree import plant
 
@@ -51,13 +51,18 @@ class Ranked:
     cost of that, counted anew.
     """
 
-    candidate: Candidate
+    design: Design
     values: Mapping[str, float | None]
     made: tuple[ReassembledNetwork, Reassembled] | None = None
     counted: Cost | None = None
 
+    @property
+    def candidate(self) -> Candidate:
+        """Its blocks, predicted score and costs."""
+        return self.design.candidate
 
-def rank(workshop: Workshop, pool: Sequence[Candidate], by: str, wanted: int, measures: Measures) -> list[Ranked]:
+
+def rank(workshop: Workshop, pool: Sequence[Design], by: str, wanted: int, measures: Measures) -> list[Ranked]:
     """All candidates of the pool, best first by the proxy `by`, ties by likelihood, predicted score and blocks; only
     the first `wanted` keep their networks, so that memory does not grow with the pool.
 
@@ -70,21 +75,20 @@ def rank(workshop: Workshop, pool: Sequence[Candidate], by: str, wanted: int, me
         return first, second, -one.candidate.score, one.candidate.picks
 
     ranked: list[Ranked] = []
-    for candidate in track(pool, "candidates", len(pool)):
-        made = Built(candidate, *put_together(workshop, candidate), measures)
+    for design in track(pool, "candidates", len(pool)):
+        made = Built(design, *put_together(workshop, design), measures)
         values = {name: proxy.predict(made) for name, proxy in PROXIES.items()}
-        ranked.append(Ranked(candidate, values, (made.network, made.recipe)))
+        ranked.append(Ranked(design, values, (made.network, made.recipe)))
         ranked.sort(key=place)
-        ranked[wanted:] = [Ranked(r.candidate, r.values) for r in ranked[wanted:]]
+        ranked[wanted:] = [Ranked(r.design, r.values) for r in ranked[wanted:]]
     return ranked
 
 
-def put_together(workshop: Workshop, candidate: Candidate) -> tuple[ReassembledNetwork, Reassembled]:
-    """The network of a candidate, a chain or a tree whose tails count alike, and its recipe."""
-    chains = [workshop.reassemble(pick) for pick in candidate.picks]
-    if len(chains) == 1:
-        return chains[0]
-    return plant(workshop.bricks, candidate.picks, chains, [1 / len(chains)] * len(chains))
+def put_together(workshop: Workshop, design: Design) -> tuple[ReassembledNetwork, Reassembled]:
+    """The network of a design, a chain or a tree, and its recipe."""
+    picks = design.candidate.picks
+    chains = [workshop.reassemble(*own) for own in zip(picks, design.treatments, strict=True)]
+    return chains[0] if len(chains) == 1 else plant(workshop.bricks, picks, chains, design.weights)
 
 
 def agreements(ranked: Sequence[Ranked]) -> dict[str, float | None]:

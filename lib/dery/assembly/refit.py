@@ -1,11 +1,13 @@
 """Layers refitted in closed form and without labels, so that a copied part of a network copes with other inputs."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ...chain.chain import Chain
 from ...fit import batchnorm
 from ...fit.layer import is_linear, refit_from
 from ...trace.duplicate import duplicate
@@ -18,7 +20,30 @@ class _ReachedError(Exception):
 
 
 @torch.no_grad()
-def refit(part: nn.Module, source: nn.Module, pairs: Pairs, pull: float) -> None:
+def refit_run(
+    chain: Chain, start: int, stop: int, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]], pull: float
+) -> nn.Module:
+    """A copy of nodes start + 1..stop of a network, refitted as `refit` does: from the first tensor of each pair, which
+    enters them behind a stitch, to what they compute from the second, which enters them in the network itself.
+
+    Node by node, what has reached a node is kept, so that time grows with the number of layers and no node is run
+    behind those before it again. Layers that several nodes have in common stay as they are.
+    """
+    block, pairs = duplicate(chain[start:stop]), list(pairs)
+    nodes = [chain[i : i + 1] for i in range(start, stop)]
+    counted = Counter(name for node in nodes for name, layer in node.named_modules() if _is_taken(layer))
+    fixed = frozenset(name for name, count in counted.items() if count > 1)
+    for node in nodes:
+        own = duplicate(node)
+        refit(own, node, pairs, pull, fixed)
+        block.load_state_dict(own.state_dict(), strict=False)
+        if node is not nodes[-1]:
+            pairs = [(own(x.clone()), node(y.clone())) for x, y in pairs]
+    return block.eval()
+
+
+@torch.no_grad()
+def refit(part: nn.Module, source: nn.Module, pairs: Pairs, pull: float, fixed: frozenset[str] = frozenset()) -> None:
     """Changes `part`, a copy of `source` in eval mode, so that from the first tensor of each pair it computes what
     `source` computes from the second: batches of the same images as they enter either.
 
@@ -26,12 +51,15 @@ def refit(part: nn.Module, source: nn.Module, pairs: Pairs, pull: float) -> None
     W0||^2: X [n, p] what reaches it in `part` (a convolution's patches), by then already changed; Y [n, q] what it
     gives in `source`; W0 its weights; lambda = `pull` times the mean diagonal of the centred X'X. A layer without b
     gets none. Running statistics of BatchNorm become those of what reaches it. Grouped convolutions, those that
-    normalise their weights, and layers that run more than once in a pass, stay as they are. Not in the paper.
+    normalise their weights, layers that run more than once in a pass, and those whose names are `fixed`, stay as they
+    are. Not in the paper.
     """
     if not pairs:
         return
     source = duplicate(source)  # it is watched while it runs, and may run in other threads, too
     for name in order(part, pairs[0][0], _is_taken):
+        if name in fixed:
+            continue
         layer, own = part.get_submodule(name), source.get_submodule(name)
         if isinstance(layer, _BatchNorm):
             batchnorm.put(layer, batchnorm.Moments.of(around(part, layer, x)[0] for x, _ in pairs))

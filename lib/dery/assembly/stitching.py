@@ -1,15 +1,17 @@
 """Fitting stitches, the layers between two blocks, in closed form."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import inf
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch.nn import functional as F
 
 from ...chain.layout import Layout
 from ...fit.ridge import Fit, NormalEquations
 from ...network.modules import Stitch, enlarged, shrunk
+from ...params.edges import Init
 
 HELD_OUT = 4  # one image of so many tells which form of a stitch fits better
 
@@ -49,8 +51,9 @@ def identity(source: Layout, target: Layout, patch: int) -> Stitch:
 class StitchEquations:
     """The least-squares problem of one stitch: source activations against the target's own, batch by batch."""
 
-    def __init__(self, source: Layout, target: Layout, patch: int = 1):
-        self.source, self.target, self.patch = source, target, patch
+    def __init__(self, source: Layout, target: Layout, patch: int = 1, positions: int | None = None):
+        """positions: most of each image that become rows, drawn anew for every batch; all by default."""
+        self.source, self.target, self.patch, self.positions = source, target, patch, positions
         self._seen = 0
         kept, held_out = (NormalEquations(source.channels * patch**2, target.channels) for _ in range(2))
         self._parts = (kept, held_out)
@@ -61,11 +64,20 @@ class StitchEquations:
         inputs = F.pixel_unshuffle(shrunk(self.source.to_map(x), self.target, self.patch), self.patch)
         inputs, outputs = enlarged(inputs, self.target), self.target.to_map(y)
         held_out = torch.arange(self._seen, self._seen + len(x)) % HELD_OUT == HELD_OUT - 1
+        drawn = self._drawn()
         for part, images in zip(self._parts, (~held_out, held_out), strict=True):
-            part.add(rows(inputs[images]), rows(outputs[images]))
+            part.add(rows(inputs[images], drawn), rows(outputs[images], drawn))
         self._seen += len(x)
         if self._prefix is not None:
             self._prefix.add(self.source.pool(x), y[:, : self.target.prefix].flatten(1))
+
+    def _drawn(self) -> torch.Tensor | None:
+        """Which positions of the next batch become rows; None for all."""
+        every = self.target.height * self.target.width
+        if self.positions is None or every <= self.positions:
+            return None
+        generator = torch.Generator().manual_seed(self._seen)
+        return torch.randperm(every, generator=generator)[: self.positions].sort().values
 
     def r2(self, ridge: float) -> float:
         """R^2 of the map over all positions and channels."""
@@ -107,6 +119,44 @@ def resized(x: Float[torch.Tensor, "b c h w"], target: Layout) -> Float[torch.Te
     return enlarged(shrunk(x, target), target)
 
 
-def rows(x: Float[torch.Tensor, "b c h w"]) -> Float[torch.Tensor, "b*h*w c"]:
-    """[b, c, h, w] -> [b h w, c]"""
-    return x.permute(0, 2, 3, 1).flatten(0, 2)
+def rows(
+    x: Float[torch.Tensor, "b c h w"], drawn: Int64[torch.Tensor, " p"] | None = None
+) -> Float[torch.Tensor, "rows c"]:
+    """[b, c, h, w] -> [b h w, c], or of some positions only, counted along the rows of the grid, [b p, c]."""
+    x = x.flatten(2)
+    return (x if drawn is None else x[:, :, drawn]).transpose(1, 2).flatten(0, 1)
+
+
+def better(forms: Sequence[StitchEquations], ridge: float) -> StitchEquations:
+    """Of several forms of one stitch the one that fits images best which it was not fitted to."""
+    return max(forms, key=lambda form: form.held_out_r2(ridge)) if len(forms) > 1 else forms[0]
+
+
+def initial(equations: StitchEquations, init: Init, ridge: float, seed: int) -> Stitch:
+    """The stitch of an `init`: of least squares that of the equations; the others look at their layouts alone."""
+    if init == "least_squares":
+        return equations.fitted(ridge)
+    if init == "identity":
+        return identity(equations.source, equations.target, equations.patch)
+    return random(equations.source, equations.target, equations.patch, seed)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A stitch between the own activations of two networks, behind the block of set `boundary` = 1..K-1 of `source`,
+    in front of the next one of `target`.
+
+    stitch: as it was fitted.
+    matched: the same with the target's means and variances, for a target that has no BatchNorm behind it.
+    r2: of its least-squares fit, over all positions and channels.
+    kl: KL divergence of the target's answers with this one stitch in it from its own, in nats an image: its statistics
+        are those of what then arrives.
+    """
+
+    boundary: int
+    source: str
+    target: str
+    stitch: Stitch
+    matched: Stitch
+    r2: float
+    kl: float

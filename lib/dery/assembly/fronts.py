@@ -1,0 +1,62 @@
+"""What crosses the inner cuts of networks on the images of the fit, computed once and kept."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from ...base import memo
+from ...base.memo import Memo
+from ...zoo.card import Card
+from .material import Bricks
+
+PACKAGES = ("numpy", "pillow", "timm", "torchvision")  # that make the bits, beside torch
+
+Crossing = tuple[torch.Tensor, ...]  # a batch as it crosses each of the inner cuts, in order
+
+
+@dataclass(frozen=True)
+class Fronts:
+    """kept: where batches wait, so that stages and passes that need them again need not run a network again."""
+
+    bricks: Bricks
+    kept: Memo
+
+    @torch.no_grad()
+    def of(self, m: int) -> Iterator[tuple[Crossing, torch.Tensor]]:
+        """For every batch of the images, what crosses the inner cuts of network m, and its own logits."""
+        loader, whole = self.bricks.fit[m], identity(self.bricks, m)
+        batches = enumerate(loader)  # decodes nothing before it is asked
+        for i in range(len(loader)):
+            key = memo.key(Path(__file__), PACKAGES, whole, i, loader.batch_size)
+            found = self.kept.get(key)
+            if found is None:
+                found = self._run(m, next(x for at, (x, _) in batches if at == i))
+                self.kept.put(key, found)
+            yield tuple(found[str(k)] for k in range(1, self.bricks.sets)), found["logits"]
+
+    def _run(self, m: int, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        chain, cuts = self.bricks.chains[m], self.bricks.cuts[m]
+        found = {}
+        for k, (start, stop) in enumerate(pairwise(cuts), start=1):
+            x = chain[start:stop](x)
+            found[str(k)] = x.contiguous()
+        found["logits"] = chain.head(found.pop(str(self.bricks.sets)))
+        return found
+
+
+def identity(bricks: Bricks, m: int) -> str:
+    """What network m is, where it is cut, and on which images it is run, as a hash."""
+    loader = bricks.fit[m]
+    parts = [_card(bricks.cards[m]), bricks.cuts[m], loader.images.checksum, sha256(loader.index.tobytes()).hexdigest()]
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _card(card: Card) -> dict[str, object]:
+    """What tells its computations apart."""
+    own = (card.architecture, card.input)
+    return {"made": [asdict(one) for one in own], "nodes": list(card.nodes), "checksum": card.checksum}
