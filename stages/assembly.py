@@ -52,7 +52,7 @@ def main(
     if params.tails > 1:
         others = [one for one in joining.whole(problem, lenders) if one not in found.pool.candidates]
         known += joining.members(workshop, problem, others, ("none",), measures)
-        pool += joining.join(problem, known, measures, params.tails, params.trees)
+        pool += joining.Joiner(problem, known, measures, params.tails).best(params.trees)
     ranked = ranking.rank(workshop, pool, params.rank, wanted, measures)
     ranked = recount.finished(bricks, ranked, problem.limits)
     drawn = sample.random_candidates(problem, max(params.random_search, params.random_assemblies), run_params.seed)

@@ -106,7 +106,7 @@ def ensemble_control(
     within = joining.whole(problem, lenders)
     known = joining.members(workshop, problem, within, ("none",), measures)
     free = replace(problem, min_sources=1, max_sources=None, required=frozenset())
-    found = joining.join(free, known, measures, params.tails, params.trees)
+    found = joining.Joiner(free, known, measures, params.tails).best(params.trees)
     if not found:
         return None
     best = max((Built(design, *put_together(workshop, design), measures) for design in found), key=Built.accuracy)

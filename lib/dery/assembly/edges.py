@@ -136,7 +136,7 @@ def _restored(bricks: Bricks, m: int, n: int, k: int, tensors: Mapping[str, torc
     layouts = [bricks.chains[i].layout(bricks.cuts[i][k]) for i in (m, n)]
     forms = []
     for name in ("stitch", "matched"):
-        stitch = Stitch(*layouts, int(own["patch"]))
+        stitch = Stitch(layouts[0], layouts[1], int(own["patch"]))
         stitch.load_state_dict(
             {key.removeprefix(f"{name}."): v for key, v in own.items() if key.startswith(f"{name}.")}
         )

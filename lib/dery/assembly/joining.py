@@ -4,9 +4,9 @@ The logits of all on the ranking images are kept, so that any set of them is jud
 forward pass (greedy ensemble selection is Caruana et al. 2004). Ours, not in the paper.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import chain, combinations, pairwise
 from math import comb
 
 import torch
@@ -16,10 +16,11 @@ from ...base.progress import track
 from ...params.assembly import Treatment
 from ...zoo.card import Input
 from ..paths import trees
-from ..paths.problem import AssemblyProblem, Candidate, Columns
+from ..paths.problem import AssemblyProblem, Candidate, Columns, Kind
 from .built import Design, Measures, judge
 from .reassembly import Workshop, blocks_of
 
+Chosen = tuple[int, ...]  # of the members, ascending
 EXACT = 20_000  # sets that are all looked at; of more, those that begin with one of the BEAM best
 BEAM = 100
 
@@ -70,46 +71,79 @@ def chains(known: Sequence[Member], measures: Measures) -> list[Design]:
     return [Design(one.candidate, (one.treatment,), logits=one.picking) for _, one in best.values()]
 
 
-def join(problem: AssemblyProblem, known: Sequence[Member], measures: Measures, tails: int, count: int) -> list[Design]:
-    """The `count` best trees of up to so many tails, best first: by the accuracy of the mean of their logits on the
-    choosing images, ties by likelihood, then by members. They keep the limits of `problem` and its rules on sources,
-    tails that have stitches in common are treated alike there, and all expect the same images: what preparing others
-    would cost is not foreseen.
+class Joiner:
+    """Joins members to trees, within one budget after another: what a set costs and how right it is is found once.
+
+    problem: whose rules on sources they keep; tails that have stitches in common are treated alike there, and all
+    expect the same images: what preparing others would cost is not foreseen.
+    tails: most of them.
     """
-    said, labels = [one.choosing for one in known], measures.choosing.labels
-    judged: dict[tuple[int, ...], tuple[float, float]] = {}
-    begun: Sequence[tuple[int, ...]] = [(i,) for i in range(len(known))]
-    for size in range(2, min(tails, len(known)) + 1):
-        sets = list(_affordable(problem, known, _larger(begun, len(known), size)))
-        for one in track(sets, f"trees of {size} tails", len(sets)):
-            judged[one] = judge(sum((said[i] for i in one), torch.zeros(())) / len(one), labels)
-        begun = sorted(sets, key=lambda one: _order(judged, one))
-    best = sorted(judged, key=lambda one: _order(judged, one))
-    different = {frozenset(known[i].path for i in one): one for one in reversed(best)}
-    return [_design(problem, [known[i] for i in one]) for one in list(different.values())[::-1][:count]]
+
+    def __init__(self, problem: AssemblyProblem, known: Sequence[Member], measures: Measures, tails: int) -> None:
+        self.problem, self.known, self.measures, self.tails = problem, known, measures, tails
+        self._costs: dict[tuple[Columns, ...], dict[Kind, float] | None] = {}
+        self._judged: dict[Chosen, tuple[float, float]] = {}
+
+    def best(self, count: int, limits: Mapping[Kind, float] | None = None) -> list[Design]:
+        """The `count` best trees of two tails or more, best first: by the accuracy of the mean of their logits on the
+        choosing images, ties by likelihood, then by members. limits: instead of the problem's.
+        """
+        limits = self.problem.limits if limits is None else limits
+        members = [i for i, one in enumerate(self.known) if _within(one.candidate.cost, limits)]
+        begun, every = [(i,) for i in members], list[Chosen]()
+        for size in range(2, min(self.tails, len(members)) + 1):
+            sets = [one for one in _larger(begun, members, size) if self._affordable(one, limits)]
+            for one in track(sets, f"trees of {size} tails", len(sets)):
+                self._judge(one)
+            begun = sorted(sets, key=self._order)
+            every += begun
+        different: dict[frozenset[Columns], Chosen] = {}
+        for one in sorted(every, key=self._order):
+            different.setdefault(frozenset(self.known[i].path for i in one), one)
+        return [self._design(one) for one in list(different.values())[:count]]
+
+    def _affordable(self, one: Chosen, limits: Mapping[Kind, float]) -> bool:
+        tails = [self.known[i] for i in one]
+        if any(a.input != b.input or not _agree(a, b) for a, b in combinations(tails, 2)):
+            return False
+        paths = tuple(tail.path for tail in tails)
+        if paths not in self._costs:
+            admitted = trees.may_join(self.problem, paths) and self.problem.admits(frozenset(chain(*paths)))
+            self._costs[paths] = trees.price(self.problem, paths) if admitted else None
+        cost = self._costs[paths]
+        return cost is not None and _within(cost, limits)
+
+    def _judge(self, one: Chosen) -> None:
+        if one not in self._judged:
+            said = torch.stack([self.known[i].choosing for i in one]).mean(0)
+            self._judged[one] = judge(said, self.measures.choosing.labels)
+
+    def _order(self, one: Chosen) -> tuple[float, float, Chosen]:
+        accuracy, likelihood = self._judged[one]
+        return -accuracy, -likelihood, one
+
+    def _design(self, one: Chosen) -> Design:
+        """Its score is the mean of its tails'."""
+        tails = [self.known[i] for i in one]
+        first, *others = (tail.candidate.pick for tail in tails)
+        score = sum(tail.candidate.score for tail in tails) / len(tails)
+        cost = self._costs[tuple(tail.path for tail in tails)]
+        assert cost is not None
+        logits = torch.stack([tail.picking for tail in tails]).mean(0)
+        treatments = tuple(tail.treatment for tail in tails)
+        return Design(Candidate(first, score, cost, tuple(others)), treatments, (1 / len(one),) * len(one), logits)
 
 
-def _larger(begun: Sequence[tuple[int, ...]], among: int, size: int) -> Iterator[tuple[int, ...]]:
-    """Sets of `size` of so many members: all, or those that a good set can become."""
-    if comb(among, size) <= EXACT:
-        return combinations(range(among), size)
-    grown = {tuple(sorted({*one, i})) for one in begun[:BEAM] for i in range(among) if i not in one}
+def _larger(begun: Sequence[Chosen], members: Sequence[int], size: int) -> Iterator[Chosen]:
+    """Sets of `size` of the members: all, or those that a good set can become."""
+    if comb(len(members), size) <= EXACT:
+        return combinations(members, size)
+    grown = {tuple(sorted({*one, i})) for one in begun[:BEAM] for i in members if i not in one}
     return iter(sorted(grown))
 
 
-def _affordable(
-    problem: AssemblyProblem, known: Sequence[Member], sets: Iterator[tuple[int, ...]]
-) -> Iterator[tuple[int, ...]]:
-    feasible: dict[tuple[Columns, ...], bool] = {}
-    for one in sets:
-        tails = [known[i] for i in one]
-        paths = tuple(tail.path for tail in tails)
-        alike = all(tail.input == tails[0].input for tail in tails)
-        if alike and all(_agree(a, b) for a, b in combinations(tails, 2)):
-            if paths not in feasible:
-                feasible[paths] = trees.feasible(problem, paths)
-            if feasible[paths]:
-                yield one
+def _within(cost: Mapping[Kind, float], limits: Mapping[Kind, float]) -> bool:
+    return all(cost[kind] <= limit for kind, limit in limits.items())
 
 
 def _agree(one: Member, other: Member) -> bool:
@@ -117,21 +151,3 @@ def _agree(one: Member, other: Member) -> bool:
     shared = one.path[: trees.common(one.path, [other.path])]
     stitched = any(m != n for m, n in pairwise(shared))
     return not stitched or blocks_of(one.treatment) == blocks_of(other.treatment)
-
-
-def _order(
-    judged: dict[tuple[int, ...], tuple[float, float]], one: tuple[int, ...]
-) -> tuple[float, float, tuple[int, ...]]:
-    accuracy, likelihood = judged[one]
-    return -accuracy, -likelihood, one
-
-
-def _design(problem: AssemblyProblem, chosen: Sequence[Member]) -> Design:
-    """Its score is the mean of its tails'."""
-    first, *others = (one.candidate.pick for one in chosen)
-    score = sum(one.candidate.score for one in chosen) / len(chosen)
-    cost = trees.price(problem, [one.path for one in chosen])
-    weights = (1 / len(chosen),) * len(chosen)
-    logits = torch.stack([one.picking for one in chosen]).mean(0)
-    candidate = Candidate(first, score, cost, tuple(others))
-    return Design(candidate, tuple(one.treatment for one in chosen), weights, logits)
