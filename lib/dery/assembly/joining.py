@@ -18,9 +18,11 @@ from ...zoo.card import Input
 from ..paths import trees
 from ..paths.problem import AssemblyProblem, Candidate, Columns, Kind
 from .built import Design, Measures, judge
+from .grove import Grove
 from .reassembly import Workshop, blocks_of
 
 Chosen = tuple[int, ...]  # of the members, ascending
+AT_ONCE = 96  # networks that are asked together
 EXACT = 20_000  # sets that are all looked at; of more, those that begin with one of the BEAM best
 BEAM = 100
 
@@ -45,13 +47,20 @@ def members(
     measures: Measures,
 ) -> list[Member]:
     """Every candidate under every treatment; of whole networks, behind no stitch, there is one."""
+    wanted: list[tuple[Candidate, Treatment]] = [
+        (candidate, treatment)
+        for candidate in candidates
+        for treatment in (treatments if len(candidate.pick.runs()) > 1 else treatments[:1])
+    ]
     found = []
-    for candidate in track(candidates, "tails", len(candidates)):
-        path = tuple(problem.names.index(name) for name in candidate.pick.networks)
-        for treatment in treatments if len(candidate.pick.runs()) > 1 else treatments[:1]:
-            network, recipe = workshop.reassemble(candidate.pick, treatment)
-            said = [half.logits(network, recipe.input) for half in (measures.choosing, measures.picking)]
-            found.append(Member(candidate, path, treatment, recipe.input, *said))
+    for start in range(0, len(wanted), AT_ONCE):
+        group = wanted[start : start + AT_ONCE]
+        made = [workshop.reassemble(one.pick, how) for one, how in track(group, "chains", len(group))]
+        grove = Grove.of(workshop.bricks, {str(i): network for i, network in enumerate(made)})
+        halves = [grove.answers(half.images) for half in (measures.choosing, measures.picking)]
+        for i, ((candidate, treatment), (_, recipe)) in enumerate(zip(group, made, strict=True)):
+            path = tuple(problem.names.index(name) for name in candidate.pick.networks)
+            found.append(Member(candidate, path, treatment, recipe.input, *(half[str(i)] for half in halves)))
     return found
 
 
