@@ -11,7 +11,9 @@ from ruamel.yaml import YAML
 
 from lib.base.artifacts import write_text
 from lib.base.code import ROOT
-from stages import zoo
+from lib.params.base import read
+from lib.params.run import Run
+from stages import dataset, prepare, zoo
 
 DATASET, ZOO = Path("artifacts/dataset"), Path("artifacts/zoo")
 
@@ -41,6 +43,13 @@ def place(folder: Path, document: dict[str, Any]) -> Iterator[None]:
     write_text(folder / "params.yaml", text.getvalue())
     with chdir(folder):
         yield
+
+
+def dataset_and_zoo(names: Sequence[str]) -> None:
+    """The data set, and these networks, by the stages of that name, in the current folder."""
+    prepare(read("run", Run))
+    dataset.main(DATASET, Path("metrics/dataset.json"))
+    zoo_of(names)
 
 
 def zoo_of(names: Sequence[str], training: Path = DATASET) -> None:

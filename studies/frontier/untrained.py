@@ -1,0 +1,154 @@
+"""Ours and every rival within each budget, without training."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from lib.base.memo import Memo
+from lib.dery.assembly import edges, gains, prices
+from lib.dery.assembly.agreement import kendall_tau
+from lib.dery.assembly.built import Design
+from lib.dery.assembly.fronts import Fronts
+from lib.dery.assembly.material import Bricks, open_bricks
+from lib.dery.assembly.proxies.naswot import naswot
+from lib.dery.paths import propose
+from lib.dery.paths.problem import AssemblyProblem, Kind
+from lib.images import data
+from lib.params.assembly import Assembly
+from lib.params.base import read
+from lib.params.contributions import Contributions
+from lib.params.edges import Edges
+from lib.params.run import Run
+from stages import SCRATCH, contributions, prepare
+from studies.cifar10 import cut
+from studies.cifar10.bootstrap import Estimate, difference
+from studies.cifar10.group import Group
+from studies.frontier.field import KINDS, Entrant, Field, budgets
+from studies.frontier.pruned import pruned
+from studies.sheet import Result, Sheet
+
+NOWHERE = Path("latency.json")  # nothing is measured
+
+
+def measured(names: Sequence[str], dataset: Path, zoo: Path, count: int, shares: Sequence[float]) -> Result:
+    """In the current folder: a row a budget, and what benchmarks.frontier prints.
+
+    names: of the zoo.
+    dataset, zoo: folders of those stages.
+    count: budgets of a kind.
+    shares: of parameters, to which MDA cuts whole networks.
+    """
+    run, params = read("run", Run), read("assembly", Assembly)
+    prepare(run)
+    images = data.load(dataset, SCRATCH)
+    groups = Path("artifacts/cut/resnets")
+    cut.main("resnets", dataset, zoo, groups, Path("metrics/cut.json"))
+    cuts = dict(zip(names, Group.load(groups).cuts, strict=True))
+    bricks = open_bricks(zoo, names, cuts, images, read("edges", Edges), run.seed, params, trust=True)
+    began = perf_counter()
+    memos = (Memo(SCRATCH / "fronts", 2**32), Memo(SCRATCH / "edges"))
+    fitted = [edge for name in names for edge in edges.fit(bricks, name, Fronts(bricks, memos[0]), memos[1])]
+    edges_seconds = perf_counter() - began
+    bricks = replace(bricks, edges={(edge.boundary, edge.source, edge.target): edge for edge in fitted})
+    began = perf_counter()
+    problem = _problem(bricks, params)
+    propose.propose(replace(problem, limits={"params": 1e6}), params.pool, 1)
+    resolve_seconds = perf_counter() - began
+    field = Field(bricks, problem, images, params, run.seed)
+    for name in names:
+        contributions.main(
+            dataset, zoo / name, name, Path("artifacts/contributions", name), Path(f"metrics/{name}.json")
+        )
+    smaller = pruned(
+        zoo, Path("artifacts/contributions"), images, shares, read("contributions", Contributions), run.seed
+    )
+    table = compared(field, smaller, count, params, run.seed)
+    return Result(table.figures | {"resolve_seconds": resolve_seconds, "edges_seconds": edges_seconds}, table.sheets)
+
+
+def _problem(bricks: Bricks, params: Assembly) -> AssemblyProblem:
+    found = prices.assembly_problem(bricks, params, NOWHERE)
+    return replace(found, scores=gains.scores(bricks, params, None, Path()))
+
+
+def compared(field: Field, smaller: Sequence[Entrant], count: int, params: Assembly, seed: int) -> Result:
+    """smaller: the cut networks."""
+    whole = [one for one in field.designs if len(one.candidate.pick.runs()) == 1]
+    ours: dict[tuple[Kind, float], Design] = {}
+    for kind in KINDS:
+        for limit in budgets([one.candidate.cost[kind] for one in whole], count):
+            ours[kind, limit] = field.ours(kind, limit)
+    rivals, hybrids = field.rivals(), [one for one in field.designs if len(one.candidate.pick.runs()) > 1]
+    field.ask([*ours.values(), *rivals, *field.designs])
+    liked = {id(one): _liked(field, one) for one in hybrids}
+    known = [field.entrant(one) for one in rivals] + list(smaller)
+    rows, margins, won = [], list[float](), 0
+    for (kind, limit), design in ours.items():
+        drawn = [one for one in hybrids if one.candidate.cost[kind] <= limit]
+        others = [one for one in known if one.cost[kind] <= limit] + [
+            field.entrant(one) for one in _random(drawn, liked, params, seed)
+        ]
+        rival, entrant = max(others, key=lambda one: one.validation), field.entrant(design)
+        margin = difference(entrant.right, rival.right, seed)
+        oracle = max(others, key=lambda one: one.test)
+        margins.append(margin.value)
+        won += margin.low > 0
+        rows.append(_row(kind, limit, entrant, rival, margin, oracle))
+    tied = sum(margin == 0 for margin in margins)
+    figures: dict[str, Any] = {
+        "budgets": len(rows),
+        "won_untrained": won,
+        "tied_untrained": tied,
+        "worst_regret_points": -min(margins),
+        "mean_margin_points": float(np.mean(margins)),
+        "tau_score": _tau(field, [*field.designs, *ours.values()]),
+    }
+    columns = (
+        "budget",
+        "ours",
+        "%",
+        "rival that validation picks",
+        "%",
+        "ours - rival [95 %]",
+        "best rival on test, %",
+    )
+    notes = f"{won} of {len(rows)} budgets are won: the interval of the paired bootstrap over test images is above 0."
+    return Result(figures, (Sheet("Without training: test accuracy within a budget", columns, tuple(rows), notes),))
+
+
+def _row(kind: Kind, limit: float, ours: Entrant, rival: Entrant, margin: Estimate, oracle: Entrant) -> tuple[str, ...]:
+    won = " *" if margin.low > 0 else ""
+    return (
+        f"{limit:,.0f} {kind}",
+        ours.name,
+        f"{ours.test:.2f}",
+        rival.name,
+        f"{rival.test:.2f}",
+        f"{margin}{won}",
+        f"{oracle.test:.2f}",
+    )
+
+
+def _random(drawn: Sequence[Design], liked: dict[int, float], params: Assembly, seed: int) -> list[Design]:
+    """One hybrid at random, and of several at random the one that NASWOT likes best."""
+    if not drawn:
+        return []
+    order = np.random.default_rng(seed).permutation(len(drawn))
+    chosen = [drawn[i] for i in order[: params.random_search]]
+    return [chosen[0], max(chosen, key=lambda one: liked[id(one)])]
+
+
+def _liked(field: Field, design: Design) -> float:
+    network, recipe = field.workshop.reassemble(design.candidate.pick, design.treatments[0])
+    found = naswot(network, (x for x, _ in field.measures.probes.images(recipe.input)))
+    return float("-inf") if found is None else found
+
+
+def _tau(field: Field, designs: Sequence[Design]) -> float | None:
+    """Kendall's tau of the score by which paths are proposed with test accuracy."""
+    different = {one.candidate.picks: one for one in designs}.values()
+    return kendall_tau([one.candidate.score for one in different], [field.entrant(one).test for one in different])
