@@ -37,7 +37,7 @@ def pruned(
                 part: _right(made.module, card, images, index)
                 for part, index in (("validation", images.validation), ("test", images.test))
             }
-            cost = {"params": made.recipe.cost.params, "macs": made.recipe.cost.macs}
+            cost: dict[Kind, float] = {"params": made.recipe.cost.params, "macs": made.recipe.cost.macs}
             accuracy = 100 * float(right["validation"].mean())
             found.append(Entrant(f"{name} cut to {share:.0%}", cost, accuracy, right["test"]))
     return found

@@ -47,12 +47,10 @@ def members(
     measures: Measures,
 ) -> list[Member]:
     """Every candidate under every treatment; of whole networks, behind no stitch, there is one."""
-    wanted: list[tuple[Candidate, Treatment]] = [
-        (candidate, treatment)
-        for candidate in candidates
-        for treatment in (treatments if len(candidate.pick.runs()) > 1 else treatments[:1])
-    ]
-    found = []
+    wanted, found = list[tuple[Candidate, Treatment]](), list[Member]()
+    for candidate in candidates:
+        tried = treatments if len(candidate.pick.runs()) > 1 else treatments[:1]
+        wanted += [(candidate, treatment) for treatment in tried]
     for start in range(0, len(wanted), AT_ONCE):
         group = wanted[start : start + AT_ONCE]
         made = [workshop.reassemble(one.pick, how) for one, how in track(group, "chains", len(group))]
