@@ -80,6 +80,7 @@ def headline(findings: Findings) -> Json:
     return {
         "best": best,
         "in_budget": controls["zoo"]["best_within_budget"],
+        "ensemble": controls["ensemble"],
         "random": controls["random_assembly"],
         "searched": controls["random_search"],
         "lego": findings.single("lego"),
