@@ -6,6 +6,7 @@ from pathlib import Path
 from lib.base import artifacts, environment
 from lib.dery.assembly import built, controls, gains, joining, listing, prices, ranking, recount
 from lib.dery.assembly.material import open_bricks
+from lib.dery.assembly.paper_search import paper_search
 from lib.dery.assembly.reassembly import Workshop
 from lib.dery.partition.sets import Partition
 from lib.dery.paths import propose, sample
@@ -30,17 +31,19 @@ def main(
     bricks = open_bricks(zoo, names, sets.cuts, images, params, run_params.seed, entries())
     problem, lenders = prices.assembly_problem(bricks, params, latency), prices.lenders(bricks, params)
     problem = replace(problem, scores=gains.scores(bricks, params, sets, similarity, lenders))
-    found = propose.propose(problem, params.pool, wanted)
+    found = propose.propose(problem, params.pool, wanted, params.differ_by)
     measures = built.measures(images, params, run_params.seed)
     pool, workshop = [*found.pool.candidates], Workshop(bricks, environment.memory() // 4)
     if params.tails > 1:
         tails = joining.members(workshop, problem, pool, lenders, measures)
         pool += joining.join(problem, tails, measures.ranking.labels, params.tails, params.trees)
     ranked = ranking.rank(workshop, pool, params.rank, wanted, measures)
-    ranked = recount.finished(bricks, ranked, problem.limits)
+    ranked = recount.finished(bricks, ranked, problem.limits, problem.at_least)
     drawn = sample.random_candidates(problem, max(params.random_search, params.random_assemblies), run_params.seed)
     rivals = controls.random_controls(workshop, drawn, problem.limits, params, measures)
     rivals["zoo"] = controls.zoo_control(bricks, problem, lenders, measures)
+    if params.paper_search is not None:
+        rivals["paper_search"] = paper_search(workshop, problem, params.paper_search, measures, run_params.seed)
     saved = controls.save(out / "candidates", bricks, ranked[:wanted], rivals["zoo"]["best_within_budget"], measures)
     taus = ranking.agreements(ranked)
     artifacts.write_metrics(metrics, {"untrained": saved, "controls": rivals, "kendall_tau_to_accuracy": taus})

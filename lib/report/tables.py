@@ -82,6 +82,7 @@ def headline(findings: Findings) -> Json:
         "in_budget": controls["zoo"]["best_within_budget"],
         "random": controls["random_assembly"],
         "searched": controls["random_search"],
+        "exchanged": controls.get("paper_search", {"candidates": 0}),
         "lego": findings.single("lego"),
     }
 
