@@ -45,7 +45,7 @@ def main() -> bool:
         except BrickyardError as error:
             lines.append(str(error))
     assembly = found.sections.assembly
-    if assembly is not None and assembly.budget.latency is not None:
+    if assembly is not None and {assembly.budget.latency, assembly.budget.at_least.latency} != {None}:
         try:
             latency.load(LATENCY)
         except BrickyardError as error:

@@ -8,6 +8,7 @@ from lib.base.memo import Memo
 from lib.dery.assembly import built, controls, gains, joining, listing, prices, ranking, recount
 from lib.dery.assembly import edges as lib_edges
 from lib.dery.assembly.material import open_bricks
+from lib.dery.assembly.paper_search import paper_search
 from lib.dery.assembly.reassembly import Workshop
 from lib.dery.partition.sets import Partition
 from lib.dery.paths import propose, sample
@@ -43,7 +44,7 @@ def main(
     bricks = replace(bricks, edges=lib_edges.load(bricks, edges))
     problem, lenders = prices.assembly_problem(bricks, params, latency), prices.lenders(bricks, params)
     problem = replace(problem, scores=gains.scores(bricks, params, sets, similarity))
-    found = propose.propose(problem, params.pool, wanted)
+    found = propose.propose(problem, params.pool, wanted, params.differ_by)
     measures = built.measures(images, params, run_params.seed)
     kept = Memo(SCRATCH / "prefixes", 2**32)
     workshop = Workshop(bricks, environment.memory() // 4, kept)
@@ -54,11 +55,13 @@ def main(
         known += joining.members(workshop, problem, others, ("none",), measures)
         pool += joining.Joiner(problem, known, measures, params.tails).best(params.trees)
     ranked = ranking.rank(workshop, pool, params.rank, wanted, measures)
-    ranked = recount.finished(bricks, ranked, problem.limits)
+    ranked = recount.finished(bricks, ranked, problem.limits, problem.at_least)
     drawn = sample.random_candidates(problem, max(params.random_search, params.random_assemblies), run_params.seed)
     rivals = controls.random_controls(workshop, drawn, problem, params, measures)
     rivals["zoo"] = controls.zoo_control(bricks, problem, lenders, measures)
     rivals["ensemble"] = controls.ensemble_control(workshop, problem, lenders, params, measures)
+    if params.paper_search is not None:
+        rivals["paper_search"] = paper_search(workshop, problem, params.paper_search, params, measures, run_params.seed)
     kept.prune()
     saved = controls.save(out / "candidates", bricks, ranked[:wanted], rivals["zoo"]["best_within_budget"], measures)
     taus = ranking.agreements(ranked)

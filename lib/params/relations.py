@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import pairwise
 
-from .assembly import Assembly
+from .assembly import Assembly, place
 from .sections import Sections
 from .training import Training
 from .zoo import Zoo, ZooModel
@@ -68,21 +68,46 @@ def _dery(given: Sections) -> Iterator[str]:
     if similarity and dataset and similarity.index == "cka_debiased" and dataset.probe_images < 4:
         yield f"dataset.probe_images = {dataset.probe_images}: should be at least 4, which the unbiased HSIC needs"
     if assembly and zoo:
-        for key, names in (("include", assembly.include), ("exclude", assembly.exclude)):
-            yield from _unknown(
-                ((f"assembly.{key}.{i}", name) for i, name in enumerate(names)), zoo.models, "zoo.models"
-            )
+        for key, lenders in (("include", assembly.include), ("exclude", assembly.exclude)):
+            named = ((f"assembly.{key}.{i}", place(lender)[0]) for i, lender in enumerate(lenders))
+            yield from _unknown(named, zoo.models, "zoo.models")
         yield from _lenders(assembly, zoo)
+    if assembly:
+        yield from _windows(assembly)
     if assembly and partition:
-        blocks = partition.num_blocks
-        if assembly.min_sources > blocks:
-            yield f"assembly.min_sources = {assembly.min_sources}: should be at most partition.num_blocks = {blocks}"
-        if len(assembly.include) > blocks:
-            yield f"assembly.include = {assembly.include}: should have at most partition.num_blocks = {blocks} names"
+        yield from _blocks(assembly, partition.num_blocks, zoo)
     if finetune and assembly:
         for i, rank in enumerate(finetune.ranks):
             if rank > assembly.pool:
                 yield f"finetune.ranks.{i} = {rank}: should be at most assembly.pool = {assembly.pool}"
+
+
+def _windows(assembly: Assembly) -> Iterator[str]:
+    """Whether anything lies between lower and upper limits."""
+    most = assembly.budget.limits()
+    for kind, least in assembly.budget.at_least.limits().items():
+        if kind in most and least > most[kind]:
+            upper = f"assembly.budget.{kind} = {most[kind]:g}"
+            yield f"assembly.budget.at_least.{kind} = {least:g}: should be at most {upper}"
+
+
+def _blocks(assembly: Assembly, blocks: int, zoo: Zoo | None) -> Iterator[str]:
+    """Whether a candidate of so many blocks can be as it should."""
+    if assembly.min_sources > blocks:
+        yield f"assembly.min_sources = {assembly.min_sources}: should be at most partition.num_blocks = {blocks}"
+    if assembly.differ_by > blocks:
+        yield f"assembly.differ_by = {assembly.differ_by}: should be at most partition.num_blocks = {blocks}"
+    for key, lenders in (("include", assembly.include), ("exclude", assembly.exclude)):
+        for i, (name, number) in enumerate(map(place, lenders)):
+            if number is not None and number > blocks:
+                yield f"assembly.{key}.{i} = '{name}:{number}': blocks go from 1 to partition.num_blocks = {blocks}"
+    fixed = [name for name, number in map(place, assembly.include) if number is not None]
+    elsewhere = {name for name, _ in map(place, assembly.include)} - set(fixed)
+    if len(fixed) + len(elsewhere) > blocks:
+        yield f"assembly.include = {assembly.include}: needs more than partition.num_blocks = {blocks} blocks"
+    for number in sorted({number for _, number in map(place, assembly.exclude) if number}):
+        if zoo and all(name in assembly.exclude or f"{name}:{number}" in assembly.exclude for name in zoo.models):
+            yield f"assembly.exclude = {assembly.exclude}: no network is left for block {number}"
 
 
 def _lenders(assembly: Assembly, zoo: Zoo) -> Iterator[str]:
@@ -93,9 +118,10 @@ def _lenders(assembly: Assembly, zoo: Zoo) -> Iterator[str]:
         known = ", ".join(sorted(set(licences.values())))
         yield f"assembly.licences = {assembly.licences}: the zoo's networks are under {known}"
         return
-    for i, name in enumerate(assembly.include):
+    for i, lender in enumerate(assembly.include):
+        name, _ = place(lender)
         if name in licences and licences[name] not in allowed:
-            yield f"assembly.include.{i} = {name!r}: its licence {licences[name]!r} is not one of assembly.licences"
+            yield f"assembly.include.{i} = {lender!r}: its licence {licences[name]!r} is not one of assembly.licences"
     left = [name for name, licence in licences.items() if name not in assembly.exclude and licence in allowed]
     if len(left) < assembly.min_sources:
         which = f": {', '.join(left)}" if left else ""

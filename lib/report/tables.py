@@ -83,6 +83,7 @@ def headline(findings: Findings) -> Json:
         "ensemble": controls["ensemble"],
         "random": controls["random_assembly"],
         "searched": controls["random_search"],
+        "exchanged": controls.get("paper_search", {"candidates": 0}),
         "lego": findings.single("lego"),
     }
 

@@ -203,6 +203,18 @@ RELATIONS = [
     ("assembly.max_sources", 1, "assembly.max_sources = 1: should be at least min_sources = 2"),
     ("assembly.include", ["resnt"], "assembly.include.0 = 'resnt': is not one of zoo.models; did you mean resnet?"),
     ("assembly.exclude", ["vit", "none"], "assembly.exclude.1 = 'none': is not one of zoo.models; plain_low,"),
+    ("assembly.include", ["resnt:2"], "assembly.include.0 = 'resnt': is not one of zoo.models; did you mean resnet?"),
+    ("assembly.include", ["resnet:4"], "assembly.include.0 = 'resnet:4': blocks go from 1 to partition.num_blocks = 3"),
+    ("assembly.include", ["resnet:0"], "assembly.include.0 = 'resnet:0': should be the name of a network, or that and"),
+    ("assembly.include", ["vit:1", "resnet:1"], "a candidate has one block 1, not vit:1 and resnet:1"),
+    ("assembly.include", ["vit:1", "vit:2", "resnet", "convnext"], "needs more than partition.num_blocks = 3 blocks"),
+    ("assembly.exclude", ["vit", "vit:9"], "assembly.exclude.1 = 'vit:9': blocks go from 1 to"),
+    ("assembly.differ_by", 4, "assembly.differ_by = 4: should be at most partition.num_blocks = 3"),
+    (
+        "assembly.budget.at_least",
+        {"macs": 2e7},
+        "assembly.budget.at_least.macs = 2e+07: should be at most assembly.",
+    ),
     ("assembly.licences", ["MIT"], "assembly.licences = ['MIT']: the zoo's networks are under Apache-2.0"),
     ("contributions.models", ["plain_low", "vitt"], "contributions.models.1 = 'vitt': is not one of zoo.models; did"),
     ("components.tasks.low.model", "vit", "components.tasks.low.model = 'vit': is not one of contributions.models"),
@@ -253,6 +265,14 @@ def test_enough_networks_lend_blocks() -> None:
     others = [name for name in DOCUMENT["zoo"]["models"] if name != "vit"]
     assert lines(put(DOCUMENT, "assembly.exclude", others)) == [
         "assembly.min_sources = 2: 1 networks may lend blocks: vit"
+    ]
+
+
+def test_every_block_has_a_network_that_lends_it() -> None:
+    first = [f"{name}:1" for name in DOCUMENT["zoo"]["models"]]
+    assert lines(put(DOCUMENT, "assembly.exclude", first[1:])) == []
+    assert lines(put(DOCUMENT, "assembly.exclude", first)) == [
+        f"assembly.exclude = {first}: no network is left for block 1"
     ]
 
 

@@ -54,6 +54,7 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
                 "controls": {
                     "random_assembly": {"count": 8, "mean": 54.32, "max": 87.65},
                     "random_search": {"candidates": 16, **cost, "test": 65.43},
+                    "paper_search": {"candidates": 9, **cost, "test": 64.32},
                     "zoo": {"best_within_budget": {"model": names[0], **used[names[0]]}, "models": used},
                 },
             }

@@ -15,7 +15,7 @@ from ...zoo.ask import Scores
 from ...zoo.card import Input
 from ..paths.problem import AssemblyProblem, Candidate
 from . import joining
-from .built import Built, Measures
+from .built import Built, Design, Measures
 from .material import Bricks
 from .ranking import PROXIES, Ranked, key, put_together
 from .reassembly import Workshop, reassemble
@@ -36,23 +36,18 @@ def random_controls(
     Differs from the paper: its random search joins blocks by random stitches, ours by fitted ones, as everywhere here.
     """
     found: list[Scores] = []
-    best: tuple[float, Built] | None = None
+    best: tuple[float, Candidate] | None = None
     for i, candidate in enumerate(track(drawn, "random assemblies", len(drawn))):
-        (design,) = joining.chains(
-            joining.members(workshop, problem, [candidate], params.treatments, measures), measures
-        )
-        made = Built(design, *put_together(workshop, design), measures)
         if i < params.random_assemblies:
+            made = chosen(workshop, problem, candidate, params, measures)
             found.append(measures.test.scores(made.network, made.recipe.input))
         if i < params.random_search:
-            liked = key(PROXIES["naswot"], PROXIES["naswot"].predict(made))
-            best = (liked, made) if best is None or liked > best[0] else best
+            liked = naswot(workshop, candidate, params, measures)
+            best = (liked, candidate) if best is None or liked > best[0] else best
     if best is None:
         return {"random_assembly": {"count": 0}, "random_search": {"candidates": 0}}
-    liked, made = best
-    recount("random_search", made.network, made.recipe, workshop.bricks, made.candidate.cost, problem.limits)
-    searched = {"candidates": min(len(drawn), params.random_search), "blocks": made.recipe.words}
-    searched |= {**made.candidate.cost, **_tested(measures, made.network, made.recipe.input)}
+    searched = {"candidates": min(len(drawn), params.random_search)}
+    searched |= finished("random_search", workshop, problem, best[1], params, measures)
     accuracies, balanced = [one.accuracy for one in found], [one.balanced for one in found]
     return {
         "random_assembly": {
@@ -64,6 +59,37 @@ def random_controls(
         },
         "random_search": searched,
     }
+
+
+def naswot(workshop: Workshop, candidate: Candidate, params: Assembly, measures: Measures) -> float:
+    """NASWOT of a candidate under the one treatment that needs no choice, so that larger is better."""
+    proxy, how = PROXIES["naswot"], params.treatments[0]
+    return key(
+        proxy, proxy.predict(Built(Design(candidate, (how,)), *workshop.reassemble(candidate.pick, how), measures))
+    )
+
+
+def chosen(
+    workshop: Workshop, problem: AssemblyProblem, candidate: Candidate, params: Assembly, measures: Measures
+) -> Built:
+    """A candidate put together in the same way as ours."""
+    known = joining.members(workshop, problem, [candidate], params.treatments, measures)
+    (design,) = joining.chains(known, measures)
+    return Built(design, *put_together(workshop, design), measures)
+
+
+def finished(
+    name: str,
+    workshop: Workshop,
+    problem: AssemblyProblem,
+    candidate: Candidate,
+    params: Assembly,
+    measures: Measures,
+) -> dict[str, Any]:
+    """Likewise, counted anew: its blocks, costs and test accuracies; name: by which an error calls it."""
+    made = chosen(workshop, problem, candidate, params, measures)
+    recount(name, made.network, made.recipe, workshop.bricks, candidate.cost, problem.limits, problem.at_least)
+    return {"blocks": made.recipe.words, **candidate.cost, **_tested(measures, made.network, made.recipe.input)}
 
 
 def _tested(measures: Measures, made: nn.Module, expected: Input) -> dict[str, float]:

@@ -5,8 +5,8 @@ forward pass (greedy ensemble selection is Caruana et al. 2004). Ours, not in th
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain, combinations, pairwise
+from dataclasses import dataclass, replace
+from itertools import combinations, pairwise
 from math import comb
 
 import torch
@@ -50,7 +50,8 @@ def members(
     wanted, found = list[tuple[Candidate, Treatment]](), list[Member]()
     for candidate in candidates:
         tried = treatments if len(candidate.pick.runs()) > 1 else treatments[:1]
-        wanted += [(candidate, treatment) for treatment in tried]
+        for treatment in tried:
+            wanted.append((candidate, treatment))
     for start in range(0, len(wanted), AT_ONCE):
         group = wanted[start : start + AT_ONCE]
         made = [workshop.reassemble(one.pick, how) for one, how in track(group, "chains", len(group))]
@@ -64,8 +65,8 @@ def members(
 
 def whole(problem: AssemblyProblem, lenders: Sequence[int]) -> list[Candidate]:
     """The whole networks that may lend blocks, as far as they are within the budget."""
-    paths = [(m,) * problem.sets for m in lenders]
-    return [Candidate.of(problem, path) for path in paths if problem.within(path)]
+    found = [Candidate.of(problem, (m,) * problem.sets) for m in lenders]
+    return [one for one in found if _within(one.cost, problem.limits)]
 
 
 def chains(known: Sequence[Member], measures: Measures) -> list[Design]:
@@ -115,7 +116,7 @@ class Joiner:
             return False
         paths = tuple(tail.path for tail in tails)
         if paths not in self._costs:
-            admitted = trees.may_join(self.problem, paths) and self.problem.admits(frozenset(chain(*paths)))
+            admitted = trees.feasible(replace(self.problem, limits={}), paths)
             self._costs[paths] = trees.price(self.problem, paths) if admitted else None
         cost = self._costs[paths]
         return cost is not None and _within(cost, limits)
@@ -137,7 +138,7 @@ class Joiner:
         cost = self._costs[tuple(tail.path for tail in tails)]
         assert cost is not None
         logits = torch.stack([tail.picking for tail in tails]).mean(0)
-        treatments = tuple(tail.treatment for tail in tails)
+        treatments: tuple[Treatment, ...] = tuple(tail.treatment for tail in tails)
         return Design(Candidate(first, score, cost, tuple(others)), treatments, (1 / len(one),) * len(one), logits)
 
 

@@ -176,7 +176,7 @@ def extend(bricks: Bricks, prefix: Prefix, run: Block, treatment: Treatment, fou
         stitch = matched
     if how == "layers":
         pairs = ((stitch(x), y) for x, y in _pairs(bricks, prefix, m, chain[0:start]))
-        block = refit_run(chain, start, stop, pairs, bricks.pull)
+        block = refit_run(chain, start, stop, pairs, bricks.pull, bricks.joining.rows)
     else:
         block = duplicate(chain[start:stop])
         if how != "none":
@@ -208,7 +208,13 @@ def finish(bricks: Bricks, prefix: Prefix, treatment: Treatment, found: Tensors 
         head: nn.Module = duplicate(chain.head)
         refitted = len(prefix.parts) > 1 and refits_head(treatment)
         if refitted and found is None:
-            refit(head, chain.head, list(_pairs(bricks, prefix, last, chain[0 : len(chain)])), bricks.pull)
+            refit(
+                head,
+                chain.head,
+                list(_pairs(bricks, prefix, last, chain[0 : len(chain)])),
+                bricks.pull,
+                bricks.joining.rows,
+            )
         tail = Tail("", bricks.cards[last].name, refitted=refitted)
     else:
         layout, images = chain.layout(len(chain)), bricks.labelled[prefix.first]

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...chain.chain import Chain
 from ...fit import batchnorm
-from ...fit.layer import is_linear, refit_from
+from ...fit.layer import ROWS, is_linear, refit_from
 from ...trace.duplicate import duplicate
 
 Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
@@ -21,7 +21,12 @@ class _ReachedError(Exception):
 
 @torch.no_grad()
 def refit_run(
-    chain: Chain, start: int, stop: int, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]], pull: float
+    chain: Chain,
+    start: int,
+    stop: int,
+    pairs: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    pull: float,
+    rows: int = ROWS,
 ) -> nn.Module:
     """A copy of nodes start + 1..stop of a network, refitted as `refit` does: from the first tensor of each pair, which
     enters them behind a stitch, to what they compute from the second, which enters them in the network itself.
@@ -35,7 +40,7 @@ def refit_run(
     fixed = frozenset(name for name, count in counted.items() if count > 1)
     for node in nodes:
         own = duplicate(node)
-        refit(own, node, pairs, pull, fixed)
+        refit(own, node, pairs, pull, rows, fixed)
         block.load_state_dict(own.state_dict(), strict=False)
         if node is not nodes[-1]:
             pairs = [(own(x.clone()), node(y.clone())) for x, y in pairs]
@@ -43,20 +48,28 @@ def refit_run(
 
 
 @torch.no_grad()
-def refit(part: nn.Module, source: nn.Module, pairs: Pairs, pull: float, fixed: frozenset[str] = frozenset()) -> None:
+def refit(
+    part: nn.Module,
+    source: nn.Module,
+    pairs: Pairs,
+    pull: float,
+    rows: int = ROWS,
+    fixed: frozenset[str] = frozenset(),
+) -> None:
     """Changes `part`, a copy of `source` in eval mode, so that from the first tensor of each pair it computes what
     `source` computes from the second: batches of the same images as they enter either.
 
     In forward order, each linear layer and convolution becomes W, b with the least ||X W + b - Y||^2 + lambda ||W -
     W0||^2: X [n, p] what reaches it in `part` (a convolution's patches), by then already changed; Y [n, q] what it
     gives in `source`; W0 its weights; lambda = `pull` times the mean diagonal of the centred X'X. A layer without b
-    gets none. Running statistics of BatchNorm become those of what reaches it. Grouped convolutions, those that
-    normalise their weights, layers that run more than once in a pass, and those whose names are `fixed`, stay as they
-    are. Not in the paper.
+    gets none; of more images and positions, `rows` become rows of X, drawn from all images. Running statistics of
+    BatchNorm become those of what reaches it. Grouped convolutions, those that normalise their weights, layers that run
+    more than once in a pass, and those whose names are `fixed`, stay as they are. Not in the paper.
     """
     if not pairs:
         return
     source = duplicate(source)  # it is watched while it runs, and may run in other threads, too
+    each = max(1, rows // sum(len(x) for x, _ in pairs))
     for name in order(part, pairs[0][0], _is_taken):
         if name in fixed:
             continue
@@ -64,7 +77,7 @@ def refit(part: nn.Module, source: nn.Module, pairs: Pairs, pull: float, fixed: 
         if isinstance(layer, _BatchNorm):
             batchnorm.put(layer, batchnorm.Moments.of(around(part, layer, x)[0] for x, _ in pairs))
         elif isinstance(layer, nn.Linear | nn.Conv2d) and is_linear(own, *around(source, own, pairs[0][1][:1])):
-            refit_from(layer, ((around(part, layer, x)[0], around(source, own, y)[1]) for x, y in pairs), pull)
+            refit_from(layer, ((around(part, layer, x)[0], around(source, own, y)[1]) for x, y in pairs), pull, each)
 
 
 def order(part: nn.Module, x: torch.Tensor, wanted: Callable[[nn.Module], bool]) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, Real, UInt64
 
 from . import bounds
-from .problem import GRAIN, AssemblyProblem, Candidate, Columns, Kind
+from .problem import GRAIN, AssemblyProblem, Candidate, Columns, Kind, Table
 from .unrolled import rolled, unroll
 
 REGIONS = 24  # in which the sweep asks whether a prefix can still lead to something new
@@ -58,13 +58,14 @@ class Region:
 def frontier(problem: AssemblyProblem, kind: Kind) -> list[Candidate]:
     """Candidates that no other beats in both score and `kind` of cost, from the cheapest to the dearest.
 
-    The limit on `kind` is lifted, all other limits hold. Exact: label setting over the sets, in which a prefix goes
+    The limits on `kind` are lifted, all other limits hold. Exact: label setting over the sets, in which a prefix goes
     only if another one in the same state (last block and sources) with no lower score and no more of any cost that
     counts can go on in every way that it can, or if bounds show that it leads to nothing new. What is known to begin
     with comes from a first sweep that tells sources apart by their number only.
     """
     unrolled = unroll(problem)
-    sweep = _Sweep(replace(unrolled, limits={k: v for k, v in problem.limits.items() if k != kind}), kind)
+    limits, at_least = ({k: v for k, v in given.items() if k != kind} for given in (problem.limits, problem.at_least))
+    sweep = _Sweep(replace(unrolled, limits=limits, at_least=at_least), kind)
     labels = sweep.run(sweep.regions(sweep.run(None)))
     paths: list[Columns] = [rolled(unrolled, tuple(row), problem) for row in labels.paths.tolist()]
     return sorted((Candidate.of(problem, path) for path in paths), key=lambda c: c.score)
@@ -81,13 +82,19 @@ class _Sweep:
         self.bits = bits[list(problem.networks)]
         self.required = np.bitwise_or.reduce(bits[sorted(problem.required)], axis=0)
         self.most = problem.sets if problem.max_sources is None else problem.max_sources
-        self.kinds = (kind, *problem.additive)
-        self.limits = np.floor(np.array([problem.limits[k] for k in problem.additive]) * GRAIN) / GRAIN
-        tables = [problem.costs[k] for k in self.kinds]
+        ceilings = problem.ceilings
+        self.ceilings = [(one.kind, one.lower) for one in ceilings]
+        self.limits = np.floor(np.array([one.most for one in ceilings]) * GRAIN) / GRAIN
+        tables = [problem.costs[kind], *(one.table for one in ceilings)]
         self.blocks = np.stack([table.blocks for table in tables], -1)
         self.stitches = np.stack([table.stitches for table in tables], -1)
-        least = [bounds.least(problem, k) for k in problem.additive]
-        self.least = np.stack(least, -1) if least else np.zeros((*problem.scores.blocks.shape, 0))
+        empty = np.zeros((*problem.scores.blocks.shape, 0))
+        self.least = np.stack([bounds.least(problem, one.table) for one in ceilings], -1) if ceilings else empty
+        self.safe = np.full((*problem.scores.blocks.shape, len(ceilings)), -np.inf)
+        for i, one in enumerate(ceilings):
+            if one.lower:
+                most = -bounds.least(problem, Table(-one.table.blocks, -one.table.stitches))
+                self.safe[..., i] = np.where(np.isfinite(most), self.limits[i] - most, -np.inf)
 
     def run(self, regions: Sequence[Region] | None) -> Labels:
         """The whole paths that no other found beats; without regions, a quick and inexact sweep."""
@@ -111,10 +118,11 @@ class _Sweep:
     def _region(self, limit: float, score: float) -> Region:
         others = self.problem.limits
         limited = replace(self.problem, limits=others if limit == np.inf else {**others, self.kind: limit})
-        plain, relaxed = bounds.relax(limited, np.zeros(len(limited.additive))), bounds.tightest(limited)
-        price = dict(zip(limited.additive, relaxed.multipliers.tolist(), strict=True))
-        allowed = sum(price[kind] * limited.limits[kind] for kind in limited.additive)
-        multipliers = np.array([price.get(kind, 0.0) for kind in self.kinds])
+        plain, relaxed = bounds.relax(limited, np.zeros(len(limited.ceilings))), bounds.tightest(limited)
+        keys = [(one.kind, one.lower) for one in limited.ceilings]
+        price = dict(zip(keys, relaxed.multipliers.tolist(), strict=True))
+        allowed = sum(price[key] * one.most for key, one in zip(keys, limited.ceilings, strict=True))
+        multipliers = np.array([price.get(key, 0.0) for key in [(self.kind, False), *self.ceilings]])
         return Region(limit, score, plain.rest, relaxed.rest + allowed, multipliers)
 
     def starts(self) -> Labels:
@@ -137,12 +145,16 @@ class _Sweep:
         return Labels(scores, costs, paths, labels.sources[i] | self.bits[n], labels.free[i])
 
     def _thinned(self, labels: Labels, k: int, regions: Sequence[Region] | None) -> Labels:
-        """Those that end in block k, can still keep every limit, come right in their sources and are not beaten."""
+        """Those that end in block k, can still keep every limit, come right in their sources and are not beaten. A
+        lower limit that holds whatever follows counts as just kept: how far beyond it they are tells none apart.
+        """
         least, most, rest = self.problem.min_sources, self.most, self.problem.sets - 1 - k
         number = np.bitwise_count(labels.sources).sum(1)
         missing = np.bitwise_count(self.required & ~labels.sources).sum(1)
         good = (missing <= rest) & (labels.free | ((number + rest >= least) & (number + missing <= most)))
         good &= (labels.costs[:, 1:] + self.least[k, labels.paths[:, -1]] <= self.limits).all(1)
+        safe = np.maximum(labels.costs[:, 1:], self.safe[k, labels.paths[:, -1]])
+        labels = replace(labels, costs=np.column_stack([labels.costs[:, 0], safe]))
         if regions is not None:
             good &= np.any([region.reached(labels, k) for region in regions], axis=0)
         free = labels.free | ((number >= least) & (number + rest <= most))

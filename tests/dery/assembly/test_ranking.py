@@ -11,6 +11,7 @@ import torch
 from lib.dery.assembly import built, controls, gains, listing, prices, proxies, ranking
 from lib.dery.assembly.built import Measures
 from lib.dery.assembly.material import Bricks
+from lib.dery.assembly.paper_search import paper_search
 from lib.dery.assembly.proxies.naswot import naswot
 from lib.dery.assembly.ranking import PROXIES, Ranked, key
 from lib.dery.assembly.reassembly import Workshop, reassemble
@@ -99,6 +100,27 @@ def test_agreement_is_in_the_direction_that_a_proxy_calls_better(problem: Assemb
     ]
     taus = ranking.agreements(ranked)
     assert taus == {"likelihood": None, "naswot": 1.0, "synflow": None, "params": 1.0, "macs": None, "score": None}
+
+
+def test_the_papers_search_takes_what_naswot_likes_best_of_all_that_it_sees(
+    bricks: Bricks, problem: AssemblyProblem, measures: Measures
+) -> None:
+    problem = replace(problem, excluded=frozenset({1}))
+    every = search.best(problem, 100).candidates
+    liked = {
+        one.pick: naswot(reassemble(bricks, one.pick)[0], (x for x, _ in measures.probes.images(bricks.cards[0].input)))
+        for one in every
+    }
+    found = paper_search(Workshop(bricks, 2**30), problem, 100, measures, 0)
+    best = max(every, key=lambda one: liked[one.pick] or 0)
+    assert found["candidates"] == len(every) == 6
+    network, recipe = reassemble(bricks, best.pick)
+    assert found["blocks"] == recipe.words
+    assert found["test"] == measures.test(network, recipe.input)
+    assert {kind: found[kind] for kind in best.cost} == best.cost
+    assert paper_search(Workshop(bricks, 2**30), replace(problem, limits={"params": 1}), 9, measures, 0) == {
+        "candidates": 0
+    }
 
 
 def test_controls_and_tables(

@@ -97,3 +97,6 @@ def test_a_limit_that_is_exceeded_is_an_error(sharing: Bricks, params: Callable[
     with pytest.raises(BrickyardError, match=r"; assembly\.budget\.params is"):
         recount("r1", network, recipe, sharing, predicted, {"params": predicted["params"] - 1})
     recount("r1", network, recipe, sharing, predicted, {})
+    with pytest.raises(BrickyardError, match=r"; assembly\.budget\.at_least\.macs is"):
+        recount("r1", network, recipe, sharing, predicted, {}, {"macs": predicted["macs"] + 1})
+    recount("r1", network, recipe, sharing, predicted, {}, {"macs": predicted["macs"], "params": 1})
