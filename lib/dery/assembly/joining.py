@@ -47,7 +47,7 @@ def members(
     found = []
     for candidate in track(candidates, "tails", len(candidates)):
         path = tuple(problem.names.index(name) for name in candidate.pick.networks)
-        for treatment in treatments if len(candidate.pick.runs()) > 1 else treatments[:1]:
+        for treatment in treatments if len(candidate.pick.runs()) > 1 else ("none",):
             network, recipe = workshop.reassemble(candidate.pick, treatment)
             said = [half.logits(network, recipe.input) for half in (measures.choosing, measures.picking)]
             found.append(Member(candidate, path, treatment, recipe.input, *said))
@@ -84,9 +84,10 @@ def join(problem: AssemblyProblem, known: Sequence[Member], measures: Measures, 
         for one in track(sets, f"trees of {size} tails", len(sets)):
             judged[one] = judge(sum((said[i] for i in one), torch.zeros(())) / len(one), labels)
         begun = sorted(sets, key=lambda one: _order(judged, one))
-    best = sorted(judged, key=lambda one: _order(judged, one))
-    different = {frozenset(known[i].path for i in one): one for one in reversed(best)}
-    return [_design(problem, [known[i] for i in one]) for one in list(different.values())[::-1][:count]]
+    different: dict[frozenset[Columns], tuple[int, ...]] = {}
+    for one in sorted(judged, key=lambda one: _order(judged, one)):
+        different.setdefault(frozenset(known[i].path for i in one), one)
+    return [_design(problem, [known[i] for i in one]) for one in list(different.values())[:count]]
 
 
 def _larger(begun: Sequence[tuple[int, ...]], among: int, size: int) -> Iterator[tuple[int, ...]]:
