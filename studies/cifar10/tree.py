@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -17,6 +18,9 @@ from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
 
 from lib.base.artifacts import tensor_checksum
+from lib.base.memo import Memo
+from lib.dery.assembly import edges
+from lib.dery.assembly.fronts import Fronts
 from lib.dery.assembly.material import Bricks, open_bricks
 from lib.dery.assembly.reassembly import Prefix, begin, extend, finish
 from lib.dery.paths.problem import Columns
@@ -24,9 +28,9 @@ from lib.images.data import Batch, DataSet, Loader
 from lib.network.blocks import Block
 from lib.network.modules import ReassembledNetwork
 from lib.network.reassembled import Reassembled
-from lib.params.assembly import Assembly
+from lib.params.assembly import Assembly, Treatment
+from lib.params.edges import Edges
 from lib.zoo.card import Input
-from studies.cifar10.group import SETTINGS, START
 
 Network = tuple[ReassembledNetwork, Reassembled]
 BATCH = 50  # images
@@ -44,9 +48,9 @@ def opened(
     names: Sequence[str],
     cuts: Sequence[Sequence[int]],
     images: DataSet,
+    joining: Edges,
     params: Assembly,
     seed: int,
-    setting: str = START,
 ) -> Bricks:
     """Networks in blocks, with images to join them on.
 
@@ -54,15 +58,23 @@ def opened(
     names: which, in order.
     cuts: of each, K+1 positions.
     images: of the task, among them those on which stitches are fitted.
-    params: of closed-form heads.
-    seed: of random stitches.
-    setting: of the stitches, one of SETTINGS.
+    joining: how stitches come about.
+    params: of closed-form heads, and how what is refitted is pulled.
+    seed: of random stitches, and of what is drawn.
     """
     positions = {name: tuple(own) for name, own in zip(names, cuts, strict=True)}
-    found = open_bricks(zoo, names, positions, images, params, seed, trust=True)
+    found = open_bricks(zoo, names, positions, images, joining, seed, params, trust=True)
     quick = {id(own): ChannelsLast(own.images, own.index, own.transform, own.batch_size) for own in found.fit}
     fit = tuple(quick[id(own)] for own in found.fit)
-    return replace(found, fit=fit, stitching=SETTINGS[setting])
+    return replace(found, fit=fit)
+
+
+def joined(bricks: Bricks) -> Bricks:
+    """With all stitches between two of the networks, each fitted to their own activations."""
+    with tempfile.TemporaryDirectory() as folder:
+        fronts = Fronts(bricks, Memo(Path(folder)))
+        found = [edge for card in bricks.cards for edge in edges.fit(bricks, card.name, fronts, Memo())]
+    return replace(bricks, edges={(edge.boundary, edge.source, edge.target): edge for edge in found})
 
 
 def _threads() -> ThreadPoolExecutor:
@@ -71,7 +83,7 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),))
 
 
-def reassembled(bricks: Bricks, paths: Sequence[Columns]) -> dict[Columns, Network]:
+def reassembled(bricks: Bricks, paths: Sequence[Columns], treatment: Treatment) -> dict[Columns, Network]:
     """Every path put together as `lib.dery.assembly.reassembly.reassemble` does, each beginning fitted once; paths
     that begin with different networks by different threads.
     """
@@ -82,13 +94,12 @@ def reassembled(bricks: Bricks, paths: Sequence[Columns]) -> dict[Columns, Netwo
         deepcopy(bricks.chains[m][0 : bricks.cuts[m][1]])
         next(iter(bricks.fit[m]))
     with _threads() as pool:
-        found = {
-            path: network for group in pool.map(partial(_group, bricks), groups.values()) for path, network in group
-        }
+        made = pool.map(partial(_group, bricks, treatment), groups.values())
+        found = {path: network for group in made for path, network in group}
     return {path: found[path] for path in paths}
 
 
-def _group(bricks: Bricks, paths: Sequence[Columns]) -> list[tuple[Columns, Network]]:
+def _group(bricks: Bricks, treatment: Treatment, paths: Sequence[Columns]) -> list[tuple[Columns, Network]]:
     prefixes: dict[tuple[Block, ...], Prefix] = {}
     replays: dict[tuple[Block, ...], Prefix] = {}
     found = []
@@ -100,10 +111,10 @@ def _group(bricks: Bricks, paths: Sequence[Columns]) -> list[tuple[Columns, Netw
             if before not in replays:
                 replays[before] = _replayed(bricks, prefixes[before])
             if after not in prefixes:
-                extended = extend(bricks, replays[before], runs[length])
+                extended = extend(bricks, replays[before], runs[length], treatment)
                 parts = (*prefixes[before].parts, *extended.parts[-2:])
                 prefixes[after] = replace(extended, parts=parts)
-        found.append((path, finish(bricks, prefixes[runs])))
+        found.append((path, finish(bricks, prefixes[runs], treatment)))
     return found
 
 

@@ -70,10 +70,10 @@ def test_random_search_over_all_candidates_takes_the_one_it_likes_and_over_one_t
 
 def test_a_tree_answers_as_its_networks_do_one_by_one(bricks: Bricks, images: DataSet):
     paths = list(product(range(3), range(3), range(2)))  # the third network needs a head whose answers are near ties
-    networks = reassembled(bricks, paths)
+    networks = reassembled(bricks, paths, "layers_and_head")
     found = judged(bricks, networks, images, np.arange(48))
     for path in paths:
-        alone, recipe = reassemble(bricks, bricks.pick(path))
+        alone, recipe = reassemble(bricks, bricks.pick(path), "layers_and_head")
         assert tensor_checksum(alone.state_dict()) == tensor_checksum(networks[path][0].state_dict())
         x, y = Loader(images.images, np.arange(48), recipe.input.transform(), 50).all()
         with torch.no_grad():
@@ -82,7 +82,7 @@ def test_a_tree_answers_as_its_networks_do_one_by_one(bricks: Bricks, images: Da
 
 def test_equal_beginnings_are_computed_once(bricks: Bricks):
     paths = [(0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 2)]
-    networks = reassembled(bricks, paths)
+    networks = reassembled(bricks, paths, "layers")
     (roots,) = grow(bricks, {str(path): network for path, network in networks.items()}).values()
     (first,) = roots.values()
     assert len(first.children) == 2  # the second block of network 0 itself, and a stitch to network 1
@@ -94,7 +94,7 @@ def test_equal_beginnings_are_computed_once(bricks: Bricks):
 def test_tuning_leaves_the_network_as_it_was_and_those_that_share_its_beginning(
     bricks: Bricks, images: DataSet, tmp_path: Path
 ):
-    networks = reassembled(bricks, [(0, 1, 0), (0, 1, 2)])
+    networks = reassembled(bricks, [(0, 1, 0), (0, 1, 2)], "layers")
     (first, recipe), (second, _) = networks.values()
     assert first.parts[1] is second.parts[1]
     before = [tensor_checksum(network.state_dict()) for network in (first, second)]

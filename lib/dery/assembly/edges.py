@@ -6,6 +6,8 @@ Ours, not in the paper.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from ...base.errors import BrickyardError
 from ...base.memo import Memo, below
 from ...base.progress import track
 from ...base.stored import CHECKED
+from ...chain.layout import Layout
 from ...fit import batchnorm
 from ...network.modules import Stitch
 from ...trace.duplicate import duplicate
@@ -34,6 +37,7 @@ class Row(BaseModel):
     model_config = CHECKED
     boundary: int
     source: str
+    patch: int
     r2: float
     kl: float
 
@@ -49,13 +53,14 @@ class Rows(BaseModel):
 def fit(bricks: Bricks, target: str, fronts: Fronts, kept: Memo) -> list[Edge]:
     """All edges that end in a network, by boundary and source. kept: pairs that were fitted before are found there.
 
-    Raises BrickyardError where two networks cannot be joined: activations that are not finite.
+    Raises BrickyardError where two networks cannot be joined: activations or answers that are not finite.
     """
     n = bricks.place(target)
     others = [m for m in range(len(bricks.cards)) if m != n]
+    how = [bricks.joining.model_dump(), bricks.seed]
     found = []
     for m in track(others, f"edges to {target}", len(others)):
-        key = memo.key(Path(__file__), PACKAGES, identity(bricks, m), identity(bricks, n), *_settings(bricks, m))
+        key = memo.key(Path(__file__), PACKAGES, identity(bricks, m), identity(bricks, n), *how)
         tensors = kept.get(key)
         if tensors is None:
             made = _pair(bricks, m, n, fronts)
@@ -69,17 +74,6 @@ def fit(bricks: Bricks, target: str, fronts: Fronts, kept: Memo) -> list[Edge]:
 PACKAGES = ("numpy", "pillow", "timm", "torchvision")  # that make the bits, beside torch
 
 
-def _settings(bricks: Bricks, m: int) -> list[Any]:
-    return [
-        bricks.joining.init,
-        bricks.joining.down,
-        bricks.joining.ridge,
-        bricks.joining.rows,
-        bricks.seed,
-        bricks.cards[m].name,
-    ]
-
-
 @torch.no_grad()
 def _pair(bricks: Bricks, m: int, n: int, fronts: Fronts) -> list[Edge]:
     """The edges from network m to network n, one a boundary."""
@@ -88,9 +82,7 @@ def _pair(bricks: Bricks, m: int, n: int, fronts: Fronts) -> list[Edge]:
     for (xs, _), (ys, _) in zip(fronts.of(m), fronts.of(n), strict=True):
         for own, x, y in zip(forms, xs, ys, strict=True):
             if not (torch.isfinite(x).all() and torch.isfinite(y).all()):
-                raise BrickyardError(
-                    f"{source} cannot be joined to {target}: activations are not finite; leave one of them out"
-                )
+                raise _apart(source, target, "activations")
             for form in own:
                 form.add(x, y)
     found = []
@@ -99,12 +91,23 @@ def _pair(bricks: Bricks, m: int, n: int, fronts: Fronts) -> list[Edge]:
         stitch = initial(form, bricks.joining.init, bricks.joining.ridge, bricks.seed + 1)
         edge = Edge(k, source, target, stitch, form.matched(stitch), form.r2(bricks.joining.ridge), 0.0)
         found.append(replace(edge, kl=_replace_one(bricks, m, n, edge, fronts)))
+        if not isfinite(found[-1].kl):
+            raise _apart(source, target, f"answers with its stitch behind set {k}")
     return found
 
 
+def _apart(source: str, target: str, what: str) -> BrickyardError:
+    return BrickyardError(f"{source} cannot be joined to {target}: {what} are not finite; leave one of them out")
+
+
 def _forms(bricks: Bricks, m: int, n: int, k: int) -> list[StitchEquations]:
-    source, target = (bricks.chains[i].layout(bricks.cuts[i][k]) for i in (m, n))
+    source, target = _ends(bricks, m, n, k)
     return [StitchEquations(source, target, patch, bricks.positions) for patch in bricks.patches(source, target)]
+
+
+def _ends(bricks: Bricks, m: int, n: int, k: int) -> tuple[Layout, Layout]:
+    """What crosses cut k of two networks."""
+    return bricks.chains[m].layout(bricks.cuts[m][k]), bricks.chains[n].layout(bricks.cuts[n][k])
 
 
 def _replace_one(bricks: Bricks, m: int, n: int, edge: Edge, fronts: Fronts) -> float:
@@ -132,14 +135,11 @@ def _tensors(edge: Edge) -> dict[str, torch.Tensor]:
 
 def _restored(bricks: Bricks, m: int, n: int, k: int, tensors: Mapping[str, torch.Tensor]) -> Edge:
     """The inverse of `_tensors`."""
-    own = below(str(k), tensors)
-    layouts = [bricks.chains[i].layout(bricks.cuts[i][k]) for i in (m, n)]
+    own, (source, target) = below(str(k), tensors), _ends(bricks, m, n, k)
     forms = []
     for name in ("stitch", "matched"):
-        stitch = Stitch(layouts[0], layouts[1], int(own["patch"]))
-        stitch.load_state_dict(
-            {key.removeprefix(f"{name}."): v for key, v in own.items() if key.startswith(f"{name}.")}
-        )
+        stitch = Stitch(source, target, int(own["patch"]))
+        stitch.load_state_dict(below(name, own))
         forms.append(stitch.eval())
     r2, kl = own["told"].tolist()
     return Edge(k, bricks.cards[m].name, bricks.cards[n].name, forms[0], forms[1], r2, kl)
@@ -163,26 +163,20 @@ def load(bricks: Bricks, folder: Path) -> dict[Joint, Edge]:
     found = {}
     for n, target in enumerate(bricks.cards):
         at = folder / target.name
-        listed = artifacts.read_json(at / FILE, Rows)["edges"]
-        tensors = artifacts.read_tensors(at / WEIGHTS)
-        known = {(row["boundary"], row["source"]) for row in listed}
-        for m, source in enumerate(bricks.cards):
-            own = {
-                name.removeprefix(f"{source.name}."): t
-                for name, t in tensors.items()
-                if name.startswith(f"{source.name}.")
-            }
-            for k in range(1, bricks.sets):
-                if m == n:
-                    continue
-                if (k, source.name) not in known:
-                    raise BrickyardError(f"{at}: has no edge from {source.name} behind set {k}; dvc repro")
-                try:
-                    found[k, source.name, target.name] = _restored(bricks, m, n, k, own)
-                except (KeyError, RuntimeError):
-                    raise BrickyardError(
-                        f"{at}: its edge from {source.name} behind set {k} is another's; dvc repro"
-                    ) from None
+        told, tensors = artifacts.read_json(at / FILE, Rows), artifacts.read_tensors(at / WEIGHTS)
+        if told["target"] != target.name:
+            raise BrickyardError(f"{at} holds the edges to {told['target']}; dvc repro")
+        known = {(row["boundary"], row["source"]) for row in told["edges"]}
+        for m, k in product(range(len(bricks.cards)), range(1, bricks.sets)):
+            source = bricks.cards[m].name
+            if m == n:
+                continue
+            if (k, source) not in known:
+                raise BrickyardError(f"{at}: has no edge from {source} behind set {k}; dvc repro")
+            try:
+                found[k, source, target.name] = _restored(bricks, m, n, k, below(source, tensors))
+            except (KeyError, RuntimeError, ValueError):
+                raise BrickyardError(f"{at}: its edge from {source} behind set {k} is another's; dvc repro") from None
     return found
 
 

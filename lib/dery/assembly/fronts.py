@@ -1,13 +1,14 @@
 """What crosses the inner cuts of networks on the images of the fit, computed once and kept."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ...base import memo
 from ...base.memo import Memo
@@ -30,23 +31,25 @@ class Fronts:
     def of(self, m: int) -> Iterator[tuple[Crossing, torch.Tensor]]:
         """For every batch of the images, what crosses the inner cuts of network m, and its own logits."""
         loader, whole = self.bricks.fit[m], identity(self.bricks, m)
+        chain, cuts, blocks = self.bricks.chains[m], self.bricks.cuts[m], list[nn.Module]()
         batches = enumerate(loader)  # decodes nothing before it is asked
         for i in range(len(loader)):
             key = memo.key(Path(__file__), PACKAGES, whole, i, loader.batch_size)
             found = self.kept.get(key)
             if found is None:
-                found = self._run(m, next(x for at, (x, _) in batches if at == i))
+                blocks = blocks or [chain[start:stop] for start, stop in pairwise(cuts)]
+                found = _run(blocks, chain.head, next(x for at, (x, _) in batches if at == i))
                 self.kept.put(key, found)
             yield tuple(found[str(k)] for k in range(1, self.bricks.sets)), found["logits"]
 
-    def _run(self, m: int, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        chain, cuts = self.bricks.chains[m], self.bricks.cuts[m]
-        found = {}
-        for k, (start, stop) in enumerate(pairwise(cuts), start=1):
-            x = chain[start:stop](x)
-            found[str(k)] = x.contiguous()
-        found["logits"] = chain.head(found.pop(str(self.bricks.sets)))
-        return found
+
+def _run(blocks: Sequence[nn.Module], head: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    found = {}
+    for k, block in enumerate(blocks, start=1):
+        x = block(x)
+        found[str(k)] = x.contiguous()
+    found["logits"] = head(found.pop(str(len(blocks))))
+    return found
 
 
 def identity(bricks: Bricks, m: int) -> str:

@@ -41,11 +41,12 @@ def scores(bricks: Bricks, params: Assembly, partition: Partition | None, simila
 
 def of_edges(bricks: Bricks, score: Literal["stitch_r2", "replace_one"]) -> Float64[np.ndarray, "J N N"]:
     """Gains of the fitted edges: log R^2, at least log 1e-6, or minus KL; 0 for m = n: [K-1, N, N]."""
-    count = len(bricks.cards)
-    found = np.zeros((bricks.sets - 1, count, count))
-    for (k, source, target), edge in bricks.edges.items():
-        gain = -edge.kl if score == "replace_one" else log(max(edge.r2, SMALLEST))
-        found[k - 1, bricks.place(source), bricks.place(target)] = gain
+    names = [card.name for card in bricks.cards]
+    found = np.zeros((bricks.sets - 1, len(names), len(names)))
+    for k, m, n in np.ndindex(found.shape):
+        if m != n:
+            edge = bricks.edges[k + 1, names[m], names[n]]
+            found[k, m, n] = -edge.kl if score == "replace_one" else log(max(edge.r2, SMALLEST))
     return found
 
 

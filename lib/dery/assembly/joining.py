@@ -49,7 +49,7 @@ def members(
     """Every candidate under every treatment; of whole networks, behind no stitch, there is one."""
     wanted, found = list[tuple[Candidate, Treatment]](), list[Member]()
     for candidate in candidates:
-        tried = treatments if len(candidate.pick.runs()) > 1 else treatments[:1]
+        tried: Sequence[Treatment] = treatments if len(candidate.pick.runs()) > 1 else ("none",)
         for treatment in tried:
             wanted.append((candidate, treatment))
     for start in range(0, len(wanted), AT_ONCE):

@@ -91,6 +91,8 @@ class Workshop:
         """A candidate's network and recipe."""
         if len(pick.runs()) == 1:
             treatment = "none"
+        elif not self._keeps_head(pick):  # a new one is fitted to the labels alone
+            treatment = blocks_of(treatment)
         wanted = pick, treatment
         made = self._finished.pop(wanted, None) or self._finish(*wanted)
         self._finished[wanted] = made
@@ -107,7 +109,7 @@ class Workshop:
     def _finish(self, pick: Pick, treatment: Treatment) -> Built:
         runs = pick.runs()
         prefix = self._prefix(runs, blocks_of(treatment))
-        own = self.bricks.keeps_head(self.bricks.place(prefix.last.network))
+        own = self._keeps_head(pick)
         if own and (len(runs) == 1 or not refits_head(treatment)):
             return finish(self.bricks, prefix, treatment)
         settings = [] if own else [self.bricks.head, self.bricks.head_shrinkage, _images(self.bricks, prefix.first)]
@@ -117,6 +119,9 @@ class Workshop:
         made = finish(self.bricks, prefix, treatment)
         self.kept.put(key, made[0].heads[0].state_dict())
         return made
+
+    def _keeps_head(self, pick: Pick) -> bool:
+        return self.bricks.keeps_head(self.bricks.place(pick.networks[-1]))
 
     def _prefix(self, runs: tuple[Block, ...], treatment: Treatment) -> Prefix:
         if len(runs) == 1:

@@ -111,7 +111,7 @@ def test_lower_limits_hold_whatever_form_a_stitch_is_given(bricks: Bricks, param
     for path in [*product(range(3), repeat=3)][1::5]:
         counted = []
         for down in ("pool", "patch"):
-            own = replace(bricks, stitching=bricks.stitching.model_copy(update={"down": down}))
+            own = replace(bricks, joining=bricks.joining.model_copy(update={"down": down}))
             network, recipe = reassemble(own, own.pick(path))
             counted.append(cost.count(network, recipe.input.shape))
         for kind in ("params", "macs"):
