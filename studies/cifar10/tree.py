@@ -34,6 +34,7 @@ from lib.zoo.card import Input
 
 Network = tuple[ReassembledNetwork, Reassembled]
 BATCH = 50  # images
+FRONTS = 2**32  # bytes on disk, of what crosses the cuts
 
 
 class ChannelsLast(Loader):
@@ -72,7 +73,7 @@ def opened(
 def joined(bricks: Bricks) -> Bricks:
     """With all stitches between two of the networks, each fitted to their own activations."""
     with tempfile.TemporaryDirectory() as folder:
-        fronts = Fronts(bricks, Memo(Path(folder)))
+        fronts = Fronts(bricks, Memo(Path(folder), FRONTS))
         found = [edge for card in bricks.cards for edge in edges.fit(bricks, card.name, fronts, Memo())]
     return replace(bricks, edges={(edge.boundary, edge.source, edge.target): edge for edge in found})
 

@@ -65,6 +65,7 @@ def fit(bricks: Bricks, target: str, fronts: Fronts, kept: Memo) -> list[Edge]:
         if tensors is None:
             made = _pair(bricks, m, n, fronts)
             kept.put(key, {name: tensor for edge in made for name, tensor in _tensors(edge).items()})
+            fronts.kept.prune()  # a large zoo's do not fit all at once
         else:
             made = [_restored(bricks, m, n, k, tensors) for k in range(1, bricks.sets)]
         found += made

@@ -48,6 +48,7 @@ def test_a_tree_answers_with_the_mean_of_its_tails(
     for found, expected in zip(made.tails(x), own, strict=True):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(made(x), sum(w * y for w, y in zip(weights, own, strict=True)), atol=1e-5, rtol=1e-5)
+    assert [tail.refitted for tail in recipe.tails] == [told.tails[0].refitted for _, told in chains]
     assert trees.may_join(task, paths)
     priced, counted = trees.price(task, paths), cost.count(made, pico.IMAGE)
     assert (counted.params, counted.macs) == (priced["params"], priced["macs"])
