@@ -15,6 +15,7 @@ from lib.params.base import read
 from lib.params.entries import entries
 from lib.params.run import Run
 from lib.params.zoo import Zoo
+from lib.zoo import teachers
 from stages import SCRATCH, prepare, run
 
 
@@ -24,10 +25,12 @@ def main(
     """Writes assembly.json, tables, candidates/r1, …; what they score untrained, beside its controls, to `metrics`."""
     params, run_params, names = read("assembly", Assembly), read("run", Run), sorted(read("zoo", Zoo).models)
     wanted = max(read("finetune.ranks", list[int]))
+    frozen, full = read("finetune.frozen.teacher", str), read("finetune.full.teacher", str)
     prepare(run_params)
     artifacts.keep_only(zoo, names)
     images, sets = data.load(dataset, SCRATCH), Partition.read(partition)
     bricks = open_bricks(zoo, names, sets.cuts, images, params, run_params.seed, entries())
+    lent = teachers.lent({"frozen": frozen, "full": full}, bricks.cards, images.classes)
     problem, lenders = prices.assembly_problem(bricks, params, latency), prices.lenders(bricks, params)
     problem = replace(problem, scores=gains.scores(bricks, params, sets, similarity, lenders))
     found = propose.propose(problem, params.pool, wanted)
@@ -42,6 +45,8 @@ def main(
     rivals = controls.random_controls(workshop, drawn, problem.limits, params, measures)
     rivals["zoo"] = controls.zoo_control(bricks, problem, lenders, measures)
     saved = controls.save(out / "candidates", bricks, ranked[:wanted], rivals["zoo"]["best_within_budget"], measures)
+    for rank in saved:
+        teachers.lend(lent, zoo, out / "candidates" / rank / "teachers")
     taus = ranking.agreements(ranked)
     artifacts.write_metrics(metrics, {"untrained": saved, "controls": rivals, "kendall_tau_to_accuracy": taus})
     artifacts.write_json(out / "assembly.json", listing.report(found, ranked, problem, params))
