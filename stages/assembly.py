@@ -19,6 +19,7 @@ from lib.params.edges import Edges
 from lib.params.entries import entries
 from lib.params.run import Run
 from lib.params.zoo import Zoo
+from lib.zoo import teachers
 from stages import SCRATCH, prepare, run
 
 
@@ -36,12 +37,14 @@ def main(
     """Writes assembly.json, tables, candidates/r1, …; what they score untrained, beside its controls, to `metrics`."""
     params, run_params, names = read("assembly", Assembly), read("run", Run), sorted(read("zoo", Zoo).models)
     wanted = max(read("finetune.ranks", list[int]))
+    frozen, full = read("finetune.frozen.teacher", str), read("finetune.full.teacher", str)
     prepare(run_params)
     artifacts.keep_only(zoo, names)
     artifacts.keep_only(edges, names)
     images, sets = data.load(dataset, SCRATCH), Partition.read(partition)
     bricks = open_bricks(zoo, names, sets.cuts, images, read("edges", Edges), run_params.seed, params, entries())
     bricks = replace(bricks, edges=lib_edges.load(bricks, edges))
+    lent = teachers.lent({"frozen": frozen, "full": full}, bricks.cards, images.classes)
     problem, lenders = prices.assembly_problem(bricks, params, latency), prices.lenders(bricks, params)
     problem = replace(problem, scores=gains.scores(bricks, params, sets, similarity))
     found = propose.propose(problem, params.pool, wanted, params.differ_by)
@@ -64,6 +67,8 @@ def main(
         rivals["paper_search"] = paper_search(workshop, problem, params.paper_search, params, measures, run_params.seed)
     kept.prune()
     saved = controls.save(out / "candidates", bricks, ranked[:wanted], rivals["zoo"]["best_within_budget"], measures)
+    for rank in saved:
+        teachers.lend(lent, zoo, out / "candidates" / rank / "teachers")
     taus = ranking.agreements(ranked)
     artifacts.write_metrics(metrics, {"untrained": saved, "controls": rivals, "kendall_tau_to_accuracy": taus})
     artifacts.write_json(out / "assembly.json", listing.report(found, ranked, problem, params))

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from .section import Classes, Count, Images, Limit, Names, Ridge, Section
-from .training import Training
+from .training import Tuning
 
 Method = Literal["none", "winning_score", "temperature", "affine"]
 
@@ -34,7 +34,7 @@ class Lego(Section):
     """The components, in the order of their outputs, or how to choose them; how their scores are made comparable.
 
     scaling_ridge: pull of temperature and affine towards no scaling, times the squared distance from it; tuning:
-    training of the assembled network on all train images of its classes, or None.
+    training of the assembled network on all train images of its classes, or None; its budget is that of `choose`.
     """
 
     components: Annotated[Names, Field(min_length=2)] | None = None
@@ -43,7 +43,7 @@ class Lego(Section):
     scaling: Method
     scaling_images_per_class: Images
     scaling_ridge: Ridge = 1e-3
-    tuning: Training | None = None
+    tuning: Tuning | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> "Lego":

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from .assembly import Assembly, place
 from .sections import Sections
-from .training import Training
+from .training import BUDGET, ENSEMBLE, Training
 from .zoo import Zoo, ZooModel
 
 
@@ -138,14 +138,41 @@ def _training(given: Sections) -> Iterator[str]:
             for line in _entry(name, entry, given.zoo.training)
         )
         yield from dict.fromkeys(lines)  # a default may be wrong for several entries
-    if given.lego and given.lego.tuning:
-        yield from _trained(given.lego.tuning, "lego.tuning.{}".format)
+    for key, tuning in (
+        ("lego.tuning", given.lego and given.lego.tuning),
+        ("components.tuning", given.components and given.components.tuning),
+    ):
+        if tuning:
+            yield from _trained(tuning, f"{key}.{{}}".format)
+    yield from _teachers(given)
+
+
+def _teachers(given: Sections) -> Iterator[str]:
+    """Names of teachers; `budget` needs one."""
+    finetune, lego = given.finetune, given.lego
+    named = {"finetune.frozen": finetune.frozen, "finetune.full": finetune.full} if finetune else {}
+    if lego and lego.tuning:
+        named["lego.tuning"] = lego.tuning
+        if lego.tuning.distillation > 0 and lego.tuning.teacher == BUDGET and lego.choose is None:
+            yield (f"lego.tuning.teacher = '{BUDGET}': lego.choose alone has one; write {ENSEMBLE} or a network's name")
+    if given.zoo:
+        networks, words = given.zoo.models, (BUDGET, ENSEMBLE)
+        teachers = {f"{key}.teacher": tuning.teacher for key, tuning in named.items()}
+        yield from _unknown(
+            ((key, name) for key, name in teachers.items() if name not in words), networks, "zoo.models"
+        )
+        for key, name in teachers.items():
+            if name in words and name in networks:
+                yield f"{key} = {name!r}: zoo.models.{name} has this name, too; call it otherwise"
 
 
 def _entry(name: str, entry: ZooModel, defaults: Training) -> Iterator[str]:
     """Of a network that is trained here."""
     settings = entry.override(defaults)
     yield from _trained(settings, partial(entry.place, name))
+    if settings.distillation > 0:
+        where = entry.place(name, "distillation")
+        yield f"{where} = {settings.distillation:g}: there is no teacher here; set it to 0"
     padding = settings.augmentation.crop_padding
     if entry.input_size is not None and padding > entry.input_size:
         where, most = entry.place(name, "augmentation"), f"zoo.models.{name}.input_size = {entry.input_size}"
@@ -156,8 +183,6 @@ def _trained(settings: Training, place: Callable[[str], str]) -> Iterator[str]:
     """place: at which key a setting stands."""
     if settings.epochs == 0:
         yield f"{place('epochs')} = 0: should be at least 1 to train anything here"
-    if settings.distillation > 0:
-        yield f"{place('distillation')} = {settings.distillation:g}: there is no teacher here; set it to 0"
 
 
 def _unknown(named: Iterable[tuple[str, str]], known: Collection[str], where: str) -> Iterator[str]:

@@ -195,6 +195,8 @@ def test_a_name_that_is_none_is_one_clear_line(name: str, message: str, tmp_path
     assert message in line
 
 
+TAUGHT = {**DOCUMENT["finetune"]["full"], "distillation": 0.5}
+TAUGHT.pop("teacher")
 RELATIONS = [
     ("finetune.ranks", [1, 13], "finetune.ranks.1 = 13: should be at most assembly.pool = 12"),
     ("finetune.ranks", [2, 2], "finetune.ranks = [2, 2]: 2 is named twice"),
@@ -229,6 +231,20 @@ RELATIONS = [
     ("dataset.test", 0.85, "dataset.test = 0.85: dataset.validation + dataset.test must stay below 1"),
     ("dataset.source", "torchvision", "dataset.name = None: source torchvision needs a class"),
     ("zoo.training.distillation", 0.5, "zoo.training.distillation = 0.5: there is no teacher here"),
+    ("zoo.training.teacher", "budget", "zoo.training.teacher: unknown key"),
+    (
+        "finetune.full.teacher",
+        "resnt",
+        "finetune.full.teacher = 'resnt': is not one of zoo.models; did you mean",
+    ),
+    ("lego.tuning", TAUGHT, "lego.tuning.teacher = 'budget': lego.choose alone has one; write ensemble or a network's"),
+    ("lego.tuning", TAUGHT | {"teacher": "me"}, "lego.tuning.teacher = 'me': is not one of zoo.models"),
+    ("components.tuning", TAUGHT | {"epochs": 0}, "components.tuning.epochs = 0: should be at least 1"),
+    (
+        "components.tuning",
+        TAUGHT | {"teacher": "ensemble"},
+        "components.tuning.teacher = 'ensemble': should be",
+    ),
     ("zoo.training.epochs", 0, "zoo.training.epochs = 0: should be at least 1"),
     ("zoo.models.vit.training.epochs", 0, "zoo.models.vit.training.epochs = 0: should be at least 1"),
     ("zoo.training.augmentation", {"crop_padding": 99}, "augmentation.crop_padding = 99: should be at most zoo.models"),
@@ -258,6 +274,14 @@ def test_padded_components_are_of_one_architecture() -> None:
     assert lines(changed) == []
     assert lines(put(changed, "zoo.models.plain_low.kwargs", {"widths": [[8]]})) == [
         "lego.form = 'padded': low (from plain_low) and high (from plain_high) differ in architecture; write parallel"
+    ]
+
+
+def test_a_network_that_is_called_as_a_teacher_is_not_taken_for_it() -> None:
+    changed = put(DOCUMENT, "zoo.models.ensemble", DOCUMENT["zoo"]["models"]["vit"])
+    assert lines(changed) == []
+    assert lines(put(changed, "finetune.full.teacher", "ensemble")) == [
+        "finetune.full.teacher = 'ensemble': zoo.models.ensemble has this name, too; call it otherwise"
     ]
 
 

@@ -71,6 +71,10 @@ def test_artifacts_hold_what_was_promised(repo: Path) -> None:
     assert fronts == {"params", "macs", "memory"}
     tuned = json.loads((repo / "metrics/finetune/r1.json").read_text())
     assert set(tuned["test"]) == {"untrained", "frozen", "full", "scratch", "zoo"}
+    taught = repo / "artifacts/assembly/candidates/r1/teachers"
+    assert [folder.name for folder in taught.iterdir()] == ["residual"]  # which alone knows all classes
+    recipe = json.loads((repo / "artifacts/finetune/r1/recipe.json").read_text())
+    assert [how.get("teacher") for how in recipe["tuning"]] == [None, "ensemble"]
     page = (repo / "artifacts/report/report.html").read_text()
     assert "Pico" in page
     assert 'aria-label="Linear CKA between all pairs of nodes"' in page
