@@ -39,16 +39,17 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
     artifacts.keep_only(components, settings.tasks)
     device, images, seed = prepare(run_params), data.load(dataset, SCRATCH), run_params.seed
     with resume.scratch(SCRATCH / "lego") as scratch:
+        chosen = whole = None
         if wanted is None:
-            (parts, recipes), how = _listed(components, params.components or []), dict[str, Any]()
+            parts, recipes = _listed(components, params.components or [])
         else:
             classes.check_models(wanted.models, thresholds.models)
             evaluation = Evaluation(images, params, wanted, seed, device)
             opened = {name: (*_loaded(zoo, name), Found.load(contributions / name)) for name in wanted.models}
             suppliers = architect.suppliers(opened, evaluation, settings, thresholds, seed)
-            tried = architect.choose(suppliers, evaluation, wanted, settings.repair, seed, scratch)
+            chosen = architect.choose(suppliers, evaluation, wanted, settings.repair, seed, scratch)
             whole = best_whole({name: _loaded(zoo, name) for name in shelf}, evaluation, wanted.budget)
-            parts, recipes, how = tried[0].parts, tried[0].recipes, architect.told(tried, whole)
+            parts, recipes = chosen.tried[0].parts, chosen.tried[0].recipes
         network, recipe = lego.build(parts, recipes, params.form)
         sources = {part.source.name: _loaded(zoo, part.source.name) for part in recipe.parts.values()}
         measured = comparison.run(network, recipe, sources, images, params, seed, device)
@@ -59,6 +60,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
             tuning.tune(network.to(device), recipe, images, images.train, params.tuning, seed, scratch)
             told["tuned"] = tuning.accuracy(network, recipe, images)
         files.save(out / "network", network.cpu(), recipe)
+        how = chosen.told(whole, measured.scalings["test"][params.scaling]) if chosen else dict[str, Any]()
         how = {"components": list(parts), **how, "form": params.form, "scaling": params.scaling}
         artifacts.write_metrics(metrics, {**how, **comparison.sizes(recipe), **told})
 
