@@ -41,8 +41,9 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
     artifacts.keep_only(components, settings.tasks)
     device, images, seed = prepare(run_params), data.load(dataset, SCRATCH), run_params.seed
     with resume.scratch(SCRATCH / "lego") as scratch:
+        chosen = whole = None
         if wanted is None:
-            (parts, recipes), how = _listed(components, params.components or []), dict[str, Any]()
+            parts, recipes = _listed(components, params.components or [])
             taught = _teachers(zoo, shelf, params.tuning, [name for own in recipes.values() for name in own.classes])
         else:
             classes.check_models(wanted.models, thresholds.models)
@@ -51,8 +52,8 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
             suppliers = architect.suppliers(opened, evaluation, settings, thresholds, seed)
             whole = best_whole({name: _loaded(zoo, name) for name in shelf}, evaluation, wanted.budget)
             taught = _teachers(zoo, shelf, params.tuning, evaluation.classes, whole.name if whole else None)
-            tried = architect.choose(suppliers, evaluation, wanted, settings.repair, seed, scratch)
-            parts, recipes, how = tried[0].parts, tried[0].recipes, architect.told(tried, whole)
+            chosen = architect.choose(suppliers, evaluation, wanted, settings.repair, seed, scratch)
+            parts, recipes = chosen.tried[0].parts, chosen.tried[0].recipes
         network, recipe = lego.build(parts, recipes, params.form)
         sources = {part.source.name: _loaded(zoo, part.source.name) for part in recipe.parts.values()}
         measured = comparison.run(network, recipe, sources, images, params, seed, device)
@@ -63,6 +64,7 @@ def main(dataset: Path, zoo: Path, contributions: Path, components: Path, out: P
             tuning.tune(network.to(device), recipe, images, images.train, params.tuning, seed, scratch, taught)
             told["tuned"] = tuning.accuracy(network, recipe, images)
         files.save(out / "network", network.cpu(), recipe)
+        how = chosen.told(whole, measured.scalings["test"][params.scaling]) if chosen else dict[str, Any]()
         how = {"components": list(parts), **how, "form": params.form, "scaling": params.scaling}
         artifacts.write_metrics(metrics, {**how, **comparison.sizes(recipe), **told})
 

@@ -20,8 +20,9 @@ class Budget(Section):
 class Choose(Section):
     """Which of `models` supplies which of `classes` (written as in a zoo entry), within `budget`.
 
-    least: classes that a network supplies if it supplies any. An integer program proposes, for each number of networks,
-    what has the highest predicted accuracy; these are cut out and repaired, and validation images decide.
+    least: classes that a network supplies if it supplies any. What whole networks say to half of the validation images
+    is kept, and of all combinations, or those near what an integer program proposes, the best is taken, then the best
+    with fewer networks, and so on; these are cut out and repaired, and the same images decide. The other half predicts.
     """
 
     classes: Classes
