@@ -73,10 +73,12 @@ VALUES = st.recursive(
 @TRIED
 @given(field=st.sampled_from(FIELDS), value=VALUES)
 def test_any_value_of_any_field_is_usable_or_refused(field: Field, value: Any) -> None:
-    above, _, last = field.key.rpartition(".")  # what is above is named where nothing else of it is there
+    names_above = field.key.split(".")[:-1]  # what is above is named where nothing else of it is there
+    above = [".".join(names_above[:length]) for length in range(2, len(names_above) + 1)]
+    last = field.key.rpartition(".")[2]
     found = lines(put(DOCUMENT, field.key, value))
     if found:
-        assert any(last in line or names(line, above) for line in found), found
+        assert any(last in line or names(line, key) for line in found for key in [field.key, *above]), found
     else:
         assert usable(value), value
 
