@@ -32,12 +32,11 @@ def refit_run(
     enters them behind a stitch, to what they compute from the second, which enters them in the network itself.
 
     Node by node, what has reached a node is kept, so that time grows with the number of layers and no node is run
-    behind those before it again. Layers that several nodes have in common stay as they are.
+    behind those before it again. Layers of different nodes that have weights in common stay as they are.
     """
     block, pairs = duplicate(chain[start:stop]), list(pairs)
     nodes = [chain[i : i + 1] for i in range(start, stop)]
-    counted = Counter(name for node in nodes for name, layer in node.named_modules() if _is_taken(layer))
-    fixed = frozenset(name for name, count in counted.items() if count > 1)
+    fixed = _tied(nodes)
     for node in nodes:
         own = duplicate(node)
         refit(own, node, pairs, pull, rows, fixed)
@@ -64,10 +63,12 @@ def refit(
     gives in `source`; W0 its weights; lambda = `pull` times the mean diagonal of the centred X'X. A layer without b
     gets none; of more images and positions, `rows` become rows of X, drawn from all images. Running statistics of
     BatchNorm become those of what reaches it. Grouped convolutions, those that normalise their weights, layers that run
-    more than once in a pass, and those whose names are `fixed`, stay as they are. Not in the paper.
+    more than once in a pass or have weights in common, and those whose names are `fixed`, stay as they are. Not in the
+    paper.
     """
     if not pairs:
         return
+    fixed |= _tied([part])
     source = duplicate(source)  # it is watched while it runs, and may run in other threads, too
     each = max(1, rows // sum(len(x) for x, _ in pairs))
     for name in order(part, pairs[0][0], _is_taken):
@@ -92,6 +93,14 @@ def order(part: nn.Module, x: torch.Tensor, wanted: Callable[[nn.Module], bool])
     for handle in handles:
         handle.remove()
     return [name for name in ran if ran.count(name) == 1]
+
+
+def _tied(parts: Sequence[nn.Module]) -> frozenset[str]:
+    """Names of the layers that have weights or statistics in common with another one, or with another part."""
+    taken = [(name, layer) for part in parts for name, layer in part.named_modules() if _is_taken(layer)]
+    held = [(name, {id(tensor) for tensor in (*layer.parameters(), *layer.buffers())}) for name, layer in taken]
+    counted = Counter(tensor for _, tensors in held for tensor in tensors)
+    return frozenset(name for name, tensors in held if any(counted[tensor] > 1 for tensor in tensors))
 
 
 def _is_taken(layer: nn.Module) -> bool:

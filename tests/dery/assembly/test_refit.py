@@ -177,6 +177,18 @@ def test_layers_that_nodes_have_in_common_stay() -> None:
 
 
 @torch.no_grad()
+def test_layers_with_one_weight_stay() -> None:
+    """What were good for the one would be wrong for the other."""
+    model = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(3))).eval()
+    model[2].weight = model[0].weight
+    part, x = deepcopy(model), torch.randn(16, 3, 8, 8)
+    refit(part, model, [(x + 0.1 * torch.randn_like(x), x)], 0.1)
+    assert part[2].weight is part[0].weight
+    moved = {name for name, value in part.state_dict().items() if not torch.equal(value, model.state_dict()[name])}
+    assert moved == {"1.weight", "1.bias"}
+
+
+@torch.no_grad()
 def test_a_node_runs_as_often_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Passes through one node, a layer of it after another: twice as many nodes are twice as many passes."""
 
