@@ -28,6 +28,7 @@ ARROWS = (  # those of dvc.yaml, but for further readers of images and weights a
     ("similarity", "partition"),
     ("similarity", "assembly"),
     ("partition", "edges"),
+    ("partition", "assembly"),
     ("edges", "assembly"),
     ("assembly", "finetune"),
     ("finetune", "report"),
