@@ -11,7 +11,7 @@ import numpy as np
 from lib.base.memo import Memo
 from lib.dery.assembly import edges, gains, prices
 from lib.dery.assembly.agreement import kendall_tau
-from lib.dery.assembly.built import Design
+from lib.dery.assembly.built import Design, judge
 from lib.dery.assembly.fronts import Fronts
 from lib.dery.assembly.material import Bricks, open_bricks
 from lib.dery.assembly.proxies.naswot import naswot
@@ -117,7 +117,20 @@ def compared(field: Field, smaller: Sequence[Entrant], count: int, params: Assem
         "best rival on test, %",
     )
     notes = f"{won} of {len(rows)} budgets are won: the interval of the paired bootstrap over test images is above 0."
-    return Result(figures, (Sheet("Without training: test accuracy within a budget", columns, tuple(rows), notes),))
+    first = Sheet("Without training: test accuracy within a budget", columns, tuple(rows), notes)
+    return Result(figures, (first, _treatments(field)))
+
+
+def _treatments(field: Field) -> Sheet:
+    """What stands behind stitches: how right hybrids are on the picking images, treated in one way or another."""
+    labels, rows = field.measures.picking.labels, []
+    chosen = [one.treatments[0] for one in field.designs if len(one.candidate.pick.runs()) > 1]
+    for treatment in field.params.treatments:
+        hybrids = [one for one in field.known if one.treatment == treatment]
+        right = [judge(one.picking, labels)[0] for one in hybrids]
+        rows.append((treatment, f"{np.mean(right):.2f}", f"{max(right):.2f}", str(chosen.count(treatment))))
+    title = f"Treatments of {len(chosen)} hybrids: validation accuracy on the picking half, %"
+    return Sheet(title, ("treatment", "mean", "best", "chosen on the other half"), tuple(rows))
 
 
 def _row(kind: Kind, limit: float, ours: Entrant, rival: Entrant, margin: Estimate, oracle: Entrant) -> tuple[str, ...]:
