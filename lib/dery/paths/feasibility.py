@@ -1,6 +1,6 @@
 """Why no candidate meets the budgets, and what would have to give."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from math import ceil, floor
 
@@ -12,7 +12,6 @@ from .problem import KINDS, AssemblyProblem, Candidate, Kind, Table
 from .unrolled import unroll
 
 UNITS = {"params": "", "macs": " MACs", "memory": " bytes", "latency": " ms"}
-Extreme = Callable[[AssemblyProblem, Kind], float | None]
 
 
 def explain(problem: AssemblyProblem) -> BrickyardError:
@@ -21,16 +20,11 @@ def explain(problem: AssemblyProblem) -> BrickyardError:
     Where no budget alone is to blame, the nearest value of each by itself, the other ones lifted.
     """
     problem = unroll(problem)
-    upper: list[Kind] = [kind for kind in KINDS if kind in problem.limits]
-    lower: list[Kind] = [kind for kind in KINDS if kind in problem.at_least]
-    limits: list[tuple[Extreme, Kind]] = []
-    limits.extend((smallest, kind) for kind in upper)
-    limits.extend((largest, kind) for kind in lower)
-    lines = _lines(problem, problem, limits)
+    lines = _lines(problem, problem)
     if lines:
-        others = " with the other budgets held" if len(limits) > 1 else ""
+        others = " with the other budgets held" if len(problem.limits) + len(problem.at_least) > 1 else ""
         return BrickyardError(f"no candidate meets the budgets: {', or '.join(lines)}{others}")
-    lines = _lines(problem, replace(problem, limits={}, at_least={}), limits)
+    lines = _lines(problem, replace(problem, limits={}, at_least={}))
     if not lines:
         return BrickyardError(
             "no candidate has the sources that are asked for: see min_sources, max_sources, include, exclude and "
@@ -95,19 +89,14 @@ def _first(problem: AssemblyProblem) -> Candidate | None:
     return None
 
 
-def _lines(
-    problem: AssemblyProblem,
-    held: AssemblyProblem,
-    limits: Sequence[tuple[Extreme, Kind]],
-) -> list[str]:
-    """What each limit would have to be for `held` to have a candidate, of those where it can be said."""
+def _lines(problem: AssemblyProblem, held: AssemblyProblem) -> list[str]:
+    """What each limit of `problem` would have to be for `held` to have a candidate, of those where it can be said."""
     found: list[str] = []
-    for extreme, kind in limits:
-        value = extreme(held, kind)
-        if value is not None:
-            lower, unit = extreme is largest, UNITS[kind]
-            given = problem.at_least[kind] if lower else problem.limits[kind]
-            shown = f"{(floor if lower else ceil)(1e3 * value) / 1e3:g}" if kind == "latency" else f"{value:.0f}"
-            where, may = (f"at_least.{kind}", "at most") if lower else (kind, "at least")
-            found.append(f"assembly.budget.{where} = {given:g}: {may} {shown}{unit}")
+    for lower, limits in ((False, problem.limits), (True, problem.at_least)):
+        for kind, given in sorted(limits.items(), key=lambda one: KINDS.index(one[0])):
+            value = largest(held, kind) if lower else smallest(held, kind)
+            if value is not None:
+                shown = f"{(floor if lower else ceil)(1e3 * value) / 1e3:g}" if kind == "latency" else f"{value:.0f}"
+                where, may = (f"at_least.{kind}", "at most") if lower else (kind, "at least")
+                found.append(f"assembly.budget.{where} = {given:g}: {may} {shown}{UNITS[kind]}")
     return found

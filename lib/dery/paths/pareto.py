@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Real, UInt64
 
-from . import bounds
-from .problem import GRAIN, AssemblyProblem, Candidate, Columns, Kind, Table
+from . import bounds, search
+from .problem import GRAIN, AssemblyProblem, Candidate, Columns, Kind
 from .unrolled import rolled, unroll
 
 REGIONS = 24  # in which the sweep asks whether a prefix can still lead to something new
 SLACK = 1e-7  # of the bounds' rounding
 ROUNDS = 32  # in which all small states are thinned together; what then remains of a large one is thinned by itself
+LABELS = 200_000  # of the search for one point, under lower limits
 CHUNK = 256  # rows of it that are compared with one another at once
 
 
@@ -58,17 +59,34 @@ class Region:
 def frontier(problem: AssemblyProblem, kind: Kind) -> list[Candidate]:
     """Candidates that no other beats in both score and `kind` of cost, from the cheapest to the dearest.
 
-    The limits on `kind` are lifted, all other limits hold. Exact: label setting over the sets, in which a prefix goes
-    only if another one in the same state (last block and sources) with no lower score and no more of any cost that
-    counts can go on in every way that it can, or if bounds show that it leads to nothing new. What is known to begin
-    with comes from a first sweep that tells sources apart by their number only.
+    The limits on `kind` are lifted, all others hold. Exact: label setting over the sets, in which a prefix goes only if
+    another one in the same state (last block and sources) with no lower score and no more of any cost that counts can
+    go on in every way that it can, or if bounds show that it leads to nothing new. What is known to begin with comes
+    from a first sweep that tells sources apart by their number only. With lower limits it is a search for each point,
+    from the dearest on; the front ends there where a search runs out of labels.
     """
-    unrolled = unroll(problem)
     limits, at_least = ({k: v for k, v in given.items() if k != kind} for given in (problem.limits, problem.at_least))
-    sweep = _Sweep(replace(unrolled, limits=limits, at_least=at_least), kind)
+    if at_least:
+        return _point_by_point(replace(problem, limits=limits, at_least=at_least), kind)
+    unrolled = unroll(problem)
+    sweep = _Sweep(replace(unrolled, limits=limits, at_least={}), kind)
     labels = sweep.run(sweep.regions(sweep.run(None)))
     paths: list[Columns] = [rolled(unrolled, tuple(row), problem) for row in labels.paths.tolist()]
     return sorted((Candidate.of(problem, path) for path in paths), key=lambda c: c.score)
+
+
+def _point_by_point(problem: AssemblyProblem, kind: Kind) -> list[Candidate]:
+    """The best candidate, the best that costs less, and so on; of equal scores the cheapest."""
+    found: list[Candidate] = []
+    pool = search.best(problem, 1, LABELS)
+    while pool.candidates:
+        if found and found[-1].score == pool.candidates[0].score:
+            found.pop()
+        found.append(pool.candidates[0])
+        cost = found[-1].cost[kind]
+        less = min(cost - 1 / GRAIN, float(np.nextafter(cost, 0)))  # whichever is another float
+        pool = search.best(replace(problem, limits={**problem.limits, kind: less}), 1, LABELS)
+    return found[::-1]
 
 
 class _Sweep:
@@ -83,18 +101,13 @@ class _Sweep:
         self.required = np.bitwise_or.reduce(bits[sorted(problem.required)], axis=0)
         self.most = problem.sets if problem.max_sources is None else problem.max_sources
         ceilings = problem.ceilings
-        self.ceilings = [(one.kind, one.lower) for one in ceilings]
+        self.kinds: tuple[Kind, ...] = (kind, *(one.kind for one in ceilings))
         self.limits = np.floor(np.array([one.most for one in ceilings]) * GRAIN) / GRAIN
-        tables = [problem.costs[kind], *(one.table for one in ceilings)]
+        tables = [problem.costs[k] for k in self.kinds]
         self.blocks = np.stack([table.blocks for table in tables], -1)
         self.stitches = np.stack([table.stitches for table in tables], -1)
-        empty = np.zeros((*problem.scores.blocks.shape, 0))
-        self.least = np.stack([bounds.least(problem, one.table) for one in ceilings], -1) if ceilings else empty
-        self.safe = np.full((*problem.scores.blocks.shape, len(ceilings)), -np.inf)
-        for i, one in enumerate(ceilings):
-            if one.lower:
-                most = -bounds.least(problem, Table(-one.table.blocks, -one.table.stitches))
-                self.safe[..., i] = np.where(np.isfinite(most), self.limits[i] - most, -np.inf)
+        least = [bounds.least(problem, one.table) for one in ceilings]
+        self.least = np.stack(least, -1) if least else np.zeros((*problem.scores.blocks.shape, 0))
 
     def run(self, regions: Sequence[Region] | None) -> Labels:
         """The whole paths that no other found beats; without regions, a quick and inexact sweep."""
@@ -118,11 +131,11 @@ class _Sweep:
     def _region(self, limit: float, score: float) -> Region:
         others = self.problem.limits
         limited = replace(self.problem, limits=others if limit == np.inf else {**others, self.kind: limit})
-        plain, relaxed = bounds.relax(limited, np.zeros(len(limited.ceilings))), bounds.tightest(limited)
-        keys = [(one.kind, one.lower) for one in limited.ceilings]
-        price = dict(zip(keys, relaxed.multipliers.tolist(), strict=True))
-        allowed = sum(price[key] * one.most for key, one in zip(keys, limited.ceilings, strict=True))
-        multipliers = np.array([price.get(key, 0.0) for key in [(self.kind, False), *self.ceilings]])
+        ceilings = limited.ceilings
+        plain, relaxed = bounds.relax(limited, np.zeros(len(ceilings))), bounds.tightest(limited)
+        price = dict(zip([one.kind for one in ceilings], relaxed.multipliers.tolist(), strict=True))
+        allowed = sum(price[one.kind] * one.most for one in ceilings)
+        multipliers = np.array([price.get(kind, 0.0) for kind in self.kinds])
         return Region(limit, score, plain.rest, relaxed.rest + allowed, multipliers)
 
     def starts(self) -> Labels:
@@ -145,16 +158,12 @@ class _Sweep:
         return Labels(scores, costs, paths, labels.sources[i] | self.bits[n], labels.free[i])
 
     def _thinned(self, labels: Labels, k: int, regions: Sequence[Region] | None) -> Labels:
-        """Those that end in block k, can still keep every limit, come right in their sources and are not beaten. A
-        lower limit that holds whatever follows counts as just kept: how far beyond it they are tells none apart.
-        """
+        """Those that end in block k, can still keep every limit, come right in their sources and are not beaten."""
         least, most, rest = self.problem.min_sources, self.most, self.problem.sets - 1 - k
         number = np.bitwise_count(labels.sources).sum(1)
         missing = np.bitwise_count(self.required & ~labels.sources).sum(1)
         good = (missing <= rest) & (labels.free | ((number + rest >= least) & (number + missing <= most)))
         good &= (labels.costs[:, 1:] + self.least[k, labels.paths[:, -1]] <= self.limits).all(1)
-        safe = np.maximum(labels.costs[:, 1:], self.safe[k, labels.paths[:, -1]])
-        labels = replace(labels, costs=np.column_stack([labels.costs[:, 0], safe]))
         if regions is not None:
             good &= np.any([region.reached(labels, k) for region in regions], axis=0)
         free = labels.free | ((number >= least) & (number + rest <= most))

@@ -18,14 +18,15 @@ from tests.dery.paths.instances import between, cut, everything, instance, lawfu
 @pytest.mark.parametrize("block", range(2))
 def test_the_pool_keeps_lower_limits_and_rules_on_blocks(block: int) -> None:
     limited = some = 0
-    for seed in range(40 * block, 40 * block + 40):
+    for seed in range(30 * block, 30 * block + 30):
         problem = between(seed)
         expected = lawful(problem)
         assert [path_of(c) for c in search.best(problem, 10).candidates] == expected[:10], seed
         assert [path for path in everything(problem) if problem.feasible(path)] == sorted(expected)
         limited += bool(problem.at_least and expected and lawful(replace(problem, at_least={})) != expected)
         some += bool((problem.required_blocks or problem.excluded_blocks) and expected)
-    assert (limited, some) > (7, 5)
+    assert limited > 4
+    assert some > 4
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -51,6 +52,17 @@ def test_fronts_keep_those_of_other_kinds(kind: Kind) -> None:
         assert {path_of(c) for c in front} <= set(lawful(lifted))
         limited += bool(lifted.at_least and best)
     assert limited > 5
+
+
+def test_a_front_of_large_costs_ends() -> None:
+    """Where the next smaller cost that there could be is no other float."""
+    scores, macs = Table(np.array([[1.0, 0.0], [1.0, 0.0]]), np.zeros((1, 2, 2))), np.array([[3e9, 2e9], [3e9, 1e9]])
+    costs: dict[Kind, Table] = {
+        "macs": Table(macs, np.zeros((1, 2, 2))),
+        "params": Table(0 * macs + 1, np.zeros((1, 2, 2))),
+    }
+    problem = AssemblyProblem(cut(["m0", "m1"], 2), scores, costs, at_least={"params": 2.0})
+    assert [path_of(c) for c in pareto.frontier(problem, "macs")] == [(1, 1), (0, 1), (0, 0)]
 
 
 def _without(problem: AssemblyProblem, kind: Kind, *, upper: bool = True, lower: bool = True) -> AssemblyProblem:
@@ -220,7 +232,7 @@ def test_fewer_candidates_that_differ_than_ranks_is_an_error() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sweep_finds_what_a_search_under_each_limit_does(kind: Kind) -> None:
-    for seed in range(8):
+    for seed in range(5):
         problem = between(seed)
         values = [problem.cost(path, kind) for path in everything(problem)]
         limits = np.random.default_rng(seed).permutation(np.linspace(min(values) - 1, max(values) + 1, 6)).tolist()
