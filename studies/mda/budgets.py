@@ -131,7 +131,7 @@ class Chooser:
                 self.left_out.append(f" Left out: {error}.")
         images, splits = lab.images, lab.splits
         chooses, seen = halves(images, splits["validation"], lab.seed)
-        predicts, measures = halves(images, splits["test"], lab.seed)
+        predicts, measures = halves(images, splits["test"], lab.seed, enough=0)
         self.rows = {
             "validation": _within(splits["validation"], chooses),
             "seen": _within(splits["validation"], seen),

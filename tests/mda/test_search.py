@@ -1,6 +1,7 @@
 """What combinations of networks are worth, against the definition and all of them."""
 
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from lib.base.errors import BrickyardError
 from lib.mda.choice import offers, prices, ranking, search, selection
+from lib.mda.choice.evaluation import halves
 from lib.mda.choice.kept import Kept, keep
 from lib.mda.choice.ranking import Answers
 from lib.trace.cost import Cost
@@ -133,6 +135,18 @@ def test_each_network_is_scaled_by_what_it_knows() -> None:
     spread = [np.nanstd(scaled.scores[m]) for m in range(3)]
     assert max(spread) < 2 * min(spread)
     assert np.nanstd(plain.scores[2]) > 2 * np.nanstd(plain.scores[0])
+
+
+def test_halves_have_equally_many_of_each_class_unless_these_are_few() -> None:
+    labels = np.repeat([0, 1, 2], [20, 13, 40])
+    images: Any = SimpleNamespace(labels=labels)
+    index = np.arange(2, 71)
+    one, other = halves(images, index, 0)
+    assert sorted([*one, *other]) == index.tolist()
+    assert np.abs(np.bincount(labels[one]) - np.bincount(labels[other])).max() <= 1
+    assert not np.array_equal(halves(images, index, 1)[0], one)
+    few = index[labels[index] != 1]
+    assert [part.tolist() for part in halves(images, np.append(few, [20] * 9), 0)] == [[*few, *[20] * 9]] * 2
 
 
 def test_a_class_may_be_lost_to_one_of_another_network() -> None:

@@ -18,7 +18,7 @@ from lib.mda.contributions.contribution import contributions
 from lib.params.base import read
 from lib.params.components import Repair
 from lib.trace import graph
-from studies.mda import assemblies, disassembly, forms, fpgm, lab, materialised, sources, tasks
+from studies.mda import assemblies, budgets, disassembly, forms, fpgm, lab, materialised, sources, tasks
 from studies.mda.lab import Lab
 from tests.mda import networks, pico
 from tests.studies.conftest import run_all
@@ -158,6 +158,22 @@ def test_a_component_that_cannot_be_made_says_why(small: Lab):
     way = lab.Way(read("components.repair", Repair), size=1e-9)
     with pytest.raises(BrickyardError, match="vgg_a"):
         small.source("vgg_a").component((0, 1), way)
+
+
+def test_what_is_predicted_and_what_is_measured_are_of_other_images(small: Lab):
+    names = ("vgg_a", "vgg_b")
+    chooser = budgets.Chooser(small, names)
+    predicts, measures = ({*chooser.rows[name].tolist()} for name in ("predicted", "measured"))
+    assert not predicts & measures
+    assert predicts | measures == {*range(len(small.splits["test"]))}
+    found = chooser.chosen(None)
+    best = found["best"]
+    assert best["validation"] == max(one["validation"] for one in found["tried"])
+    both = len(predicts) * best["predicted"] + len(measures) * best["measured"]
+    assert best["test"] == pytest.approx(both / len(predicts | measures))
+    cheapest = min(one["params"] for one in found["tried"])
+    errors = [abs(budgets.error(chooser.chosen(limit)["best"])) for limit in (None, cheapest)]
+    assert budgets.largest_error(small, names, (None, cheapest)) == max(errors)
 
 
 @pytest.mark.slow

@@ -98,10 +98,10 @@ class Evaluation:
         return [ranking.accuracy(tasks, train, self.answers(one, asked), method, ridge) for one in splits]
 
 
-def halves(images: data.DataSet, index: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two halves of some images, of each class; twice the whole where a class has fewer than ENOUGH."""
+def halves(images: data.DataSet, index: np.ndarray, seed: int, enough: int = ENOUGH) -> tuple[np.ndarray, np.ndarray]:
+    """Two halves of some images, of each class; twice the whole where a class has fewer than `enough`."""
     labels = images.labels[index]
-    if np.unique(labels, return_counts=True)[1].min() < ENOUGH:
+    if np.unique(labels, return_counts=True)[1].min() < enough:
         return index, index
     shuffled = np.random.default_rng(seed).permutation(len(index))
     ordered = shuffled[np.argsort(labels[shuffled], kind="stable")]  # class by class, so that every second one is half
