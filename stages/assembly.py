@@ -36,7 +36,7 @@ def main(
     if params.tails > 1:
         tails = joining.members(workshop, problem, pool, lenders, measures)
         pool += joining.join(problem, tails, measures.ranking.labels, params.tails, params.trees)
-    ranked = ranking.rank(workshop, pool, params.rank, wanted, measures)
+    ranked = ranking.rank(workshop, pool, params.rank, wanted, measures, params.proxies)
     ranked = recount.finished(bricks, ranked, problem.limits)
     drawn = sample.random_candidates(problem, max(params.random_search, params.random_assemblies), run_params.seed)
     rivals = controls.random_controls(workshop, drawn, problem.limits, params, measures)

@@ -6,7 +6,10 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from .section import Batch, Count, Images, Limit, Names, Ridge, Section, Text, Tries
 
-Predictor = Literal["accuracy", "likelihood", "naswot", "synflow", "params", "macs", "score"]  # as in proxies.csv
+Predictor = Literal[
+    "accuracy", "likelihood", "naswot", "synflow", "params", "macs", "score",
+    "naswot_paper", "synflow_paper", "jacov", "grad_norm", "snip", "fisher",
+]  # as in proxies.csv  # fmt: skip
 
 
 class Budget(Section):
@@ -52,6 +55,7 @@ class Assembly(Section):
     tails: Annotated[int, Field(ge=1, le=8)] = 3
     trees: Annotated[int, Field(ge=1, le=1000)] = 4
     rank: Predictor = "accuracy"
+    proxies: tuple[Predictor, ...] = ("naswot", "synflow", "params", "macs", "score")
     rank_on: Literal["validation", "train"] = "validation"
     head_images: Images
     rank_images: Images
