@@ -26,14 +26,15 @@ class Budget(Section):
 
 
 class Stitching(Section):
-    """How stitches come about, and what is done behind them, without labels.
+    """How stitches come about, and what is done behind them, without labels. init: all but the paper's are linear maps;
+    that has a norm, a bias-free (strided) convolution with random weights and a LeakyReLU, and is made to be trained.
 
     recalibrate: statistics: BatchNorm's; in front of a block without any, mean and variance of the stitch; head: also
     the last source's head, if it is kept, is refitted to that source's own logits; layers: also all layers of the
     blocks, to their sources' own outputs, each with weights pulled towards the given ones by `pull`.
     """
 
-    init: Literal["least_squares", "random", "identity"] = "least_squares"
+    init: Literal["least_squares", "random", "identity", "paper"] = "least_squares"
     down: Literal["auto", "pool", "patch"] = "auto"
     recalibrate: Literal["none", "statistics", "head", "layers"] = "layers"
     pull: Ridge = 0.1

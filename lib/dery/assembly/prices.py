@@ -14,7 +14,7 @@ from ...chain import latency
 from ...chain.chain import Chain
 from ...chain.latency import Latencies
 from ...chain.layout import Layout
-from ...network.modules import LinearHead, Stitch
+from ...network.modules import Form, LinearHead, make_stitch
 from ...params.assembly import Assembly
 from ...trace import cost
 from ...trace.cost import Cost
@@ -103,7 +103,7 @@ def _costs(bricks: Bricks, latencies: Latencies | None) -> tuple[dict[Kind, Tabl
             times[-1][-1] += measured.head
 
     def dearest(source: Layout, target: Layout) -> Cost:
-        return stitch_cost(source, target, max(bricks.patches(source, target)))
+        return stitch_cost(source, target, max(bricks.patches(source, target)), bricks.form)
 
     between = [
         [[Cost() if m == n else dearest(layouts[m][k], layouts[n][k]) for n in networks] for m in networks]
@@ -214,9 +214,9 @@ def _index(names: Sequence[str], name: str, key: str) -> int:
 
 
 @cache
-def stitch_cost(source: Layout, target: Layout, patch: int) -> Cost:
-    """What one stitch with patches of that side costs."""
-    return cost.count(Stitch(source, target, patch), source.shape)
+def stitch_cost(source: Layout, target: Layout, patch: int, form: Form = "linear") -> Cost:
+    """What one stitch of that form with patches of that side costs."""
+    return cost.count(make_stitch(source, target, patch, form), source.shape)
 
 
 @cache

@@ -17,7 +17,7 @@ from ...trace.duplicate import duplicate
 from .heads import fit_head
 from .material import Bricks
 from .refit import refit
-from .stitching import StitchEquations, identity, random
+from .stitching import StitchEquations, identity, paper, random
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def reassemble(bricks: Bricks, pick: Pick) -> tuple[ReassembledNetwork, Reassemb
     """Builds a candidate. Each stitch is fitted to the activations that really reach it; then the block behind it and
     the head are treated as `bricks.stitching` says. No labels are used, but for a new head.
 
-    Differs from the paper: closed-form stitches instead of random ones, so that the network works untrained.
+    Differs from the paper, unless `stitching.init` is paper: closed-form stitches instead of random ones, so that the
+    network works untrained.
     """
     first, *others = pick.runs()
     prefix = begin(bricks, first)
@@ -105,7 +106,9 @@ def extend(bricks: Bricks, prefix: Prefix, run: Block) -> Prefix:
     block, own = duplicate(chain[start:stop]), chain[0:start]
     equations = _equations(bricks, prefix, m, start)
     stitch = _stitch(bricks, equations, position=len(prefix.parts))
-    if how != "none" and not batchnorm.has_batchnorm(chain[start : len(chain)]):  # however far the run goes
+    if bricks.form == "paper" and how != "none":
+        batchnorm.batchnorm(stitch, (prefix(x) for x, _ in bricks.fit[prefix.first]))
+    elif how != "none" and not batchnorm.has_batchnorm(chain[start : len(chain)]):  # however far the run goes
         stitch = equations.matched(stitch)
     if how == "layers":
         pairs = [(stitch(x), y) for x, y in _pairs(bricks, prefix, m, own)]
@@ -170,7 +173,8 @@ def _stitch(bricks: Bricks, equations: StitchEquations, position: int) -> Stitch
         return equations.fitted(bricks.ridge)
     if bricks.stitching.init == "identity":
         return identity(equations.source, equations.target, equations.patch)
-    return random(equations.source, equations.target, equations.patch, bricks.seed + position)
+    draw = paper if bricks.form == "paper" else random
+    return draw(equations.source, equations.target, equations.patch, bricks.seed + position)
 
 
 def _described(bricks: Bricks, run: Block) -> dict[str, Any]:

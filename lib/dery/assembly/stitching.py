@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import inf
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -9,8 +10,9 @@ from torch.nn import functional as F
 
 from ...chain.layout import Layout
 from ...fit.ridge import Fit, NormalEquations
-from ...network.modules import Stitch, enlarged, shrunk
+from ...network.modules import PaperStitch, Stitch, enlarged, shrunk
 
+S = TypeVar("S", bound=Stitch)
 HELD_OUT = 4  # one image of so many tells which form of a stitch fits better
 
 
@@ -21,13 +23,18 @@ def takes_patches(source: Layout, target: Layout) -> bool:
 
 @torch.no_grad()
 def random(source: Layout, target: Layout, patch: int, seed: int) -> Stitch:
-    """The paper's stitch: weights and biases uniform within 1/sqrt(inputs), torch's default."""
-    stitch, generator = Stitch(source, target, patch), torch.Generator().manual_seed(seed)
-    for weight, bias in stitch.maps():
-        limit = weight[0].numel() ** -0.5
-        for values in (weight, bias):
-            values.uniform_(-limit, limit, generator=generator)
-    return stitch
+    """A linear stitch that is not fitted: weights and biases uniform within 1/sqrt(inputs), torch's default. The
+    paper's is random, too, but another one, see `paper`.
+    """
+    return _drawn(Stitch(source, target, patch), seed)
+
+
+@torch.no_grad()
+def paper(source: Layout, target: Layout, patch: int, seed: int) -> PaperStitch:
+    """The paper's stitch (see `PaperStitch`) with torch's default weights: uniform within 1/sqrt(inputs), norms
+    neutral; in eval mode.
+    """
+    return _drawn(PaperStitch(source, target, patch), seed).eval()
 
 
 @torch.no_grad()
@@ -100,6 +107,17 @@ class StitchEquations:
             weight.copy_(fit.weight.T.reshape_as(weight))
             bias.copy_(fit.bias)
         return stitch
+
+
+def _drawn(stitch: S, seed: int) -> S:
+    """With random weights that depend on `seed` alone."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in (stitch.channels, stitch.prefix):
+        if layer is not None:
+            limit = layer.weight[0].numel() ** -0.5
+            for values in layer.parameters():
+                values.uniform_(-limit, limit, generator=generator)
+    return stitch
 
 
 def resized(x: Float[torch.Tensor, "b c h w"], target: Layout) -> Float[torch.Tensor, "b c H W"]:
