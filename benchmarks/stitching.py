@@ -205,7 +205,7 @@ def matched(source: Layout, target: Layout, pairs: Pairs) -> Stitch:
 
 
 def drawn(source: Layout, target: Layout, pairs: Pairs) -> Stitch:
-    """The paper's, not fitted."""
+    """A linear map, not fitted."""
     return random(source, target, 1, SEED)
 
 

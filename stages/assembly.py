@@ -57,7 +57,7 @@ def main(
         others = [one for one in joining.whole(problem, lenders) if one not in found.pool.candidates]
         known += joining.members(workshop, problem, others, ("none",), measures)
         pool += joining.Joiner(problem, known, measures, params.tails).best(params.trees)
-    ranked = ranking.rank(workshop, pool, params.rank, wanted, measures)
+    ranked = ranking.rank(workshop, pool, params.rank, wanted, measures, params.proxies)
     ranked = recount.finished(bricks, ranked, problem.limits, problem.at_least)
     drawn = sample.random_candidates(problem, max(params.random_search, params.random_assemblies), run_params.seed)
     rivals = controls.random_controls(workshop, drawn, problem, params, measures)

@@ -66,6 +66,7 @@ class StitchPart(BaseModel):
     source: Grid
     target: Grid
     patch: Annotated[int, Field(ge=1, le=64)] = 1
+    form: Literal["linear", "paper"] = "linear"
     r2: float = 0.0
 
 

@@ -7,7 +7,10 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from .section import Batch, Count, Images, Limit, Ridge, Section, Text, Tries, once
 
-Predictor = Literal["accuracy", "likelihood", "naswot", "synflow", "params", "macs", "score"]  # as in proxies.csv
+Predictor = Literal[
+    "accuracy", "likelihood", "naswot", "synflow", "params", "macs", "score",
+    "naswot_paper", "synflow_paper", "jacov", "grad_norm", "snip", "fisher",
+]  # as in proxies.csv  # fmt: skip
 Kind = Literal["params", "macs", "memory", "latency"]  # of a cost
 
 
@@ -91,6 +94,7 @@ class Assembly(Section):
     tails: Annotated[int, Field(ge=1, le=8)] = 3
     trees: Annotated[int, Field(ge=1, le=1000)] = 4
     rank: Predictor = "accuracy"
+    proxies: tuple[Predictor, ...] = ("naswot", "synflow", "params", "macs", "score")
     rank_on: Literal["validation", "train"] = "validation"
     head_images: Images
     rank_images: Images | None = None

@@ -18,3 +18,5 @@ class Study(Section):
     full_images: Images
     random_cuts: Annotated[list[Annotated[int, Field(ge=0, le=99)]], AfterValidator(once)]
     random_picks: Count
+    grafts: Count
+    graft_images: Images

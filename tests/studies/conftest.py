@@ -99,6 +99,8 @@ def cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "full_images": 20,
         "random_cuts": [0, 1],
         "random_picks": 2,
+        "grafts": 6,
+        "graft_images": 20,
     }
     params["dataset"] |= {"image_size": 16, "probe_images": 170}
     params["partition"] |= {"num_blocks": 2, "starts": 2, "random_partitions": 5}

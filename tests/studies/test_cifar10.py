@@ -1,6 +1,7 @@
 """The logic of studies/cifar10, on made data."""
 
-from itertools import product
+from dataclasses import replace
+from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from lib.dery.assembly.agreement import kendall_tau
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import reassemble
 from lib.images.data import DataSet, Loader
+from lib.network.blocks import Block, Pick
 from lib.params.training import Training
-from studies.cifar10 import bootstrap
+from studies.cifar10 import bootstrap, grafts
 from studies.cifar10.group import Group, Worth
 from studies.cifar10.target import target
 from studies.cifar10.tree import grow, judged, reassembled
@@ -124,6 +126,40 @@ def test_the_target_of_the_transfer_has_the_other_classes_renumbered(images: Dat
         label = int(task.images.labels[i])
         old = [j for j in range(48) if ten.images.labels[j] == label + 5 and j in ten.train]
         assert any(task.images.image(int(i)).tobytes() == ten.images.image(j).tobytes() for j in old)
+
+
+def test_grafts_are_the_networks_that_they_say_and_stand_where_they_say(bricks: Bricks, images: DataSet):
+    bricks = replace(bricks, joining=grafts.SETTING.joining(bricks.joining))
+    lengths = [len(chain) for chain in bricks.chains]
+    every = grafts.drawn(bricks, 10**6, 0)
+    pairs = [(one - 1) * (other - 1) for one, other in permutations(lengths, 2)]
+    assert len(set(every)) == len(every) == sum(pairs)
+    some = grafts.drawn(bricks, 5, 0)
+    assert len(some) == 5
+    assert set(some) < set(every) != set(grafts.drawn(bricks, 5, 1))
+    starts = [0, lengths[0], lengths[0] + lengths[1]]
+    similar = np.arange(sum(lengths) ** 2, dtype=float).reshape(sum(lengths), -1)
+    chosen = [(0, 1, 1, 1), (0, 3, 1, 2), (1, 2, 0, 3)]  # networks 0 and 1 know the task, so that heads are theirs
+    rows = grafts.measured(bricks, chosen, similar, starts, images, np.arange(48))
+    for (a, i, b, j), row in zip(chosen, rows, strict=True):
+        names = [card.name for card in bricks.cards]
+        assert (row["front"], row["back"], row["last"], row["after"]) == (names[a], names[b], i, j)
+        assert row["cka"] == similar[starts[a] + i - 1, starts[b] + j - 1]
+        assert bricks.cuts[a][row["front_stage"] - 1] < i <= bricks.cuts[a][row["front_stage"]]
+        assert bricks.cuts[b][row["back_stage"] - 1] <= j < bricks.cuts[b][row["back_stage"]]
+        made, recipe = reassemble(bricks, Pick((Block(names[a], 0, i), Block(names[b], j, lengths[b]))), "statistics")
+        x, y = Loader(images.images, np.arange(48), recipe.input.transform(), 48).all()
+        with torch.no_grad():
+            front, stitch, back = made.parts
+            torch.testing.assert_close(front(x), bricks.chains[a][0:i](x))
+            right = made.heads[0](back(stitch(front(x)))).argmax(1) == y
+        assert row["accuracy"] == pytest.approx(100 * right.double().mean().item())
+        own = reassemble(bricks, bricks.whole(b))[0]
+        with torch.no_grad():
+            assert row["kept"] * 100 * (own(x).argmax(1) == y).double().mean().item() == pytest.approx(row["accuracy"])
+    found = grafts.summary(rows)
+    assert found["tau"]["cka"] == kendall_tau([row["cka"] for row in rows], [row["kept"] for row in rows])
+    assert sum(own["count"] for own in found["kept"].values()) == found["grafts"] == 3
 
 
 def test_results_survive_the_disk(tmp_path: Path):

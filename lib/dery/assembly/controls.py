@@ -33,7 +33,8 @@ def random_controls(
     balanced, of the first `random_assemblies`; `random_search`: of the one that NASWOT likes best among the first
     `random_search` (DeRy, section 3.4).
 
-    Differs from the paper: its random search joins blocks by random stitches, ours by fitted ones, as everywhere here.
+    Differs from the paper: its search exchanges blocks and joins them by random stitches; ours draws candidates and
+    joins them by fitted ones, as everywhere here, and looks at them by our NASWOT.
     """
     found: list[Scores] = []
     best: tuple[float, Candidate] | None = None

@@ -22,11 +22,11 @@ from ...base.progress import track
 from ...base.stored import CHECKED
 from ...chain.layout import Layout
 from ...fit import batchnorm
-from ...network.modules import Stitch
+from ...network.modules import make_stitch
 from ...trace.duplicate import duplicate
 from .fronts import Fronts, identity
 from .material import Bricks, Joint
-from .stitching import Edge, StitchEquations, better, initial
+from .stitching import Edge, StitchEquations, better, initial, settled
 
 FILE, WEIGHTS = "edges.json", "edges.safetensors"
 
@@ -116,7 +116,7 @@ def _replace_one(bricks: Bricks, m: int, n: int, edge: Edge, fronts: Fronts) -> 
     chain, k = bricks.chains[n], edge.boundary
     back, head = duplicate(chain[bricks.cuts[n][k] : len(chain)]), duplicate(chain.head)
     plain = batchnorm.has_batchnorm(back)
-    stitch = edge.stitch if plain else edge.matched
+    stitch = settled(edge.stitch if plain else edge.matched, (xs[k - 1] for xs, _ in fronts.of(m)))
     batchnorm.batchnorm(back, (stitch(xs[k - 1]) for xs, _ in fronts.of(m)))
     total, count = 0.0, 0
     for (xs, _), (_, own) in zip(fronts.of(m), fronts.of(n), strict=True):
@@ -139,7 +139,7 @@ def _restored(bricks: Bricks, m: int, n: int, k: int, tensors: Mapping[str, torc
     own, (source, target) = below(str(k), tensors), _ends(bricks, m, n, k)
     forms = []
     for name in ("stitch", "matched"):
-        stitch = Stitch(source, target, int(own["patch"]))
+        stitch = make_stitch(source, target, int(own["patch"]), bricks.form)
         stitch.load_state_dict(below(name, own))
         forms.append(stitch.eval())
     r2, kl = own["told"].tolist()

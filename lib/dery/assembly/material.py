@@ -14,6 +14,7 @@ from ...chain.layout import Layout
 from ...images.data import DataSet, Loader, stratified_sample
 from ...network import files
 from ...network.blocks import Block, Pick
+from ...network.modules import Form
 from ...params.assembly import Assembly
 from ...params.edges import Edges
 from ...zoo.architecture import Trust
@@ -93,12 +94,18 @@ class Bricks:
         """Whether network m already answers with the task's classes, so that its own head serves."""
         return self.cards[m].classes == self.classes
 
+    @property
+    def form(self) -> Form:
+        """Of stitches."""
+        return "paper" if self.joining.init == "paper" else "linear"
+
     def patches(self, source: Layout, target: Layout) -> tuple[int, ...]:
         """The sides of patches among which the fit of a stitch may choose: 1 is pooling."""
         down = self.joining.down
-        if down == "pool" or not takes_patches(source, target):
+        among_tokens = source.kind == target.kind == "tokens" and self.form == "paper"
+        if down == "pool" or among_tokens or not takes_patches(source, target):
             return (1,)
-        if down == "patch":
+        if down == "patch" or self.form == "paper":
             return (2,)
         return (1, 2) if self.joining.init == "least_squares" else (1,)
 

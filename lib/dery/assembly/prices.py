@@ -14,7 +14,7 @@ from ...chain import latency
 from ...chain.chain import Chain
 from ...chain.latency import Latencies
 from ...chain.layout import Layout
-from ...network.modules import LinearHead, Stitch
+from ...network.modules import Form, LinearHead, make_stitch
 from ...params.assembly import Assembly, place
 from ...trace import cost
 from ...trace.cost import Cost
@@ -106,7 +106,7 @@ def _costs(bricks: Bricks, latencies: Latencies | None) -> tuple[dict[Kind, Tabl
             times[-1][-1] += measured.head
 
     def dearest(source: Layout, target: Layout) -> Cost:
-        return stitch_cost(source, target, max(bricks.patches(source, target)))
+        return stitch_cost(source, target, max(bricks.patches(source, target)), bricks.form)
 
     between = [
         [[Cost() if m == n else dearest(layouts[m][k], layouts[n][k]) for n in networks] for m in networks]
@@ -214,7 +214,8 @@ def _cheapest(bricks: Bricks, costs: Mapping[Kind, Table]) -> dict[Kind, Table]:
         stitches = costs[kind].stitches.copy()
         for k, m, n in np.ndindex(stitches.shape):
             source, target = (bricks.chains[i].layout(bricks.cuts[i][k + 1]) for i in (m, n))
-            forms = [getattr(stitch_cost(source, target, patch), kind) for patch in bricks.patches(source, target)]
+            costs_of = [stitch_cost(source, target, patch, bricks.form) for patch in bricks.patches(source, target)]
+            forms = [getattr(one, kind) for one in costs_of]
             stitches[k, m, n] -= max(forms) - min(forms) if m != n else 0
         found[kind] = Table(costs[kind].blocks, stitches)
     return found
@@ -242,9 +243,9 @@ def _blocks(lent: Sequence[tuple[int | None, int]]) -> frozenset[tuple[int, int]
 
 
 @cache
-def stitch_cost(source: Layout, target: Layout, patch: int) -> Cost:
-    """What one stitch with patches of that side costs."""
-    return cost.count(Stitch(source, target, patch), source.shape)
+def stitch_cost(source: Layout, target: Layout, patch: int, form: Form = "linear") -> Cost:
+    """What one stitch of that form with patches of that side costs."""
+    return cost.count(make_stitch(source, target, patch, form), source.shape)
 
 
 @cache

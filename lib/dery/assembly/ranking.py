@@ -1,7 +1,7 @@
 """Which candidates are worth keeping: the pool, put together without training, ranked by what a proxy says of it."""
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal, Protocol, get_args
@@ -62,9 +62,17 @@ class Ranked:
         return self.design.candidate
 
 
-def rank(workshop: Workshop, pool: Sequence[Design], by: str, wanted: int, measures: Measures) -> list[Ranked]:
+def rank(
+    workshop: Workshop,
+    pool: Sequence[Design],
+    by: str,
+    wanted: int,
+    measures: Measures,
+    shown: Collection[str] = tuple(PROXIES),
+) -> list[Ranked]:
     """All candidates of the pool, best first by the proxy `by`, ties by likelihood, predicted score and blocks; only
-    the first `wanted` keep their networks, so that memory does not grow with the pool.
+    the first `wanted` keep their networks, so that memory does not grow with the pool. shown: further proxies, which
+    are asked beside `by`, accuracy and likelihood.
 
     Accuracies on few images tie often. Likelihood tells finer, but is no measure of its own between heads of different
     calibration (those of sources, refitted ones, closed forms).
@@ -74,10 +82,11 @@ def rank(workshop: Workshop, pool: Sequence[Design], by: str, wanted: int, measu
         first, second = (-key(PROXIES[name], one.values[name]) for name in (by, "likelihood"))
         return first, second, -one.candidate.score, one.candidate.picks
 
+    asked = [name for name in PROXIES if name in {by, "accuracy", "likelihood", *shown}]
     ranked: list[Ranked] = []
     for design in track(pool, "candidates", len(pool)):
         made = Built(design, *put_together(workshop, design), measures)
-        values = {name: proxy.predict(made) for name, proxy in PROXIES.items()}
+        values = {name: PROXIES[name].predict(made) for name in asked}
         ranked.append(Ranked(design, values, (made.network, made.recipe)))
         ranked.sort(key=place)
         ranked[wanted:] = [Ranked(r.design, r.values) for r in ranked[wanted:]]
@@ -92,6 +101,9 @@ def put_together(workshop: Workshop, design: Design) -> tuple[ReassembledNetwork
 
 
 def agreements(ranked: Sequence[Ranked]) -> dict[str, float | None]:
-    """Kendall's tau of every proxy to measured accuracy over the pool, each in the direction that it calls better."""
-    columns = {name: [key(proxy, r.values[name]) for r in ranked] for name, proxy in PROXIES.items()}
+    """Kendall's tau of every proxy that was asked to measured accuracy over the pool, each in the direction that it
+    calls better.
+    """
+    asked = {name: proxy for name, proxy in PROXIES.items() if all(name in r.values for r in ranked)}
+    columns = {name: [key(proxy, r.values[name]) for r in ranked] for name, proxy in asked.items()}
     return {name: kendall_tau(column, columns["accuracy"]) for name, column in columns.items() if name != "accuracy"}

@@ -13,7 +13,7 @@ from ...base import memo
 from ...base.memo import Memo, below
 from ...fit import batchnorm
 from ...network.blocks import Block, Pick
-from ...network.modules import LinearHead, ReassembledNetwork, Stitch
+from ...network.modules import LinearHead, ReassembledNetwork, Stitch, make_stitch
 from ...network.parts import NewHead, Tail, line
 from ...network.reassembled import Reassembled
 from ...network.source import Source
@@ -23,7 +23,7 @@ from .fronts import identity
 from .heads import fit_head
 from .material import Bricks
 from .refit import refit, refit_run
-from .stitching import Edge, StitchEquations, better, initial
+from .stitching import Edge, StitchEquations, better, initial, settled
 
 Built = tuple[ReassembledNetwork, Reassembled]
 PACKAGES = ("numpy", "pillow", "scipy", "timm", "torchvision")  # that make the bits, beside torch
@@ -65,7 +65,8 @@ def reassemble(bricks: Bricks, pick: Pick, treatment: Treatment = "layers") -> B
     """Builds a candidate. Each stitch is fitted to the activations that really reach it; then the block behind it and
     the head are treated. No labels are used, but for a new head.
 
-    Differs from the paper: closed-form stitches instead of random ones, so that the network works untrained.
+    Differs from the paper, unless `edges.init` is paper: closed-form stitches instead of random ones, so that the
+    network works untrained.
     """
     first, *others = pick.runs()
     prefix = begin(bricks, first)
@@ -179,6 +180,8 @@ def extend(bricks: Bricks, prefix: Prefix, run: Block, treatment: Treatment, fou
     stitch, matched, r2 = _joined(bricks, prefix, m, start)
     if how != "none" and not batchnorm.has_batchnorm(chain[start : len(chain)]):  # however far the run goes
         stitch = matched
+    if how != "none":
+        stitch = settled(stitch, (prefix(x) for x, _ in bricks.fit[prefix.first]))
     if how == "layers":
         pairs = ((stitch(x), y) for x, y in _pairs(bricks, prefix, m, chain[0:start]))
         block = refit_run(chain, start, stop, pairs, bricks.pull, bricks.joining.rows)
@@ -213,13 +216,8 @@ def finish(bricks: Bricks, prefix: Prefix, treatment: Treatment, found: Tensors 
         head: nn.Module = duplicate(chain.head)
         refitted = len(prefix.parts) > 1 and refits_head(treatment)
         if refitted and found is None:
-            refit(
-                head,
-                chain.head,
-                list(_pairs(bricks, prefix, last, chain[0 : len(chain)])),
-                bricks.pull,
-                bricks.joining.rows,
-            )
+            pairs = list(_pairs(bricks, prefix, last, chain[0 : len(chain)]))
+            refit(head, chain.head, pairs, bricks.pull, bricks.joining.rows)
         tail = Tail("", bricks.cards[last].name, refitted=refitted)
     else:
         layout, images = chain.layout(len(chain)), bricks.labelled[prefix.first]
@@ -283,7 +281,7 @@ def _fitted(prefix: Prefix) -> dict[str, torch.Tensor]:
 
 def _stitch_of(bricks: Bricks, prefix: Prefix, m: int, start: int, found: Tensors) -> tuple[Stitch, float]:
     source = bricks.chains[bricks.place(prefix.last.network)].layout(prefix.last.stop)
-    stitch = Stitch(source, bricks.chains[m].layout(start), int(found["patch"]))
+    stitch = make_stitch(source, bricks.chains[m].layout(start), int(found["patch"]), bricks.form)
     stitch.load_state_dict(below("stitch", found))
     return stitch.eval(), float(found["r2"])
 

@@ -74,8 +74,8 @@ def _chosen(bricks: Bricks, recipe: Reassembled) -> dict[Kind, int]:
     for part in recipe.parts:
         if part["kind"] == "stitch":
             source, target = Layout(**part["source"]), Layout(**part["target"])
-            dearest = stitch_cost(source, target, max(bricks.patches(source, target)))
-            chosen = stitch_cost(source, target, part["patch"])
+            dearest = stitch_cost(source, target, max(bricks.patches(source, target)), bricks.form)
+            chosen = stitch_cost(source, target, part["patch"], bricks.form)
             found["params"] += dearest.params - chosen.params
             found["macs"] += dearest.macs - chosen.macs
     return found

@@ -1,18 +1,22 @@
 """Fitting stitches, the layers between two blocks, in closed form."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int64
 from torch.nn import functional as F
 
 from ...chain.layout import Layout
+from ...fit import batchnorm
 from ...fit.ridge import Fit, NormalEquations
-from ...network.modules import Stitch, enlarged, shrunk
+from ...network.modules import PaperStitch, Stitch, enlarged, shrunk
 from ...params.edges import Init
+from ...trace.duplicate import duplicate
 
+S = TypeVar("S", bound=Stitch)
 HELD_OUT = 4  # one image of so many tells which form of a stitch fits better
 
 
@@ -23,13 +27,18 @@ def takes_patches(source: Layout, target: Layout) -> bool:
 
 @torch.no_grad()
 def random(source: Layout, target: Layout, patch: int, seed: int) -> Stitch:
-    """The paper's stitch: weights and biases uniform within 1/sqrt(inputs), torch's default."""
-    stitch, generator = Stitch(source, target, patch), torch.Generator().manual_seed(seed)
-    for weight, bias in stitch.maps():
-        limit = weight[0].numel() ** -0.5
-        for values in (weight, bias):
-            values.uniform_(-limit, limit, generator=generator)
-    return stitch
+    """A linear stitch that is not fitted: weights and biases uniform within 1/sqrt(inputs), torch's default. The
+    paper's is random, too, but another one, see `paper`.
+    """
+    return _drawn(Stitch(source, target, patch), seed)
+
+
+@torch.no_grad()
+def paper(source: Layout, target: Layout, patch: int, seed: int) -> PaperStitch:
+    """The paper's stitch (see `PaperStitch`) with torch's default weights: uniform within 1/sqrt(inputs), norms
+    neutral; in eval mode.
+    """
+    return _drawn(PaperStitch(source, target, patch), seed).eval()
 
 
 @torch.no_grad()
@@ -93,7 +102,11 @@ class StitchEquations:
         return self._filled([equations.solve(ridge) for equations in self._equations])
 
     def matched(self, stitch: Stitch) -> Stitch:
-        """`stitch` with its output channels scaled and moved so that they have the target's mean and variance."""
+        """`stitch` with its output channels scaled and moved so that they have the target's mean and variance; the
+        paper's, which is no linear map, as it is.
+        """
+        if isinstance(stitch, PaperStitch):
+            return stitch
         weights = (weight.flatten(1).T for weight, _ in stitch.maps())
         return self._filled([own.match(weight) for own, weight in zip(self._equations, weights, strict=True)])
 
@@ -112,6 +125,17 @@ class StitchEquations:
             weight.copy_(fit.weight.T.reshape_as(weight))
             bias.copy_(fit.bias)
         return stitch
+
+
+def _drawn(stitch: S, seed: int) -> S:
+    """With random weights that depend on `seed` alone."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in (stitch.channels, stitch.prefix):
+        if layer is not None:
+            limit = layer.weight[0].numel() ** -0.5
+            for values in layer.parameters():
+                values.uniform_(-limit, limit, generator=generator)
+    return stitch
 
 
 def resized(x: Float[torch.Tensor, "b c h w"], target: Layout) -> Float[torch.Tensor, "b c H W"]:
@@ -138,7 +162,17 @@ def initial(equations: StitchEquations, init: Init, ridge: float, seed: int) -> 
         return equations.fitted(ridge)
     if init == "identity":
         return identity(equations.source, equations.target, equations.patch)
-    return random(equations.source, equations.target, equations.patch, seed)
+    draw = paper if init == "paper" else random
+    return draw(equations.source, equations.target, equations.patch, seed)
+
+
+def settled(stitch: Stitch, batches: Iterable[Float[torch.Tensor, "b ..."]]) -> Stitch:
+    """`stitch`, where it has a BatchNorm a copy with the statistics of what reaches it in one pass of `batches`."""
+    if not batchnorm.has_batchnorm(stitch):
+        return stitch
+    copy = duplicate(stitch)
+    batchnorm.batchnorm(copy, batches)
+    return copy
 
 
 @dataclass(frozen=True)
@@ -147,7 +181,8 @@ class Edge:
     in front of the next one of `target`.
 
     stitch: as it was fitted.
-    matched: the same with the target's means and variances, for a target that has no BatchNorm behind it.
+    matched: the same with the target's means and variances, for a target that has no BatchNorm behind it; of the
+        paper's form as it was.
     r2: of its least-squares fit, over all positions and channels.
     kl: KL divergence of the target's answers with this one stitch in it from its own, in nats an image: its statistics
         are those of what then arrives.

@@ -22,7 +22,7 @@ from lib.dery.assembly.edges import figures, fit, load, save
 from lib.dery.assembly.fronts import Fronts
 from lib.dery.assembly.material import Bricks, Joint
 from lib.dery.assembly.reassembly import reassemble
-from lib.dery.assembly.stitching import Edge, StitchEquations, random
+from lib.dery.assembly.stitching import Edge, StitchEquations, paper, random
 from lib.fit import batchnorm
 from lib.params.edges import Edges
 from tests import pico
@@ -129,9 +129,9 @@ def test_of_two_forms_the_one_is_taken_that_fits_other_images(bricks: Bricks, fo
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("init", ["least_squares", "identity"])
+@pytest.mark.parametrize("init", ["least_squares", "identity", "paper"])
 def test_kl_is_that_of_the_network_with_one_stitch_in_it(
-    bricks: Bricks, init: Literal["least_squares", "identity"]
+    bricks: Bricks, init: Literal["least_squares", "identity", "paper"]
 ) -> None:
     """Put together as candidates are, with statistics alone; from the target's own answers to its own classes."""
     bricks = replace(bricks, joining=Edges(batch_size=16, init=init))
@@ -175,6 +175,29 @@ def test_a_stitch_that_is_not_fitted_has_its_r2_all_the_same(bricks: Bricks, fou
         assert all(torch.equal(value, wanted[name]) for name, value in edge.stitch.state_dict().items())
     pooled = fitted(replace(bricks, joining=Edges(batch_size=16, down="pool")))
     assert [edge.r2 for edge in drawn.values()] == [edge.r2 for edge in pooled.values()]
+
+
+@torch.no_grad()
+def test_an_edge_of_the_papers_form_is_kept_as_it_was_drawn(bricks: Bricks, tmp_path: Path) -> None:
+    """Its norm is settled in copies alone. With edges candidates have the bits that they have without."""
+    bricks = replace(bricks, joining=Edges(batch_size=16, init="paper"), seed=3)
+    found = fitted(bricks, Memo(tmp_path / "memo"))
+    patched = fitted(replace(bricks, joining=Edges(batch_size=16, down="patch")))
+    for key, edge in found.items():
+        source, target = edge.stitch.source, edge.stitch.target
+        drawn = tensor_checksum(paper(source, target, edge.stitch.patch, 4).state_dict())
+        assert bits(found)[key][:2] == (drawn, drawn)
+        if edge.stitch.patch == patched[key].stitch.patch:
+            assert edge.r2 == patched[key].r2
+    _saved(found, tmp_path)
+    for again in (fitted(bricks, Memo(tmp_path / "memo")), load(bricks, tmp_path)):
+        assert bits(again) == bits(found)
+        assert not any(module.training for edge in again.values() for module in edge.stitch.modules())
+    known = replace(bricks, edges=found)
+    for path in ((0, 2, 2), (0, 1, 2)):
+        anew, made = (reassemble(own, bricks.pick(path), "statistics")[0] for own in (bricks, known))
+        assert tensor_checksum(anew.state_dict()) == tensor_checksum(made.state_dict())
+    assert bits(found) == bits(load(bricks, tmp_path))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from copy import deepcopy
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import pytest
 import torch
@@ -13,11 +13,15 @@ import torch
 from lib.dery.assembly import prices
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import reassemble
-from lib.dery.tuning import untrained
+from lib.dery.assembly.recount import recount
+from lib.dery.paths.problem import AssemblyProblem, Candidate
+from lib.dery.tuning import tune, untrained
+from lib.images.data import DataSet
 from lib.network.files import load_as, save
 from lib.network.reassembled import Reassembled
 from lib.params.assembly import Assembly, Treatment
 from lib.params.edges import Edges
+from lib.params.training import Training
 from lib.trace import cost
 from tests import pico
 
@@ -25,15 +29,16 @@ HOWS: tuple[Treatment, ...] = get_args(Treatment)
 
 
 @pytest.mark.parametrize("path", [(0, 0, 1), (1, 0, 0), (0, 2, 1), (1, 2, 2), (2, 1, 0)])
-@pytest.mark.parametrize("down", ["pool", "patch"])
+@pytest.mark.parametrize(("down", "init"), [("pool", "least_squares"), ("patch", "least_squares"), ("auto", "paper")])
 def test_predicted_cost_is_the_saved_networks_own(
     bricks: Bricks,
     params: Callable[..., Assembly],
-    down: Literal["pool", "patch"],
+    down: Literal["auto", "pool", "patch"],
+    init: Literal["least_squares", "paper"],
     path: tuple[int, ...],
     tmp_path: Path,
 ) -> None:
-    bricks = replace(bricks, joining=Edges(down=down))
+    bricks = replace(bricks, joining=Edges(init=init, down=down))
     task = prices.assembly_problem(bricks, params(), Path("data/latency.json"))
     before = deepcopy([dict(chain.head.state_dict()) for chain in bricks.chains])
     states = [deepcopy(chain[0 : len(chain)].state_dict()) for chain in bricks.chains]
@@ -148,6 +153,49 @@ def test_frozen_tuning_moves_stitches_and_head_alone(bricks: Bricks) -> None:
     named = {name for name, p in made.named_parameters() if id(p) in new}
     assert all(name.startswith(("stitch_1.", "stitch_2.", "head.")) for name in named)
     assert any(name.startswith("head.") for name in named)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("how", ["none", "statistics", "layers"])
+def test_the_papers_stitch_is_recalibrated_counted_and_learns(
+    bricks: Bricks, how: Literal["none", "statistics", "layers"]
+) -> None:
+    bricks = replace(bricks, joining=Edges(init="paper"))
+    made, recipe = reassemble(bricks, bricks.pick((0, 2, 1)), how)
+    x, _ = bricks.fit[0].all()
+    stitch: Any = made.parts[1]
+    given = made.parts[0](x)
+    own = (given.mean((0, 2, 3)), given.var((0, 2, 3), correction=0))
+    neutral = (torch.zeros_like(own[0]), torch.ones_like(own[1]))
+    found = (stitch.norm.running_mean, stitch.norm.running_var)
+    for value, expected in zip(found, neutral if how == "none" else own, strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
+    assert [part["form"] for part in recipe.parts if part["kind"] == "stitch"] == ["paper", "paper"]
+    recount("r1", made, recipe, bricks, Candidate.of(problem(bricks), (0, 2, 1)).cost, {})
+    new = {id(p) for p in made.new_parameters()}
+    named = {name for name, p in made.named_parameters() if id(p) in new}
+    assert {f"stitch_1.{one}" for one in ("norm.weight", "norm.bias", "channels.weight")} <= named
+
+
+def test_tuning_a_frozen_network_moves_the_statistics_of_the_papers_stitch_alone(
+    bricks: Bricks, images: DataSet
+) -> None:
+    bricks = replace(bricks, joining=Edges(init="paper"))
+    made, _ = reassemble(bricks, bricks.pick((0, 2, 1)))
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    rest = {"weight_decay": 0.0, "warmup": 0.0, "label_smoothing": 0.0}
+    settings = Training.model_validate({"epochs": 1, "batch_size": 16, "learning_rate": 1e-2, **rest})
+    tune(made, images, {"frozen": settings}, 0)
+    moved = {name for name, value in made.state_dict().items() if not torch.equal(value, before[name])}
+    assert all(name.startswith(("stitch_", "head.")) for name in moved)
+    assert {"stitch_1.norm.running_mean", "stitch_1.norm.weight", "stitch_1.channels.weight"} <= moved
+
+
+def problem(bricks: Bricks) -> AssemblyProblem:
+    counts = dict.fromkeys(("pool", "head_images", "rank_images", "random_assemblies", "batch_size"), 16)
+    budget = {"params": None, "macs": None}
+    params = Assembly.model_validate({"budget": budget, "min_sources": 1, **counts})
+    return prices.assembly_problem(bricks, params, Path("data/latency.json"))
 
 
 def test_the_control_from_scratch_depends_on_the_seed_alone(bricks: Bricks) -> None:
