@@ -12,7 +12,7 @@ import torch
 from lib.base.errors import BrickyardError
 from lib.dery.assembly import prices
 from lib.dery.assembly.material import Bricks
-from lib.dery.assembly.reassembly import reassemble
+from lib.dery.assembly.reassembly import Workshop, reassemble
 from lib.dery.assembly.recount import recount
 from lib.dery.assembly.tree import plant
 from lib.dery.paths import trees
@@ -68,7 +68,8 @@ def test_a_tree_costs_what_was_foreseen(bricks: Bricks, params: Callable[..., As
     """Some of all pairs and triples; needs no more memory."""
     task = prices.assembly_problem(bricks, params(), LATENCY)
     every = list(product(range(3), repeat=3))
-    made = {path: reassemble(bricks, bricks.pick(path), "none") for path in every}
+    workshop = Workshop(bricks, 2**30)
+    made = {path: workshop.reassemble(bricks.pick(path), "none") for path in every}
     sets = [*list(combinations(every, 2))[::7], *list(combinations(every, 3))[::100]]
     for paths in sets:
         if trees.may_join(task, paths):
