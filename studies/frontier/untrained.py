@@ -16,8 +16,10 @@ from lib.dery.assembly.fronts import Fronts
 from lib.dery.assembly.material import Bricks, open_bricks
 from lib.dery.assembly.proxies.naswot import naswot
 from lib.dery.paths import propose
+from lib.dery.paths.exchange import exchange
 from lib.dery.paths.problem import AssemblyProblem, Kind
 from lib.images import data
+from lib.network.blocks import Pick
 from lib.params.assembly import Assembly
 from lib.params.base import read
 from lib.params.contributions import Contributions
@@ -82,16 +84,15 @@ def compared(field: Field, smaller: Sequence[Entrant], count: int, params: Assem
     for kind in KINDS:
         for limit in budgets([one.candidate.cost[kind] for one in whole], count):
             ours[kind, limit] = field.ours(kind, limit)
-    rivals, hybrids = field.rivals(), [one for one in field.designs if len(one.candidate.pick.runs()) > 1]
+    rivals = field.rivals()
     field.ask([*ours.values(), *rivals, *field.designs])
-    liked = {id(one): _liked(field, one) for one in hybrids}
+    liked = {one.candidate.pick: _liked(field, one) for one in field.designs}
     known = [field.entrant(one) for one in rivals] + list(smaller)
     rows, margins, won = [], list[float](), 0
     for (kind, limit), design in ours.items():
-        drawn = [one for one in hybrids if one.candidate.cost[kind] <= limit]
-        others = [one for one in known if one.cost[kind] <= limit] + [
-            field.entrant(one) for one in _random(drawn, liked, params, seed)
-        ]
+        within = [one for one in field.designs if one.candidate.cost[kind] <= limit]
+        others = [one for one in known if one.cost[kind] <= limit]
+        others += [field.entrant(one) for one in _searched(field, within, {kind: limit}, liked, params, seed)]
         rival, entrant = max(others, key=lambda one: one.validation), field.entrant(design)
         margin = difference(entrant.right, rival.right, seed)
         oracle = max(others, key=lambda one: one.test)
@@ -146,13 +147,21 @@ def _row(kind: Kind, limit: float, ours: Entrant, rival: Entrant, margin: Estima
     )
 
 
-def _random(drawn: Sequence[Design], liked: dict[int, float], params: Assembly, seed: int) -> list[Design]:
-    """One hybrid at random, and of several at random the one that NASWOT likes best."""
-    if not drawn:
+def _searched(
+    field: Field,
+    within: Sequence[Design],
+    limits: dict[Kind, float],
+    liked: dict[Pick, float],
+    params: Assembly,
+    seed: int,
+) -> list[Design]:
+    """One chain within the budget at random, and what the paper's search finds there by NASWOT."""
+    if not within:
         return []
-    order = np.random.default_rng(seed).permutation(len(drawn))
-    chosen = [drawn[i] for i in order[: params.random_search]]
-    return [chosen[0], max(chosen, key=lambda one: liked[id(one)])]
+    drawn = within[int(np.random.default_rng(seed).integers(len(within)))]
+    problem = replace(field.problem, limits=limits)
+    found = exchange(problem, lambda one: liked[one.pick], params.paper_search or len(liked), seed).best
+    return [drawn, *(one for one in within if found is not None and one.candidate.pick == found.pick)]
 
 
 def _liked(field: Field, design: Design) -> float:
