@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from lib.base import environment
+from lib.base.memo import Memo
 from lib.dery.assembly import built, joining
 from lib.dery.assembly.built import Design, Measures
 from lib.dery.assembly.grove import Grove
@@ -47,12 +48,15 @@ class Field:
 
     bricks, problem: of the zoo; the problem has no limits.
     params: of assembly; they say which treatments are tried, and how many tails and trees there are.
+    kept: what was fitted before.
     """
 
-    def __init__(self, bricks: Bricks, problem: AssemblyProblem, images: DataSet, params: Assembly, seed: int) -> None:
+    def __init__(
+        self, bricks: Bricks, problem: AssemblyProblem, images: DataSet, params: Assembly, seed: int, kept: Memo
+    ) -> None:
         self.problem, self.params = replace(problem, limits={}), params
         self.measures: Measures = built.measures(images, params, seed)
-        self.workshop = Workshop(bricks, environment.memory())
+        self.workshop = Workshop(bricks, environment.memory(), kept)
         every = [Candidate.of(self.problem, path) for path in product(range(len(bricks.cards)), repeat=bricks.sets)]
         self.known = joining.members(self.workshop, self.problem, every, params.treatments, self.measures)
         self.joiner = Joiner(self.problem, self.known, self.measures, params.tails)

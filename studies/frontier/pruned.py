@@ -12,7 +12,7 @@ from lib.mda import accuracies
 from lib.mda.components import component
 from lib.mda.contributions.found import Found
 from lib.network import files
-from lib.params.components import Components, Size
+from lib.params.components import Components, Size, Task
 from lib.params.contributions import Contributions
 from lib.zoo.card import Card
 from studies.frontier.field import Entrant
@@ -30,7 +30,7 @@ def pruned(
         network, card = files.load_as(Card, zoo / name, trust=True)
         outputs = list(range(len(card.classes)))
         for share in shares:
-            wanted = Components(tasks={}, size=Size(params=share))
+            wanted = Components(tasks={name: Task(model=name, classes="all")}, size=Size(params=share))
             masks = Found.load(contributions / name)
             source = component.supplier(network, card, masks, outputs, images, wanted, params, seed)
             made = component.make(name, source, outputs, images, wanted.repair, seed)
