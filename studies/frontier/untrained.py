@@ -107,7 +107,7 @@ def compared(field: Field, smaller: Sequence[Entrant], count: int, params: Assem
         "budgets": len(rows),
         "won_untrained": won,
         "tied_untrained": tied,
-        "worst_regret_points": -min(margins),
+        "worst_regret_points": max(0.0, -min(margins)),
         "mean_margin_points": float(np.mean(margins)),
         "tau_score": _tau(field, [*field.designs, *ours.values()]),
     }
