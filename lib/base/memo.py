@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from . import artifacts
-from .code import digest, installed
+from .code import digest, imported_modules, installed
 from .errors import BrickyardError
+from .versions import of_imports
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,16 @@ def below(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Ten
     return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 
-def key(script: Path, packages: Sequence[str], *parts: Any) -> str:
+def key(script: Path, *parts: Any) -> str:
     """The key of what `script` computes: `parts` on which it depends, as JSON holds them, the code that it runs, the
-    versions of torch and `packages`, the processor and the threads that make its bits.
+    versions of the packages that this imports, the processor and the threads that make its bits.
     """
     machine = [torch.__version__, torch.backends.cpu.get_cpu_capability(), str(torch.get_num_threads())]
-    whole = [parts, made_by(script, tuple(packages)), machine]
+    whole = [parts, made_by(script), machine]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 @cache
-def made_by(script: Path, packages: tuple[str, ...]) -> list[str]:
-    """What computes, beside torch: a digest of the code that a script runs, and versions of packages."""
-    return [digest([script]), *installed(packages).values()]
+def made_by(script: Path) -> list[str]:
+    """What computes: a digest of the code that a script runs, and the versions of packages that it imports."""
+    return [digest([script]), *installed(of_imports(imported_modules(script))).values()]

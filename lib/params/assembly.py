@@ -67,6 +67,7 @@ def _given(limits: AtLeast | Budget) -> dict[Kind, float]:
 
 
 Treatment = Literal["none", "statistics", "head", "layers", "layers_and_head"]
+Wanted = Literal["auto", "none", "statistics", "head", "layers", "layers_and_head"]
 CHOSEN: tuple[Treatment, ...] = ("statistics", "layers", "layers_and_head")  # among these where it is `auto`
 
 
@@ -98,7 +99,7 @@ class Assembly(Section):
     rank_on: Literal["validation", "train"] = "validation"
     head_images: Images
     rank_images: Images | None = None
-    treatment: Treatment | Literal["auto"] = "auto"
+    treatment: Wanted = "auto"
     pull: Ridge = 0.1
     head: Literal["ridge", "lda"] = "lda"
     head_shrinkage: float = Field(default=1e-3, ge=1e-10, le=1)

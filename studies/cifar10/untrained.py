@@ -7,6 +7,7 @@ from lib.base import artifacts
 from lib.dery.assembly.built import NASWOT_BATCHES, NASWOT_IMAGES
 from lib.dery.assembly.proxies.naswot import naswot
 from lib.dery.assembly.proxies.synflow import synflow
+from lib.dery.assembly.reassembly import Made
 from lib.dery.paths.problem import Columns
 from lib.images import data
 from lib.images.data import DataSet, Loader
@@ -19,7 +20,7 @@ from stages import SCRATCH, prepare, run
 from studies.cifar10.group import CHANCE, SETTINGS, START, Group, key, write_right
 from studies.cifar10.params import Study
 from studies.cifar10.target import task
-from studies.cifar10.tree import Network, judged, opened, reassembled
+from studies.cifar10.tree import judged, opened, reassembled
 
 PREDICTED = "resnets"  # the group of which predictors are compared
 
@@ -51,7 +52,7 @@ def main(item: str, dataset: Path, zoo: Path, cut: Path, out: Path) -> None:
             files.save(out / "networks" / key(path), *own)
 
 
-def switches(networks: dict[Columns, Network], images: DataSet) -> dict[str, float | None]:
+def switches(networks: dict[Columns, Made], images: DataSet) -> dict[str, float | None]:
     """NASWOT on 5 batches of 32 unlabelled train images."""
     found, loaders = dict[str, float | None](), {}
     probe = images.probe[: NASWOT_BATCHES * NASWOT_IMAGES]
@@ -62,7 +63,7 @@ def switches(networks: dict[Columns, Network], images: DataSet) -> dict[str, flo
     return found
 
 
-def flows(networks: dict[Columns, Network]) -> dict[str, float | None]:
+def flows(networks: dict[Columns, Made]) -> dict[str, float | None]:
     """SynFlow."""
     return {key(path): finite(synflow(own, recipe.input.shape)) for path, (own, recipe) in networks.items()}
 

@@ -18,6 +18,8 @@ from lib.dery.assembly.reassembly import Workshop
 from lib.dery.paths.problem import AssemblyProblem, Candidate, Columns, Kind
 from lib.images.data import DataSet
 from lib.params.assembly import Assembly, Treatment
+from lib.zoo.card import Input
+from studies.cifar10.tree import BATCH, ChannelsLast, fused
 
 KINDS: tuple[Kind, ...] = ("params", "macs")
 
@@ -82,10 +84,13 @@ class Field:
     def ask(self, designs: Sequence[Design]) -> None:
         """Finds the test logits of all tails of some designs that are not known yet."""
         tails = {tail for design in designs for tail in self._tails(design)} - self._test.keys()
-        made = {
-            str(tail): self.workshop.reassemble(self.workshop.bricks.pick(tail[0]), tail[1]) for tail in sorted(tails)
-        }
-        said = Grove.of(self.workshop.bricks, made).answers(self.measures.test.images)
+        bricks, test = self.workshop.bricks, self.measures.test
+        made = {str(tail): self.workshop.reassemble(bricks.pick(tail[0]), tail[1]) for tail in sorted(tails)}
+
+        def images(expected: Input) -> ChannelsLast:
+            return ChannelsLast(test.data.images, test.index, expected.transform(), BATCH)
+
+        said = Grove.of(bricks, made, fused).answers(images)
         self._test |= {tail: said[str(tail)] for tail in tails}
 
     def entrant(self, design: Design) -> Entrant:
@@ -93,15 +98,11 @@ class Field:
         tails = self._tails(design)
         said = torch.stack([self._test[tail] for tail in tails]).mean(0)
         own = {(one.path, one.treatment): one for one in self.known}
-        halves = [
-            torch.stack([getattr(own[tail], half) for tail in tails]).mean(0).argmax(1)
-            == getattr(self.measures, half).labels
-            for half in ("choosing", "picking")
-        ]
-        validation = 100 * float(torch.cat(halves).double().mean())
+        chosen_by = torch.stack([torch.cat([own[tail].choosing, own[tail].picking]) for tail in tails]).mean(0)
+        labels = torch.cat([self.measures.choosing.labels, self.measures.picking.labels])
         right = (said.argmax(1) == self.measures.test.labels).numpy()
         name = " + ".join(" > ".join(pick.networks) for pick in design.candidate.picks)
-        return Entrant(name, design.candidate.cost, validation, right)
+        return Entrant(name, design.candidate.cost, built.judge(chosen_by, labels)[0], right)
 
     def _tails(self, design: Design) -> list[tuple[Columns, Treatment]]:
         paths = [tuple(self.problem.names.index(n) for n in pick.networks) for pick in design.candidate.picks]

@@ -10,6 +10,7 @@ import torch
 
 from lib.base.artifacts import tensor_checksum
 from lib.dery.assembly.agreement import kendall_tau
+from lib.dery.assembly.grove import Grove
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import reassemble
 from lib.images.data import DataSet, Loader
@@ -18,7 +19,7 @@ from lib.params.training import Training
 from studies.cifar10 import bootstrap, grafts
 from studies.cifar10.group import Group, Worth
 from studies.cifar10.target import target
-from studies.cifar10.tree import grow, judged, reassembled
+from studies.cifar10.tree import fused, judged, reassembled
 from studies.cifar10.tuned import tuned
 from studies.sheet import Result, Sheet, write_part
 from tests.dery.conftest import bricks, images
@@ -85,7 +86,8 @@ def test_a_tree_answers_as_its_networks_do_one_by_one(bricks: Bricks, images: Da
 def test_equal_beginnings_are_computed_once(bricks: Bricks):
     paths = [(0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 2)]
     networks = reassembled(bricks, paths, "layers")
-    (roots,) = grow(bricks, {str(path): network for path, network in networks.items()}).values()
+    grove = Grove.of(bricks, {str(path): network for path, network in networks.items()}, fused)
+    (roots,) = grove.roots.values()
     (first,) = roots.values()
     assert len(first.children) == 2  # the second block of network 0 itself, and a stitch to network 1
     stitch = next(child for child in first.children.values() if not child.heads and len(child.children) == 1)

@@ -1,4 +1,4 @@
-"""What the candidates must be compared to: random candidates, the authors' random search, the zoo itself."""
+"""What the candidates must be compared to: random ones, those that NASWOT likes, the zoo itself, its ensembles."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -128,11 +128,13 @@ def ensemble_control(
     measures: Measures,
 ) -> dict[str, Any] | None:
     """The best ensemble of whole networks within the budget, chosen as trees are and put together like one; None where
-    no two of them are within it.
+    no two of them are within it. No other rule holds for it.
     """
     within = joining.whole(problem, lenders)
     known = joining.members(workshop, problem, within, ("none",), measures)
-    free = replace(problem, min_sources=1, max_sources=None, required=frozenset())
+    none: frozenset[Any] = frozenset()
+    free = replace(problem, min_sources=1, max_sources=None, at_least={}, required=none)
+    free = replace(free, required_blocks=none, excluded_blocks=none)
     found = joining.Joiner(free, known, measures, params.tails).best(params.trees)
     if not found:
         return None

@@ -24,7 +24,7 @@ from ...chain.layout import Layout
 from ...fit import batchnorm
 from ...network.modules import make_stitch
 from ...trace.duplicate import duplicate
-from .fronts import Fronts, identity
+from .fronts import Fronts, fingerprint
 from .material import Bricks, Joint
 from .stitching import Edge, StitchEquations, better, initial, settled
 
@@ -60,7 +60,7 @@ def fit(bricks: Bricks, target: str, fronts: Fronts, kept: Memo) -> list[Edge]:
     how = [bricks.joining.model_dump(), bricks.seed]
     found = []
     for m in track(others, f"edges to {target}", len(others)):
-        key = memo.key(Path(__file__), PACKAGES, identity(bricks, m), identity(bricks, n), *how)
+        key = memo.key(Path(__file__), fingerprint(bricks, m), fingerprint(bricks, n), *how)
         tensors = kept.get(key)
         if tensors is None:
             made = _pair(bricks, m, n, fronts)
@@ -70,9 +70,6 @@ def fit(bricks: Bricks, target: str, fronts: Fronts, kept: Memo) -> list[Edge]:
             made = [_restored(bricks, m, n, k, tensors) for k in range(1, bricks.sets)]
         found += made
     return sorted(found, key=lambda edge: (edge.boundary, edge.source))
-
-
-PACKAGES = ("numpy", "pillow", "timm", "torchvision")  # that make the bits, beside torch
 
 
 @torch.no_grad()

@@ -15,8 +15,6 @@ from ...base.memo import Memo
 from ...zoo.card import Card
 from .material import Bricks
 
-PACKAGES = ("numpy", "pillow", "timm", "torchvision")  # that make the bits, beside torch
-
 Crossing = tuple[torch.Tensor, ...]  # a batch as it crosses each of the inner cuts, in order
 
 
@@ -30,11 +28,11 @@ class Fronts:
     @torch.no_grad()
     def of(self, m: int) -> Iterator[tuple[Crossing, torch.Tensor]]:
         """For every batch of the images, what crosses the inner cuts of network m, and its own logits."""
-        loader, whole = self.bricks.fit[m], identity(self.bricks, m)
+        loader, whole = self.bricks.fit[m], fingerprint(self.bricks, m)
         chain, cuts, blocks = self.bricks.chains[m], self.bricks.cuts[m], list[nn.Module]()
         batches = enumerate(loader)  # decodes nothing before it is asked
         for i in range(len(loader)):
-            key = memo.key(Path(__file__), PACKAGES, whole, i, loader.batch_size)
+            key = memo.key(Path(__file__), whole, i, loader.batch_size)
             found = self.kept.get(key)
             if found is None:
                 blocks = blocks or [chain[start:stop] for start, stop in pairwise(cuts)]
@@ -52,7 +50,7 @@ def _run(blocks: Sequence[nn.Module], head: nn.Module, x: torch.Tensor) -> dict[
     return found
 
 
-def identity(bricks: Bricks, m: int) -> str:
+def fingerprint(bricks: Bricks, m: int) -> str:
     """What network m is, where it is cut, and on which images it is run, as a hash."""
     loader = bricks.fit[m]
     parts = [_card(bricks.cards[m]), bricks.cuts[m], loader.images.checksum, sha256(loader.index.tobytes()).hexdigest()]

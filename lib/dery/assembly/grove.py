@@ -10,19 +10,14 @@ from itertools import islice, pairwise
 import torch
 from jaxtyping import Float
 from torch import nn
-from torch.fx.experimental.optimization import fuse
-from torch.fx.proxy import TraceError
 
 from ...base.artifacts import tensor_checksum
 from ...images.data import Loader
-from ...network.modules import ReassembledNetwork
-from ...network.reassembled import Reassembled
 from ...trace.duplicate import duplicate
 from ...trace.logits import logits
 from ...zoo.card import Input
 from .material import Bricks
-
-Network = tuple[ReassembledNetwork, Reassembled]
+from .reassembly import Made
 
 
 @dataclass
@@ -49,17 +44,19 @@ class Grove:
     roots: Mapping[Input, Mapping[str, Node]]
 
     @classmethod
-    def of(cls, bricks: Bricks, chains: Mapping[str, Network]) -> "Grove":
+    def of(
+        cls, bricks: Bricks, chains: Mapping[str, Made], quicker: Callable[[nn.Module], nn.Module] | None = None
+    ) -> "Grove":
         """Of chains by name. Runs of blocks are split at the cuts; equal parts behind equal parts, by their weights,
-        are one node. BatchNorm is folded into the convolutions before, where torch.fx can tell that it may be, so that
-        logits are those of the networks but for rounding.
+        are one node. quicker: gives what is asked in place of a part, the same function.
         """
         roots: dict[Input, dict[str, Node]] = {}
-        for name, (network, recipe) in chains.items():
+        for name, made in chains.items():
+            network, recipe = made
             nodes, node = roots.setdefault(recipe.input, {}), None
-            for key, part in _pieces(bricks, network, recipe):
+            for key, part in _pieces(bricks, made):
                 if key not in nodes:
-                    nodes[key] = Node(_fused(part))
+                    nodes[key] = Node(part if quicker is None else quicker(part))
                 node = nodes[key]
                 nodes = node.children
             assert node is not None
@@ -69,7 +66,6 @@ class Grove:
     @torch.inference_mode()
     def ask(self, expected: Input, x: Float[torch.Tensor, "b 3 h w"]) -> dict[str, Float[torch.Tensor, "b classes"]]:
         """The logits of all networks that expect such images, by name."""
-        x = x.contiguous(memory_format=torch.channels_last)
         return {name: said.clone() for node in self.roots[expected].values() for name, said in node.answers(x)}
 
     def answers(self, images: Callable[[Input], Loader]) -> dict[str, Float[torch.Tensor, "n classes"]]:
@@ -86,12 +82,12 @@ class Grove:
                     for answered in pool.map(partial(self.ask, expected), group):
                         for name, said in answered.items():
                             found.setdefault(name, []).append(said)
-        torch.set_num_threads(threads)
         return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-def _pieces(bricks: Bricks, network: ReassembledNetwork, recipe: Reassembled) -> Iterator[tuple[str, nn.Module]]:
+def _pieces(bricks: Bricks, made: Made) -> Iterator[tuple[str, nn.Module]]:
     """A network's parts with a hash of each, runs of blocks split at the cuts."""
+    network, recipe = made
     for part, told in zip(network.parts, recipe.parts, strict=True):
         pieces: list[tuple[str, nn.Module]] = []
         if told["kind"] == "stitch":
@@ -110,11 +106,3 @@ def _piece(bricks: Bricks, m: int, start: int, stop: int, whole: nn.Module) -> n
     piece, state = duplicate(bricks.chains[m][start:stop]), whole.state_dict()
     piece.load_state_dict({name: state[name] for name in piece.state_dict()})
     return piece.eval()
-
-
-def _fused(part: nn.Module) -> nn.Module:
-    """As it is where control flow depends on sizes (stitches, LayerNorm blocks), which torch.fx cannot trace."""
-    try:
-        return fuse(part)
-    except TraceError:
-        return part

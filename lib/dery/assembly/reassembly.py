@@ -19,14 +19,13 @@ from ...network.reassembled import Reassembled
 from ...network.source import Source
 from ...params.assembly import Treatment
 from ...trace.duplicate import duplicate
-from .fronts import identity
+from .fronts import fingerprint
 from .heads import fit_head
 from .material import Bricks
 from .refit import refit, refit_run
 from .stitching import Edge, StitchEquations, better, initial, settled
 
-Built = tuple[ReassembledNetwork, Reassembled]
-PACKAGES = ("numpy", "pillow", "scipy", "timm", "torchvision")  # that make the bits, beside torch
+Made = tuple[ReassembledNetwork, Reassembled]
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def refits_head(treatment: Treatment) -> bool:
     return treatment != blocks_of(treatment)
 
 
-def reassemble(bricks: Bricks, pick: Pick, treatment: Treatment = "layers") -> Built:
+def reassemble(bricks: Bricks, pick: Pick, treatment: Treatment = "layers") -> Made:
     """Builds a candidate. Each stitch is fitted to the activations that really reach it; then the block behind it and
     the head are treated. No labels are used, but for a new head.
 
@@ -86,9 +85,9 @@ class Workshop:
     def __init__(self, bricks: Bricks, memory: int, kept: Memo | None = None) -> None:
         self.bricks, self.memory, self.kept = bricks, memory, kept or Memo()
         self._prefixes: dict[tuple[Treatment, tuple[Block, ...]], Prefix] = {}
-        self._finished: dict[tuple[Pick, Treatment], Built] = {}
+        self._finished: dict[tuple[Pick, Treatment], Made] = {}
 
-    def reassemble(self, pick: Pick, treatment: Treatment) -> Built:
+    def reassemble(self, pick: Pick, treatment: Treatment) -> Made:
         """A candidate's network and recipe."""
         if len(pick.runs()) == 1:
             treatment = "none"
@@ -107,7 +106,7 @@ class Workshop:
             self._prefixes = {key: prefix for key, prefix in self._prefixes.items() if key in kept}
         return made
 
-    def _finish(self, pick: Pick, treatment: Treatment) -> Built:
+    def _finish(self, pick: Pick, treatment: Treatment) -> Made:
         runs = pick.runs()
         prefix = self._prefix(runs, blocks_of(treatment))
         own = self._keeps_head(pick)
@@ -143,11 +142,9 @@ class Workshop:
     def _key(self, runs: tuple[Block, ...], treatment: Treatment, what: str, settings: list[Any]) -> str:
         """Of what is fitted for some runs of blocks: the networks, the images, and how."""
         bricks = self.bricks
-        networks = [identity(bricks, bricks.place(run.network)) for run in runs]
+        networks = [fingerprint(bricks, bricks.place(run.network)) for run in runs]
         how = [bricks.joining.model_dump(), bricks.pull, bricks.seed, list(bricks.classes)]
-        return memo.key(
-            Path(__file__), PACKAGES, what, networks, [run.to_dict() for run in runs], treatment, how, settings
-        )
+        return memo.key(Path(__file__), what, networks, [run.to_dict() for run in runs], treatment, how, settings)
 
     def _bytes(self) -> int:
         """Of the weights of all that is kept, each once."""
@@ -205,7 +202,7 @@ def _extended(
 
 
 @torch.no_grad()
-def finish(bricks: Bricks, prefix: Prefix, treatment: Treatment, found: Tensors | None = None) -> Built:
+def finish(bricks: Bricks, prefix: Prefix, treatment: Treatment, found: Tensors | None = None) -> Made:
     """The network with its head: that of the last source where it knows the task's classes, refitted to that source's
     own logits behind stitches if the treatment says so; else a new one in closed form. found: the weights of a head
     that was fitted before.

@@ -40,7 +40,8 @@ def refit_run(
     for node in nodes:
         own = duplicate(node)
         refit(own, node, pairs, pull, rows, fixed)
-        block.load_state_dict(own.state_dict(), strict=False)
+        strange = block.load_state_dict(own.state_dict(), strict=False).unexpected_keys  # the rest is other nodes'
+        assert not strange, f"{chain.name}: {strange[0]} of a node is none of its block's"
         if node is not nodes[-1]:
             pairs = [(own(x.clone()), node(y.clone())) for x, y in pairs]
     return block.eval()

@@ -17,9 +17,9 @@ from ...network.parts import part_name
 from ...network.reassembled import Reassembled
 from ...trace.duplicate import duplicate
 from .material import Bricks
+from .reassembly import Made
 
 Json = dict[str, Any]
-Chain = tuple[ReassembledNetwork, Reassembled]
 
 
 @dataclass
@@ -35,7 +35,7 @@ class _Place:
     tails: list[int] = field(default_factory=list)
 
 
-def plant(bricks: Bricks, picks: Sequence[Pick], chains: Sequence[Chain], weights: Sequence[float]) -> Chain:
+def plant(bricks: Bricks, picks: Sequence[Pick], chains: Sequence[Made], weights: Sequence[float]) -> Made:
     """The tree of some candidates, and its recipe.
 
     picks: of the candidates, all different.

@@ -14,7 +14,6 @@ from ...params.similarity import Similarity
 from .index import find
 from .layers import Network, Pair
 
-PACKAGES = ("numpy", "scipy")  # that compute, beside torch
 TILE = "tile"
 NOTHING = 1e-12  # a layer's product with itself, mean over image pairs; below, it is rounding errors
 
@@ -36,7 +35,7 @@ def matrix(
     settings = json.dumps([params.index, *(getattr(params, name) for name in index.READS)])
     unique = sorted({network.checksum: network for network in networks}.values(), key=lambda network: network.checksum)
     keys = {
-        (a, b): memo.key(Path(__file__), PACKAGES, unique[a].checksum, unique[b].checksum, settings)
+        (a, b): memo.key(Path(__file__), unique[a].checksum, unique[b].checksum, settings)
         for a, b in combinations_with_replacement(range(len(unique)), 2)
     }
     tiles = {pair: found[TILE] for pair, name in keys.items() if (found := kept.get(name)) is not None}

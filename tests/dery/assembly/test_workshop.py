@@ -15,7 +15,7 @@ from lib.base.artifacts import tensor_checksum
 from lib.base.memo import Memo
 from lib.dery.assembly import reassembly
 from lib.dery.assembly.material import Bricks
-from lib.dery.assembly.reassembly import Built, Workshop, reassemble
+from lib.dery.assembly.reassembly import Made, Workshop, reassemble
 from lib.images.data import Loader
 from lib.params.assembly import Treatment
 from lib.params.edges import Edges
@@ -45,7 +45,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return found
 
 
-def bits(made: Built) -> tuple[str, object]:
+def bits(made: Made) -> tuple[str, object]:
     network, recipe = made
     return tensor_checksum(network.state_dict()), recipe
 
@@ -144,7 +144,7 @@ def test_what_other_bits_come_from_is_fitted_anew(bricks: Bricks, tmp_path: Path
 
 
 def test_damaged_files_are_made_anew(bricks: Bricks, tmp_path: Path, calls: Counter[str]) -> None:
-    def made() -> Built:
+    def made() -> Made:
         return Workshop(bricks, MEMORY, Memo(tmp_path)).reassemble(bricks.pick((0, 1, 2)), "layers")
 
     first = bits(made())

@@ -219,7 +219,7 @@ def test_other_content_params_threads_and_code_are_other_tiles(tmp_path: Path, m
 
 
 def _key() -> str:
-    return memo.key(Path(matrix_module.__file__), matrix_module.PACKAGES, "a")
+    return memo.key(Path(matrix_module.__file__), "a")
 
 
 def test_the_same_network_twice(tmp_path: Path) -> None:
