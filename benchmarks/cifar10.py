@@ -14,13 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import quick
-from lib.base.errors import BrickyardError
-from lib.params.base import read
-from lib.params.run import Run
-from stages import dataset, in_one_line, prepare
+from stages import in_one_line
 from studies.cifar10 import budgets, cut, hybrids, predictors, untrained
 from studies.cifar10.group import Group, Measured
-from studies.inputs import checkpoint
 from studies.sheet import Result
 
 NETWORKS = ("resnet20", "resnet32", "resnet56")
@@ -29,15 +25,9 @@ SETTINGS = ("identity", "random", "least_squares", "recalibrated")
 
 def main() -> None:
     """Prints the tables and, as the last line, the figures as JSON."""
-    given = quick.arguments("cifar10", str(__doc__))
+    given = quick.parser("cifar10", str(__doc__)).parse_args()
     with in_one_line("benchmarks.cifar10"):
-        if not given.data.exists():
-            raise BrickyardError(f"{given.data} not found: name the place with --data")
-        params = quick.params("cifar10", given.data)
-        for name in NETWORKS:
-            entry = params["zoo"]["models"][name]
-            entry["weights"] = str(checkpoint(given.checkpoints, Path(entry["weights"]).name).resolve())
-        with quick.place(given.work, params):
+        with quick.place(given.work, quick.published(given, NETWORKS)):
             results = tables()
         console = Console(width=160)
         for result in results.values():
@@ -50,9 +40,7 @@ def main() -> None:
 def tables() -> dict[str, Result]:
     """By stage, in the current folder."""
     groups, asked = Path("artifacts/cut/resnets"), Path("artifacts/untrained")
-    prepare(read("run", Run))
-    dataset.main(quick.DATASET, Path("metrics/dataset.json"))
-    quick.zoo_of(NETWORKS)
+    quick.dataset_and_zoo(NETWORKS)
     cut.main("resnets", quick.DATASET, quick.ZOO, groups, Path("metrics/cut.json"))
     for item in (f"resnets-{setting}" for setting in SETTINGS):
         untrained.main(item, quick.DATASET, quick.ZOO, groups, asked / item)

@@ -41,7 +41,7 @@ EPOCHS, DIGITS_EPOCHS = 2, 8  # of networks that have no checkpoint
 
 def main() -> None:
     """Prints the tables and, as the last line, the figures as JSON."""
-    given = quick.arguments("mda", str(__doc__))
+    given = quick.parser("mda", str(__doc__)).parse_args()
     with in_one_line("benchmarks.mda"):
         params, missing = document(given.data, given.checkpoints)
         for line in missing:

@@ -11,25 +11,43 @@ from ruamel.yaml import YAML
 
 from lib.base.artifacts import write_text
 from lib.base.code import ROOT
-from stages import zoo
+from lib.base.errors import BrickyardError
+from lib.params.base import read
+from lib.params.run import Run
+from stages import dataset, prepare, zoo
+from studies.inputs import checkpoint
 
 DATASET, ZOO = Path("artifacts/dataset"), Path("artifacts/zoo")
 
 
-def arguments(study: str, doc: str) -> argparse.Namespace:
+def parser(study: str, doc: str) -> argparse.ArgumentParser:
     """Of the command line: quick, data, checkpoints and work; doc: the program's docstring."""
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{study}", description=doc.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", required=True)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10"))
-    parser.add_argument("--checkpoints", type=Path, default=Path("../shared/checkpoints"))
-    parser.add_argument("--work", type=Path, default=Path(".scratch", study), help="where everything is made anew")
-    return parser.parse_args()
+    found = argparse.ArgumentParser(prog=f"python -m benchmarks.{study}", description=doc.splitlines()[0])
+    found.add_argument("--quick", action="store_true", required=True)
+    found.add_argument("--data", type=Path, default=Path("../shared/data/cifar10"))
+    found.add_argument("--checkpoints", type=Path, default=Path("../shared/checkpoints"))
+    found.add_argument("--work", type=Path, default=Path(".scratch", study), help="where everything is made anew")
+    return found
 
 
 def params(study: str, images: Path) -> dict[str, Any]:
     """The params of a study, on these images."""
     found = YAML(typ="safe", pure=True).load(ROOT / "studies" / study / "params.yaml")
     found["dataset"]["path"] = str(images.resolve())
+    return found
+
+
+def published(given: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    """The params of studies/cifar10 on the images of the command line, with these networks' checkpoints.
+
+    Raises BrickyardError where either is missing.
+    """
+    if not given.data.exists():
+        raise BrickyardError(f"{given.data} not found: name the place with --data")
+    found = params("cifar10", given.data)
+    for name in names:
+        entry = found["zoo"]["models"][name]
+        entry["weights"] = str(checkpoint(given.checkpoints, Path(entry["weights"]).name).resolve())
     return found
 
 
@@ -41,6 +59,13 @@ def place(folder: Path, document: dict[str, Any]) -> Iterator[None]:
     write_text(folder / "params.yaml", text.getvalue())
     with chdir(folder):
         yield
+
+
+def dataset_and_zoo(names: Sequence[str]) -> None:
+    """The data set, and these networks, by the stages of that name, in the current folder."""
+    prepare(read("run", Run))
+    dataset.main(DATASET, Path("metrics/dataset.json"))
+    zoo_of(names)
 
 
 def zoo_of(names: Sequence[str], training: Path = DATASET) -> None:

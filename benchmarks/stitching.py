@@ -8,7 +8,8 @@ back and the head of the other. Everything is fitted on N train images without t
 `change` is the mean over the layers of the back and head of ||W - W0|| / ||W0||, W the weights of linear layers and
 convolutions.
 
-The first rows are what `assembly.stitch` offers, the others what it does not.
+The first rows are what `edges.init` and `assembly.treatment` offer, the others what they do not. In this table `layers`
+is what `layers_and_head` is there; with the head as it is, as with `layers` there, it is `layers + own head`.
 """
 
 import argparse
@@ -204,7 +205,7 @@ def matched(source: Layout, target: Layout, pairs: Pairs) -> Stitch:
 
 
 def drawn(source: Layout, target: Layout, pairs: Pairs) -> Stitch:
-    """The paper's, not fitted."""
+    """A linear map, not fitted."""
     return random(source, target, 1, SEED)
 
 
@@ -238,6 +239,7 @@ TREATMENTS = {
     "statistics + variance": Treatment(matched, statistics, nothing),
     "head": Treatment(least_squares, statistics, layers),
     "layers": Treatment(least_squares, layers, layers),
+    "layers + own head": Treatment(least_squares, layers, nothing),
     "head + random stitch": Treatment(drawn, statistics, layers),
     "head + pull x 10": Treatment(least_squares, statistics, firm),
     "head + pull x 100": Treatment(least_squares, statistics, firmest),

@@ -45,7 +45,7 @@ def main() -> bool:
         except BrickyardError as error:
             lines.append(str(error))
     assembly = found.sections.assembly
-    if assembly is not None and assembly.budget.latency is not None:
+    if assembly is not None and {assembly.budget.latency, assembly.budget.at_least.latency} != {None}:
         try:
             latency.load(LATENCY)
         except BrickyardError as error:
@@ -99,6 +99,8 @@ def _network(name: str, entry: ZooModel, given: Sections, images: data.DataSet |
 def _budgets(given: Sections, images: data.DataSet, lines: list[str]) -> str:
     """Whether any candidate meets the budgets, where the networks and their cuts are there; what can be said of it."""
     assembly, partition, zoo_params, run = given.assembly, given.partition, given.zoo, given.run
+    joining = given.edges
+    assert joining is not None
     assert assembly is not None
     assert partition is not None
     assert zoo_params is not None
@@ -110,7 +112,7 @@ def _budgets(given: Sections, images: data.DataSet, lines: list[str]) -> str:
         found = Partition.read(PARTITION)
         if sorted(found.networks) != names or found.num_blocks != partition.num_blocks:
             return "whether a candidate meets the budgets is known after stage partition has run again"
-        bricks = open_bricks(ZOO, names, found.cuts, images, assembly, run.seed, zoo_params.models)
+        bricks = open_bricks(ZOO, names, found.cuts, images, joining, run.seed, assembly, zoo_params.models)
         problem = prices.assembly_problem(bricks, assembly, LATENCY)
         if not search.best(problem, 1).candidates:
             raise feasibility.explain(problem)

@@ -4,44 +4,71 @@ from dataclasses import replace
 from pathlib import Path
 
 from lib.base import artifacts, environment
+from lib.base.memo import Memo
 from lib.dery.assembly import built, controls, gains, joining, listing, prices, ranking, recount
+from lib.dery.assembly import edges as lib_edges
 from lib.dery.assembly.material import open_bricks
+from lib.dery.assembly.paper_search import paper_search
 from lib.dery.assembly.reassembly import Workshop
 from lib.dery.partition.sets import Partition
 from lib.dery.paths import propose, sample
 from lib.images import data
 from lib.params.assembly import Assembly
 from lib.params.base import read
+from lib.params.edges import Edges
 from lib.params.entries import entries
 from lib.params.run import Run
 from lib.params.zoo import Zoo
+from lib.zoo import teachers
 from stages import SCRATCH, prepare, run
 
 
 def main(
-    dataset: Path, zoo: Path, similarity: Path, partition: Path, latency: Path, out: Path, metrics: Path, pareto: Path
+    dataset: Path,
+    zoo: Path,
+    similarity: Path,
+    partition: Path,
+    edges: Path,
+    latency: Path,
+    out: Path,
+    metrics: Path,
+    pareto: Path,
 ) -> None:
     """Writes assembly.json, tables, candidates/r1, …; what they score untrained, beside its controls, to `metrics`."""
     params, run_params, names = read("assembly", Assembly), read("run", Run), sorted(read("zoo", Zoo).models)
     wanted = max(read("finetune.ranks", list[int]))
+    frozen, full = read("finetune.frozen.teacher", str), read("finetune.full.teacher", str)
     prepare(run_params)
     artifacts.keep_only(zoo, names)
+    artifacts.keep_only(edges, names)
     images, sets = data.load(dataset, SCRATCH), Partition.read(partition)
-    bricks = open_bricks(zoo, names, sets.cuts, images, params, run_params.seed, entries())
+    bricks = open_bricks(zoo, names, sets.cuts, images, read("edges", Edges), run_params.seed, params, entries())
+    bricks = replace(bricks, edges=lib_edges.load(bricks, edges))
+    lent = teachers.lent({"frozen": frozen, "full": full}, bricks.cards, images.classes)
     problem, lenders = prices.assembly_problem(bricks, params, latency), prices.lenders(bricks, params)
-    problem = replace(problem, scores=gains.scores(bricks, params, sets, similarity, lenders))
-    found = propose.propose(problem, params.pool, wanted)
+    problem = replace(problem, scores=gains.scores(bricks, params, sets, similarity))
+    found = propose.propose(problem, params.pool, wanted, params.differ_by)
     measures = built.measures(images, params, run_params.seed)
-    pool, workshop = [*found.pool.candidates], Workshop(bricks, environment.memory() // 4)
+    kept = Memo(SCRATCH / "prefixes", 2**32)
+    workshop = Workshop(bricks, environment.memory() // 4, kept)
+    known = joining.members(workshop, problem, found.pool.candidates, params.treatments, measures)
+    pool = joining.chains(known, measures)
     if params.tails > 1:
-        tails = joining.members(workshop, problem, pool, lenders, measures)
-        pool += joining.join(problem, tails, measures.ranking.labels, params.tails, params.trees)
-    ranked = ranking.rank(workshop, pool, params.rank, wanted, measures)
-    ranked = recount.finished(bricks, ranked, problem.limits)
+        others = [one for one in joining.whole(problem, lenders) if one not in found.pool.candidates]
+        known += joining.members(workshop, problem, others, ("none",), measures)
+        pool += joining.Joiner(problem, known, measures, params.tails).best(params.trees)
+    ranked = ranking.rank(workshop, pool, params.rank, wanted, measures, params.proxies)
+    ranked = recount.finished(bricks, ranked, problem.limits, problem.at_least)
     drawn = sample.random_candidates(problem, max(params.random_search, params.random_assemblies), run_params.seed)
-    rivals = controls.random_controls(workshop, drawn, problem.limits, params, measures)
+    rivals = controls.random_controls(workshop, drawn, problem, params, measures)
     rivals["zoo"] = controls.zoo_control(bricks, problem, lenders, measures)
+    rivals["ensemble"] = controls.ensemble_control(workshop, problem, lenders, params, measures)
+    if params.paper_search is not None:
+        rivals["paper_search"] = paper_search(workshop, problem, params.paper_search, params, measures, run_params.seed)
+    kept.prune()
     saved = controls.save(out / "candidates", bricks, ranked[:wanted], rivals["zoo"]["best_within_budget"], measures)
+    for rank in saved:
+        teachers.lend(lent, zoo, out / "candidates" / rank / "teachers")
     taus = ranking.agreements(ranked)
     artifacts.write_metrics(metrics, {"untrained": saved, "controls": rivals, "kendall_tau_to_accuracy": taus})
     artifacts.write_json(out / "assembly.json", listing.report(found, ranked, problem, params))

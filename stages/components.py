@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from lib.base import artifacts
+from lib.base import artifacts, resume
 from lib.images import data
-from lib.mda import accuracies, classes
+from lib.mda import accuracies, classes, tuning
 from lib.mda.components import component
 from lib.mda.contributions.found import Found
 from lib.network import files
@@ -33,14 +33,21 @@ def main(dataset: Path, zoo: Path, contributions: Path, task: str, out: Path, me
     found = Found.load(contributions / wanted.model)
     source = component.supplier(network.to(device), card, found, outputs, images, params, thresholds, run_params.seed)
     made = component.make(task, source, outputs, images, params.repair, run_params.seed)
-    files.save(out, made.module, made.recipe)
     index = data.of_classes(images.images, images.test, numbers)
     test = data.Loader(images.images, index, card.input.transform(), accuracies.BATCH_SIZE, numbers)
     whole, labels = accuracies.logits(network, test)
     before, after = (accuracies.logits(part, test)[0] for part in (made.unrepaired, made.module))
+    tuned = None
+    if params.tuning is not None and len(outputs) > 1:  # one class alone is told apart from nothing
+        how, key = params.tuning, "components.tuning"
+        teachers = [(network, card)] if how.distillation > 0 else []
+        with resume.scratch(SCRATCH / "components" / task) as scratch:
+            tuning.tune(made.module, made.recipe, images, images.train, how, run_params.seed, scratch, teachers, key)
+        tuned = accuracies.logits(made.module, test)[0]
+    files.save(out, made.module, made.recipe)
     cost = made.recipe.cost
     size = {"params": cost.params, "macs": cost.macs, "share": cost.params / card.cost.params}
-    artifacts.write_metrics(metrics, size | accuracies.repaired(whole, before, after, labels, outputs))
+    artifacts.write_metrics(metrics, size | accuracies.repaired(whole, before, after, labels, outputs, tuned))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from lib.base import artifacts, environment
+from lib.base.memo import Memo
 from lib.dery import activations as lib_activations
 from lib.dery.similarity import rows
 from lib.dery.similarity.index import find
 from lib.dery.similarity.layers import Network
 from lib.dery.similarity.matrix import matrix
-from lib.dery.similarity.memo import Memo
 from lib.params.base import read
 from lib.params.run import Run
 from lib.params.similarity import Similarity

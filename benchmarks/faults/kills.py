@@ -8,7 +8,8 @@ from benchmarks.faults.job import Job
 
 WHOM = ("stage", "dvc", "both")
 _STAGES = (  # those that take a while, of the pico job
-    "zoo@residual", "activations@low", "assembly", "contributions@high", "components@low", "finetune@1", "lego",
+    "zoo@residual", "activations@low", "edges@low", "assembly", "contributions@high", "components@low", "finetune@1",
+    "lego",
 )  # fmt: skip
 _LONGEST = 8.0  # seconds after which a kill comes; less where the stage is quicker
 

@@ -16,7 +16,7 @@ from ..params.training import Training
 from ..trace.duplicate import duplicate
 from ..training.fit import accuracy, fit
 from ..zoo import ask
-from ..zoo.adapter import Prepared
+from ..zoo.teachers import Networks, Teacher
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def tune(
     protocols: Mapping[str, Training],
     seed: int,
     scratch: Path | None = None,
-    teacher: ReassembledNetwork | None = None,
+    teachers: Mapping[str, Networks] | None = None,
     who: str = "reassembled",
 ) -> Tuned:
     """Trains `network` in place by one protocol after another; under `frozen` only stitches and head learn.
@@ -58,24 +58,19 @@ def tune(
     Its recipe then names the protocols.
 
     scratch: where a killed run leaves its state and goes on.
-    teacher: a trained network of the task, for distillation.
+    teachers: by protocol, networks that know the task's classes, of whose logits the mean teaches, for distillation.
     who: is tuned, for progress and errors.
 
     Raises BrickyardError, before anything is trained, where a teacher is missing.
     """
-    for protocol, settings in protocols.items():
-        if settings.distillation > 0 and settings.epochs > 0 and teacher is None:
-            raise BrickyardError(
-                f"finetune.{protocol}.distillation = {settings.distillation:g}: there is no teacher, since no zoo "
-                "network is within the budget; set it to 0"
-            )
+    teachers = teachers or {}
+    _check_taught(protocols, teachers)
     transform = network.recipe.input.transform()
 
     def loader(index: np.ndarray, batch_size: int = 256) -> Loader:
         return Loader(data.images, index, transform, batch_size)
 
     device = next(network.parameters()).device
-    taught = None if teacher is None else Prepared(teacher, teacher.recipe.input, network.recipe.input).to(device)
     on_validation, on_test = loader(data.validation), loader(data.test)
     validation = {"untrained": accuracy(network, on_validation)}
     test = {"untrained": ask.of(network, on_test)}
@@ -85,6 +80,9 @@ def tune(
     for protocol, settings in protocols.items():
         if settings.epochs == 0:
             continue
+        teacher = None
+        if settings.distillation > 0:
+            teacher = Teacher(teachers[protocol], network.recipe.classes, network.recipe.input).to(device)
         rows = fit(
             network,
             loader(data.train, settings.batch_size),
@@ -92,7 +90,7 @@ def tune(
             seed,
             parameters=network.new_parameters() if protocol == "frozen" else None,
             validate=lambda result: accuracy(result, on_validation),
-            teacher=taught,
+            teacher=teacher,
             scratch=scratch,
             what=f"finetune.{protocol} of {who}",
             rate=f"finetune.{'full' if protocol == 'scratch' else protocol}.learning_rate",
@@ -113,20 +111,41 @@ def beside_controls(
     protocols: Mapping[str, Training],
     seed: int,
     scratch: Path | None = None,
+    teachers: Mapping[str, Networks] | None = None,
 ) -> dict[str, Tuned]:
     """Tunes `network` in place, `reassembled`, and what it must be compared to: `scratch`, the same network from random
     weights, for as long as by all protocols; `zoo`, where there is one, a copy of `rival`, by the same protocols.
 
-    rival: the best zoo network within the budget; it also teaches, where a protocol asks for distillation.
+    rival: the best zoo network within the budget.
+    teachers: as `tune` takes them, of all of these; of a protocol that is not named, `rival` is the teacher.
+
+    Raises BrickyardError as `tune` does.
     """
     device = next(network.parameters()).device
-    controls = {"scratch": (untrained(network.recipe, seed), {"scratch": from_scratch(protocols)})}
+    teachers = dict(teachers or {})
+    if rival is not None:
+        teachers = {protocol: [(rival, rival.recipe)] for protocol in protocols} | teachers
+    *_, last = protocols
+    if last in teachers:
+        teachers["scratch"] = teachers[last]
+    longest = {"scratch": from_scratch(protocols)}
+    _check_taught({last: longest["scratch"]}, teachers)
+    controls = {"scratch": (untrained(network.recipe, seed), longest)}
     if rival is not None:
         controls["zoo"] = (duplicate(rival), dict(protocols))
-    found = {"reassembled": tune(network, data, protocols, seed, scratch, rival)}
+    found = {"reassembled": tune(network, data, protocols, seed, scratch, teachers)}
     for name, (control, how) in controls.items():
-        found[name] = tune(control.to(device), data, how, seed, scratch, rival, name)
+        found[name] = tune(control.to(device), data, how, seed, scratch, teachers, name)
     return found
+
+
+def _check_taught(protocols: Mapping[str, Training], teachers: Mapping[str, Networks]) -> None:
+    for protocol, settings in protocols.items():
+        if settings.distillation > 0 and settings.epochs > 0 and protocol not in teachers:
+            raise BrickyardError(
+                f"finetune.{protocol}.distillation = {settings.distillation:g}: there is no teacher, since no zoo "
+                "network is within the budget; set it to 0, or teacher to ensemble or a network's name"
+            )
 
 
 def figures(found: Mapping[str, Tuned]) -> dict[str, dict[str, float]]:
@@ -147,7 +166,8 @@ def curves(found: Mapping[str, Tuned]) -> list[dict[str, Any]]:
 
 
 def _told(protocol: str, settings: Training, seed: int) -> dict[str, Any]:
-    return {"protocol": protocol, "seed": seed, "threads": torch.get_num_threads(), **settings.model_dump()}
+    how = settings.model_dump(exclude=None if settings.distillation > 0 else {"teacher"})
+    return {"protocol": protocol, "seed": seed, "threads": torch.get_num_threads(), **how}
 
 
 def untrained(recipe: Reassembled, seed: int) -> ReassembledNetwork:

@@ -14,32 +14,39 @@ from .patches import patches
 from .ridge import NormalEquations
 
 ROWS = 2**16  # most rows of a regression, images times positions
-STREAMED = 2**17  # of one whose pairs come once
 _CHUNK = 2**24  # most elements of the rows that are unfolded at once, were none left out
 _KEPT = 2**26  # most elements of rows that are unfolded once for all regressions of a layer
 
 
 @torch.no_grad()
 def refit_from(
-    layer: nn.Linear | nn.Conv2d, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], ridge: float
+    layer: nn.Linear | nn.Conv2d, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], ridge: float, each: int
 ) -> None:
     """Changes an ungrouped `layer` so that from the first tensor of each pair it makes the second; pairs come once.
 
-    lambda = `ridge` times the mean diagonal of the centred X'X; a layer without a bias gets none. No more pairs are
-    asked for once there are STREAMED rows, images times positions.
+    lambda = `ridge` times the mean diagonal of the centred X'X; a layer without a bias gets none. each: most positions
+    of an image that become rows of the regression; where there are more, they are drawn anew for every batch.
     """
     given = layer.weight.flatten(1).T
-    equations = NormalEquations(*given.shape)
+    equations, seen = NormalEquations(*given.shape), 0
     for x, y in batches:
-        size = max(1, _CHUNK * len(y) // (y.numel() // given.shape[1] * given.shape[0]))  # images
+        positions = y[0].numel() // given.shape[1]
+        drawn = _some(positions, each, seen)
+        seen += len(y)
+        size = max(1, _CHUNK // ((positions if drawn is None else len(drawn)) * given.shape[0]))  # images
         for inputs, outputs in zip(x.split(size), y.split(size), strict=True):
-            equations.add(*_pair(layer, inputs, outputs))
-        if equations.count >= STREAMED:
-            break
+            equations.add(*_pair(layer, inputs, outputs, drawn))
     fit = equations.solve(ridge, towards=given, intercept=layer.bias is not None)
     layer.weight.copy_(fit.weight.T.reshape_as(layer.weight))
     if layer.bias is not None:
         layer.bias.copy_(fit.bias)
+
+
+def _some(positions: int, most: int, seed: int) -> torch.Tensor | None:
+    """Which positions of an image become rows, ascending; None for all."""
+    if positions <= most:
+        return None
+    return torch.randperm(positions, generator=torch.Generator().manual_seed(seed))[:most].sort().values
 
 
 def is_linear(layer: Any, x: torch.Tensor, y: torch.Tensor) -> bool:
@@ -52,11 +59,17 @@ def is_linear(layer: Any, x: torch.Tensor, y: torch.Tensor) -> bool:
     return torch.allclose(made, outputs, rtol=1e-3, atol=1e-3 * float(outputs.abs().max()))
 
 
-def _pair(layer: nn.Linear | nn.Conv2d, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What each row of outputs is a linear map of, [n, p], and the outputs, [n, q]."""
+def _pair(
+    layer: nn.Linear | nn.Conv2d, x: torch.Tensor, y: torch.Tensor, drawn: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What each row of outputs is a linear map of, [n, p], and the outputs, [n, q]; at the `drawn` positions only."""
     if isinstance(layer, nn.Linear):
-        return x.flatten(0, -2), y.flatten(0, -2)
-    return patches(x, layer), y.movedim(1, -1).flatten(0, -2)
+        x, y = (t.flatten(1, -2) if t.ndim > 2 else t[:, None] for t in (x, y))
+        x, y = (x, y) if drawn is None else (x[:, drawn], y[:, drawn])
+        return x.flatten(0, 1), y.flatten(0, 1)
+    outputs = y.flatten(2)
+    outputs = outputs if drawn is None else outputs[:, :, drawn]
+    return patches(x, layer, drawn), outputs.transpose(1, 2).flatten(0, 1)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from itertools import combinations
 from ..base.errors import BrickyardError
 from ..params.lego import Choose
 from ..params.sections import Sections
+from ..params.training import ENSEMBLE
 from ..params.zoo import Zoo
 from .data import DataSet, parse_classes
 
@@ -23,6 +24,7 @@ def mistakes(given: Sections, data: DataSet) -> list[str]:
     lines: list[str] = []
     names = data.classes
     networks = _networks(given.zoo, names, lines) if given.zoo else {}
+    tasks: dict[str, set[int] | None] = {}
     if given.components:
         wanted = {name: task.classes for name, task in given.components.tasks.items()}
         tasks = {name: _parsed(text, names, f"components.tasks.{name}.classes", lines) for name, text in wanted.items()}
@@ -34,12 +36,33 @@ def mistakes(given: Sections, data: DataSet) -> list[str]:
         lines += _disjoint(given.lego.components or [] if given.lego else [], tasks, names)
     if given.lego and given.lego.choose:
         lines += _chosen(given.lego.choose, networks, names)
+    lines += _taught(given, networks, tasks, names)
     if given.assembly:
         for key, each in (("head_images", 2), ("rank_images", 1)):
-            if (count := getattr(given.assembly, key)) < each * len(names):
+            count = getattr(given.assembly, key)
+            if count is not None and count < each * len(names):
                 least = f"at least {each * len(names)}, {each} of each of the {len(names)} classes"
                 lines.append(f"assembly.{key} = {count}: should be {least}")
     return lines
+
+
+def _taught(given: Sections, networks: Known, tasks: Known, names: Sequence[str]) -> Iterator[str]:
+    """Teachers know the classes of the task; what those know that bring their own is seen later."""
+    every, lego = set(range(len(names))), given.lego
+    finetune = given.finetune
+    asked = [("finetune.frozen", finetune.frozen, every), ("finetune.full", finetune.full, every)] if finetune else []
+    if lego and lego.tuning:
+        wanted = set().union(*(tasks.get(name) or set() for name in lego.components or ()))
+        if lego.choose:
+            wanted = _parsed(lego.choose.classes, names, "lego.choose.classes", []) or set()
+        asked.append(("lego.tuning", lego.tuning, wanted))
+    for key, tuning, wanted in asked:
+        teacher, known = f"{key}.teacher = {tuning.teacher!r}", networks.get(tuning.teacher)
+        if tuning.teacher == ENSEMBLE and networks:
+            if all(own is not None and wanted - own for own in networks.values()):
+                yield f"{teacher}: no network of the zoo knows all classes of the task"
+        elif known is not None and (lacking := sorted(wanted - known)):
+            yield f"{teacher}: does not know class {names[lacking[0]]!r}"
 
 
 def _networks(zoo: Zoo, names: Sequence[str], lines: list[str]) -> dict[str, set[int] | None]:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from ..base.errors import BrickyardError
 from ..params.dataset import Dataset
 from . import archives, fingerprint, folders, picture
 from .picture import shown
+from .published import open_published
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,7 +29,8 @@ class Images:
     classes: names by label.
     held_out: bool [n], images that the source itself sets aside for testing (all False where it sets none aside).
     image: index -> RGB picture.
-    checksum: over the images' contents, labels and parts.
+    checksum: over what the images are made from (bytes of files, else pixels before they are scaled), their order,
+        labels and numbers in each part; of a folder, also over names of classes and files.
     validation: as held_out, for validation.
     notes: lines on what the source left out.
     """
@@ -122,60 +123,20 @@ def _read_digits() -> np.ndarray:
 
 
 def _torchvision(source: Dataset, scratch: Path) -> Images:
-    import inspect
-
-    from torchvision import datasets
-
-    kind = getattr(datasets, source.name or "", None)
-    if not inspect.isclass(kind):
-        raise BrickyardError(f"dataset.name = {source.name!r}: no data set of torchvision.datasets has this name")
-    arguments = inspect.signature(kind).parameters
-    if "train" in arguments:
-        choices: dict[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
-    elif "split" in arguments:
-        choices = {part: {"split": name} for part, name in _splits(kind.__doc__ or "").items()}
-    else:
-        choices = {"train": {}}
-    if "download" in arguments:
-        choices = {part: {**choice, "download": True} for part, choice in choices.items()}
-    opener: Any = kind
-    try:
-        parts = {part: opener(scratch / "torchvision", **choice) for part, choice in choices.items()}
-        labels = {part: np.asarray(_labels(opened), np.int64).reshape(len(opened)) for part, opened in parts.items()}
-    except Exception as error:  # whatever a data set raises: most are downloaded, some take other arguments
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise BrickyardError(f"{where(source)}: torchvision cannot open it: {reason}") from None
-    bounds = np.cumsum([0, *(len(own) for own in labels.values())])
-    opened = list(parts.values())
+    found = open_published(source.name or "", source.options, scratch / "torchvision")
+    bounds = np.cumsum([0, *(len(own) for own in found.labels.values())])
+    opened = list(found.parts.values())
 
     def image(i: int) -> "Image":
         which = int(np.searchsorted(bounds, i, side="right")) - 1
         return _square(_picture(opened[which], i - int(bounds[which])), source.image_size)
 
-    joined = np.concatenate(list(labels.values()))
-    names = getattr(opened[0], "classes", None) or [str(c) for c in range(int(joined.max()) + 1)]
-    of = np.concatenate([np.full(len(own), part) for part, own in labels.items()])
+    joined = np.concatenate(list(found.labels.values()))
+    of = np.concatenate([np.full(len(own), part) for part, own in found.labels.items()])
     digest = hashlib.sha256(f"{source.name} {bounds.tolist()}".encode() + joined.tobytes())
-    for part, own in parts.items():
+    for part, own in found.parts.items():
         digest.update(_content(own, _cache(scratch, scratch / "torchvision", f"{source.name}.{part}")))
-    return Images(
-        joined, tuple(str(name) for name in names), of == "test", image, digest.hexdigest(), of == "validation"
-    )
-
-
-def _labels(part: Any) -> Any:
-    known = (getattr(part, name, None) for name in ("targets", "labels", "_labels"))
-    found = next((labels for labels in known if labels is not None and len(labels) == len(part)), None)
-    return [part[i][1] for i in range(len(part))] if found is None else found
-
-
-def _splits(doc: str) -> dict[str, str]:
-    """What a data set calls its parts, among the names in quotes in its documentation."""
-    names = {"train": ("train", "trainval"), "test": ("test",), "validation": ("val", "valid")}
-    found = {part: [name for name in own if re.search(f"[\"'`]{name}[\"'`]", doc)] for part, own in names.items()}
-    if not found["train"]:
-        return {"train": "train", "test": "test"}
-    return {part: own[0] for part, own in found.items() if own}
+    return Images(joined, found.classes, of == "test", image, digest.hexdigest(), of == "validation", found.notes)
 
 
 def _picture(part: Any, i: int) -> "Image":

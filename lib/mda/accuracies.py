@@ -80,14 +80,18 @@ def repaired(
     after: Float[torch.Tensor, "n outputs"],
     labels: Int64[torch.Tensor, " n"],
     outputs: Sequence[int],
+    tuned: Float[torch.Tensor, "n outputs"] | None = None,
 ) -> dict[str, dict[str, float | None]]:
-    """`component` of one that was repaired, and under `unrepaired` what it had before.
+    """`component` of one that was repaired and, maybe, tuned; under `unrepaired` and `untuned` what it had before.
 
-    source, labels, outputs: as there; before, after: the component's logits [n, outputs].
+    source, labels, outputs: as there.
+    before, after: logits [n, outputs] before and after the repair.
+    tuned: after a tuning, or None.
     """
-    unrepaired = component(source, before, labels, outputs)
-    scores = component(source, after, labels, outputs)
-    return {**scores, "unrepaired": {kind: own["component"] for kind, own in unrepaired.items()}}
+    steps = {"unrepaired": before} if tuned is None else {"unrepaired": before, "untuned": after}
+    found = {step: component(source, logits, labels, outputs) for step, logits in steps.items()}
+    scores = component(source, after if tuned is None else tuned, labels, outputs)
+    return scores | {step: {kind: own["component"] for kind, own in each.items()} for step, each in found.items()}
 
 
 def assembly(

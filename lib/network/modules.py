@@ -1,7 +1,7 @@
 """The modules that networks made here consist of, beside what their sources lend: stitches, heads, branches."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -13,6 +13,8 @@ from ..zoo.card import Input
 
 if TYPE_CHECKING:
     from .reassembled import Reassembled
+
+Form = Literal["linear", "paper"]  # of a stitch
 
 
 class Stitch(nn.Module):
@@ -31,20 +33,57 @@ class Stitch(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """A batch in the source's layout -> the same batch in the target's."""
-        y = enlarged(self.channels(shrunk(self.source.to_map(x), self.target, self.patch)), self.target)
+        y = enlarged(self.positions(self.source.to_map(x)), self.target)
         if self.prefix is None:
             return self.target.from_map(y)
         prefix = self.prefix(self.source.pool(x)).unflatten(1, (self.target.prefix, self.target.channels))
         return self.target.from_map(y, prefix)
 
+    def positions(self, given: torch.Tensor) -> torch.Tensor:
+        """A map [b, c, h, w] of the source -> that of the target, on its grid where that is the smaller one."""
+        return self.channels(shrunk(given, self.target, self.patch))
+
     def to_dict(self) -> dict[str, Any]:
-        """All that `Stitch(source, target, patch)` takes, for a recipe."""
+        """All that `make_stitch` takes, for a recipe."""
         return {"source": self.source.to_dict(), "target": self.target.to_dict(), "patch": self.patch}
 
     def maps(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Weight and bias of the map of positions and, where there is one, of that of prefix tokens."""
         layers = (self.channels,) if self.prefix is None else (self.channels, self.prefix)
         return [(layer.weight, layer.bias) for layer in layers if layer.bias is not None]
+
+
+class PaperStitch(Stitch):
+    """The stitch of DeRy's authors, as in their code: a norm of the incoming channels, a convolution without bias whose
+    stride is its side `patch`, LeakyReLU(0.1). The norm is BatchNorm, from tokens to tokens LayerNorm over channels.
+
+    Differs from the paper: theirs knows no other change of grids, and no prefix tokens; here, as in `Stitch`, a grid is
+    pooled in front of the convolution or interpolated behind the activation, and prefix tokens are a linear map of the
+    pooled source.
+    """
+
+    def __init__(self, source: Layout, target: Layout, patch: int = 1):
+        super().__init__(source, target, patch)
+        self.channels = nn.Conv2d(source.channels, target.channels, patch, patch, bias=False)
+        among_tokens = source.kind == target.kind == "tokens"
+        self.norm = nn.LayerNorm(source.channels) if among_tokens else nn.BatchNorm2d(source.channels)
+
+    def positions(self, given: torch.Tensor) -> torch.Tensor:
+        """A map [b, c, h, w] of the source -> that of the target, on its grid where that is the smaller one."""
+        if isinstance(self.norm, nn.LayerNorm):
+            normed = self.norm(given.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        else:
+            normed = self.norm(given)
+        return F.leaky_relu(super().positions(normed), 0.1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that `make_stitch` takes, for a recipe."""
+        return {**super().to_dict(), "form": "paper"}
+
+
+def make_stitch(source: Layout, target: Layout, patch: int = 1, form: Form = "linear") -> Stitch:
+    """A stitch of one of the forms, with weights that torch draws."""
+    return {"linear": Stitch, "paper": PaperStitch}[form](source, target, patch)
 
 
 def shrunk(x: torch.Tensor, target: Layout, patch: int = 1) -> torch.Tensor:

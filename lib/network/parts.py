@@ -66,13 +66,15 @@ class StitchPart(BaseModel):
     source: Grid
     target: Grid
     patch: Annotated[int, Field(ge=1, le=64)] = 1
+    form: Literal["linear", "paper"] = "linear"
     r2: float = 0.0
 
 
 @dataclass(frozen=True)
 class Tail:
     """Where a tree ends. after: the block that its head reads; head: the name of the source whose own it is, or what
-    made a new one; weight: of its logits in the sum, all of which add up to 1.
+    made a new one; weight: of its logits in the sum, all of which add up to 1; refitted: whether a source's own head
+    was fitted to what reaches it here.
     """
 
     __pydantic_config__ = CHECKED
@@ -80,6 +82,7 @@ class Tail:
     after: Name
     head: Name | NewHead
     weight: Annotated[float, Field(ge=0)] = 1.0
+    refitted: bool = False
 
 
 Part = Annotated[BlockPart | StitchPart, Field(discriminator="kind")]

@@ -20,7 +20,7 @@ from ..trace.duplicate import duplicate
 from ..zoo.architecture import MEMORY, Bounded, Trust
 from ..zoo.card import Input
 from .blocks import Block, Pick
-from .modules import LinearHead, ReassembledNetwork, Stitch
+from .modules import LinearHead, ReassembledNetwork, Stitch, make_stitch
 from .parts import Json, Part, Tail, may_follow
 from .source import Source
 
@@ -63,8 +63,8 @@ class Reassembled:
     """The recipe of a reassembled network.
 
     parts: blocks {name, after: the part that it reads, None for the images, source, start, stop, nodes: their names,
-        recalibrated: behind a stitch, what the block and a head of the same source went through, see `Stitching`} and
-        stitches {name, after, source, target, what else `Stitch` takes, r2: of its fit}; none before what it reads.
+        recalibrated: behind a stitch, what the block and a head of the same source went through, see `Assembly`} and
+        stitches {name, after, what `make_stitch` takes, r2: of a linear map's fit}; none before what it reads.
     tails: where the network ends, and by what weights their logits are added up.
     input: that of the root which sees most.
     tuning: protocols it went through, with all settings.
@@ -179,7 +179,8 @@ class Reassembled:
 
     def _stitch(self, chains: Mapping[str, Chain], part: Json) -> Stitch:
         """A stitch, if it fits between the block before and those behind it."""
-        stitch = Stitch(Layout(**part["source"]), Layout(**part["target"]), part.get("patch", 1))
+        source, target = Layout(**part["source"]), Layout(**part["target"])
+        stitch = make_stitch(source, target, part.get("patch", 1), part.get("form", "linear"))
         _check_fit(part["name"], stitch.source, _leaving(chains, self._part(part["after"])))
         for behind in (one for one in self.parts if one["after"] == part["name"]):
             _check_fit(part["name"], stitch.target, chains[behind["source"]].layout(behind["start"]))

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from .section import Classes, Fraction, Images, Name, Ridge, Section, Text
+from .training import Training
 
 
 class Task(Section):
@@ -56,12 +57,22 @@ class Repair(Section):
     mirror: bool = False
 
 
+class Student(Training):
+    """A training of a component; its teacher is its source, restricted to the task's classes."""
+
+    teacher: Literal["source"] = "source"
+
+
 class Components(Section):
-    """Tasks by name; size: of every component, by one factor on all thresholds, or None: thresholds as they are; keep:
-    paths of modules of all networks that are taken apart whose channels always stay, and those of modules inside.
+    """Tasks by name.
+
+    size: of every component, by one factor on all thresholds, or None: thresholds as they are.
+    keep: paths of modules of all networks that are taken apart whose channels always stay, and those of modules inside.
+    tuning: a training of every component of two classes or more, after its repair, or None.
     """
 
     tasks: dict[Name, Task] = Field(min_length=1, max_length=1000)
     size: Size | None = None
     keep: list[Text] = Field(default_factory=list, max_length=1000)
     repair: Repair = Repair()
+    tuning: Student | None = None

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from .section import Section, once
-from .training import Training
+from .training import Tuning
 
 Rank = Annotated[int, Field(ge=1, le=10_000)]
 
@@ -14,5 +14,5 @@ class Finetune(Section):
     """Which candidates are tuned, and the two protocols: frozen (stitches and head), then full; 0 epochs = skipped."""
 
     ranks: Annotated[list[Rank], Field(min_length=1), AfterValidator(once)]
-    frozen: Training
-    full: Training
+    frozen: Tuning
+    full: Tuning

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from .section import Classes, Count, Images, Limit, Names, Ridge, Section
-from .training import Training
+from .training import Tuning
 
 Method = Literal["none", "winning_score", "temperature", "affine"]
 
@@ -20,8 +20,9 @@ class Budget(Section):
 class Choose(Section):
     """Which of `models` supplies which of `classes` (written as in a zoo entry), within `budget`.
 
-    least: classes that a network supplies if it supplies any. An integer program proposes, for each number of networks,
-    what has the highest predicted accuracy; these are cut out and repaired, and validation images decide.
+    least: classes that a network supplies if it supplies any. What whole networks say to half of the validation images
+    is kept, and of all combinations, or those near what an integer program proposes, the best is taken, then the best
+    with fewer networks, and so on; these are cut out and repaired, and the same images decide. The other half predicts.
     """
 
     classes: Classes
@@ -34,7 +35,7 @@ class Lego(Section):
     """The components, in the order of their outputs, or how to choose them; how their scores are made comparable.
 
     scaling_ridge: pull of temperature and affine towards no scaling, times the squared distance from it; tuning:
-    training of the assembled network on all train images of its classes, or None.
+    training of the assembled network on all train images of its classes, or None; its budget is that of `choose`.
     """
 
     components: Annotated[Names, Field(min_length=2)] | None = None
@@ -43,7 +44,7 @@ class Lego(Section):
     scaling: Method
     scaling_images_per_class: Images
     scaling_ridge: Ridge = 1e-3
-    tuning: Training | None = None
+    tuning: Tuning | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> "Lego":

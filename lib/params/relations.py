@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import pairwise
 
-from .assembly import Assembly
+from .assembly import Assembly, place
 from .sections import Sections
-from .training import Training
+from .training import BUDGET, ENSEMBLE, Training
 from .zoo import Zoo, ZooModel
 
 
@@ -68,21 +68,46 @@ def _dery(given: Sections) -> Iterator[str]:
     if similarity and dataset and similarity.index == "cka_debiased" and dataset.probe_images < 4:
         yield f"dataset.probe_images = {dataset.probe_images}: should be at least 4, which the unbiased HSIC needs"
     if assembly and zoo:
-        for key, names in (("include", assembly.include), ("exclude", assembly.exclude)):
-            yield from _unknown(
-                ((f"assembly.{key}.{i}", name) for i, name in enumerate(names)), zoo.models, "zoo.models"
-            )
+        for key, lenders in (("include", assembly.include), ("exclude", assembly.exclude)):
+            named = ((f"assembly.{key}.{i}", place(lender)[0]) for i, lender in enumerate(lenders))
+            yield from _unknown(named, zoo.models, "zoo.models")
         yield from _lenders(assembly, zoo)
+    if assembly:
+        yield from _windows(assembly)
     if assembly and partition:
-        blocks = partition.num_blocks
-        if assembly.min_sources > blocks:
-            yield f"assembly.min_sources = {assembly.min_sources}: should be at most partition.num_blocks = {blocks}"
-        if len(assembly.include) > blocks:
-            yield f"assembly.include = {assembly.include}: should have at most partition.num_blocks = {blocks} names"
+        yield from _blocks(assembly, partition.num_blocks, zoo)
     if finetune and assembly:
         for i, rank in enumerate(finetune.ranks):
             if rank > assembly.pool:
                 yield f"finetune.ranks.{i} = {rank}: should be at most assembly.pool = {assembly.pool}"
+
+
+def _windows(assembly: Assembly) -> Iterator[str]:
+    """Whether anything lies between lower and upper limits."""
+    most = assembly.budget.limits()
+    for kind, least in assembly.budget.at_least.limits().items():
+        if kind in most and least > most[kind]:
+            upper = f"assembly.budget.{kind} = {most[kind]:g}"
+            yield f"assembly.budget.at_least.{kind} = {least:g}: should be at most {upper}"
+
+
+def _blocks(assembly: Assembly, blocks: int, zoo: Zoo | None) -> Iterator[str]:
+    """Whether a candidate of so many blocks can be as it should."""
+    if assembly.min_sources > blocks:
+        yield f"assembly.min_sources = {assembly.min_sources}: should be at most partition.num_blocks = {blocks}"
+    if assembly.differ_by > blocks:
+        yield f"assembly.differ_by = {assembly.differ_by}: should be at most partition.num_blocks = {blocks}"
+    for key, lenders in (("include", assembly.include), ("exclude", assembly.exclude)):
+        for i, (name, number) in enumerate(map(place, lenders)):
+            if number is not None and number > blocks:
+                yield f"assembly.{key}.{i} = '{name}:{number}': blocks go from 1 to partition.num_blocks = {blocks}"
+    fixed = [name for name, number in map(place, assembly.include) if number is not None]
+    elsewhere = {name for name, _ in map(place, assembly.include)} - set(fixed)
+    if len(fixed) + len(elsewhere) > blocks:
+        yield f"assembly.include = {assembly.include}: needs more than partition.num_blocks = {blocks} blocks"
+    for number in sorted({number for _, number in map(place, assembly.exclude) if number}):
+        if zoo and all(name in assembly.exclude or f"{name}:{number}" in assembly.exclude for name in zoo.models):
+            yield f"assembly.exclude = {assembly.exclude}: no network is left for block {number}"
 
 
 def _lenders(assembly: Assembly, zoo: Zoo) -> Iterator[str]:
@@ -93,9 +118,10 @@ def _lenders(assembly: Assembly, zoo: Zoo) -> Iterator[str]:
         known = ", ".join(sorted(set(licences.values())))
         yield f"assembly.licences = {assembly.licences}: the zoo's networks are under {known}"
         return
-    for i, name in enumerate(assembly.include):
+    for i, lender in enumerate(assembly.include):
+        name, _ = place(lender)
         if name in licences and licences[name] not in allowed:
-            yield f"assembly.include.{i} = {name!r}: its licence {licences[name]!r} is not one of assembly.licences"
+            yield f"assembly.include.{i} = {lender!r}: its licence {licences[name]!r} is not one of assembly.licences"
     left = [name for name, licence in licences.items() if name not in assembly.exclude and licence in allowed]
     if len(left) < assembly.min_sources:
         which = f": {', '.join(left)}" if left else ""
@@ -112,14 +138,41 @@ def _training(given: Sections) -> Iterator[str]:
             for line in _entry(name, entry, given.zoo.training)
         )
         yield from dict.fromkeys(lines)  # a default may be wrong for several entries
-    if given.lego and given.lego.tuning:
-        yield from _trained(given.lego.tuning, "lego.tuning.{}".format)
+    for key, tuning in (
+        ("lego.tuning", given.lego and given.lego.tuning),
+        ("components.tuning", given.components and given.components.tuning),
+    ):
+        if tuning:
+            yield from _trained(tuning, f"{key}.{{}}".format)
+    yield from _teachers(given)
+
+
+def _teachers(given: Sections) -> Iterator[str]:
+    """Names of teachers; `budget` needs one."""
+    finetune, lego = given.finetune, given.lego
+    named = {"finetune.frozen": finetune.frozen, "finetune.full": finetune.full} if finetune else {}
+    if lego and lego.tuning:
+        named["lego.tuning"] = lego.tuning
+        if lego.tuning.distillation > 0 and lego.tuning.teacher == BUDGET and lego.choose is None:
+            yield (f"lego.tuning.teacher = '{BUDGET}': lego.choose alone has one; write {ENSEMBLE} or a network's name")
+    if given.zoo:
+        networks, words = given.zoo.models, (BUDGET, ENSEMBLE)
+        teachers = {f"{key}.teacher": tuning.teacher for key, tuning in named.items()}
+        yield from _unknown(
+            ((key, name) for key, name in teachers.items() if name not in words), networks, "zoo.models"
+        )
+        for key, name in teachers.items():
+            if name in words and name in networks:
+                yield f"{key} = {name!r}: zoo.models.{name} has this name, too; call it otherwise"
 
 
 def _entry(name: str, entry: ZooModel, defaults: Training) -> Iterator[str]:
     """Of a network that is trained here."""
     settings = entry.override(defaults)
     yield from _trained(settings, partial(entry.place, name))
+    if settings.distillation > 0:
+        where = entry.place(name, "distillation")
+        yield f"{where} = {settings.distillation:g}: there is no teacher here; set it to 0"
     padding = settings.augmentation.crop_padding
     if entry.input_size is not None and padding > entry.input_size:
         where, most = entry.place(name, "augmentation"), f"zoo.models.{name}.input_size = {entry.input_size}"
@@ -130,8 +183,6 @@ def _trained(settings: Training, place: Callable[[str], str]) -> Iterator[str]:
     """place: at which key a setting stands."""
     if settings.epochs == 0:
         yield f"{place('epochs')} = 0: should be at least 1 to train anything here"
-    if settings.distillation > 0:
-        yield f"{place('distillation')} = {settings.distillation:g}: there is no teacher here; set it to 0"
 
 
 def _unknown(named: Iterable[tuple[str, str]], known: Collection[str], where: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from .assembly import Assembly
 from .components import Components
 from .contributions import Contributions
 from .dataset import Dataset
+from .edges import Edges
 from .finetune import Finetune
 from .lego import Lego
 from .partition import Partition
@@ -23,6 +24,7 @@ SECTIONS: dict[str, type[Section]] = {
     "activations": Activations,
     "similarity": Similarity,
     "partition": Partition,
+    "edges": Edges,
     "assembly": Assembly,
     "finetune": Finetune,
     "contributions": Contributions,
@@ -42,6 +44,7 @@ class Sections:
     activations: Activations | None = None
     similarity: Similarity | None = None
     partition: Partition | None = None
+    edges: Edges | None = None
     assembly: Assembly | None = None
     finetune: Finetune | None = None
     contributions: Contributions | None = None

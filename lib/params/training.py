@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from .section import Section
+from .section import Name, Section
 
+BUDGET, ENSEMBLE = "budget", "ensemble"  # what a teacher is called besides the networks' names
 RAND_AUGMENT = {"m": (0, 30), "n": (1, 8), "p": (0, 1), "mstd": (0, 1000), "mmax": (1, 30), "inc": (0, 1)}
 
 
@@ -52,8 +53,7 @@ class Training(Section):
     """AdamW with linear warm-up and cosine decay.
 
     `ema`: decay of an exponential moving average of the weights, which then is the result; smaller in the first steps.
-    `distillation`: weight of the teacher's softened answers in the loss; the teacher is the best zoo network within the
-    budget (`finetune` only).
+    `distillation`: weight of the teacher's softened answers in the loss, of a training that has one (`Tuning`).
     """
 
     epochs: int = Field(ge=0, le=100_000)
@@ -68,3 +68,13 @@ class Training(Section):
     distillation: float = Field(default=0.0, ge=0, lt=1)
     temperature: float = Field(default=4.0, ge=0.01, le=1000)  # of the distillation
     augmentation: Augmentation = Augmentation()
+
+
+class Tuning(Training):
+    """A training that may have a teacher, where `distillation` is above 0.
+
+    `teacher`: `budget` (the best network of the zoo within the budget), `ensemble` (the mean of the logits of all
+    networks of the zoo that know the task's classes), or a network of the zoo that does, by name.
+    """
+
+    teacher: Name = BUDGET

@@ -71,6 +71,7 @@ def notes(findings: Findings) -> dict[str, str]:
         "activations": f"{probes:,} images",
         "similarity": f"{findings.single('similarity')['nodes']:,} nodes",
         "partition": f"K = {findings.partition.num_blocks} blocks",
+        "edges": f"{(findings.partition.num_blocks - 1) * len(findings.zoo) * (len(findings.zoo) - 1):,} stitches",
         "assembly": _plural(len(findings.assembly["candidates"]), "candidate"),
         "finetune": f"{len(findings.ranks)} tuned",
         "contributions": _plural(len(findings.kept), "network"),

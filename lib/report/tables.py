@@ -80,8 +80,10 @@ def headline(findings: Findings) -> Json:
     return {
         "best": best,
         "in_budget": controls["zoo"]["best_within_budget"],
+        "ensemble": controls["ensemble"],
         "random": controls["random_assembly"],
         "searched": controls["random_search"],
+        "exchanged": controls.get("paper_search", {"candidates": 0}),
         "lego": findings.single("lego"),
     }
 

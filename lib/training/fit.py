@@ -20,6 +20,7 @@ from ..params.training import Training
 from ..trace.duplicate import duplicate
 from ..trace.logits import logits
 from .augment import Augment
+from .distillation import soft_targets
 
 
 def fit(
@@ -40,7 +41,8 @@ def fit(
     parameters: those that learn, all by default; modules that hold others too stay in eval mode (frozen BatchNorm, no
         dropout).
     validate: accuracy of a network in percent, measured after each epoch.
-    teacher: answers the same batches, for distillation.
+    teacher: answers the same batches, for distillation: the loss is then (1 - w) times that of the labels plus w times
+        `soft_targets`, w = `settings.distillation`.
     scratch: a folder for the state after each epoch; a run that was killed goes on from there to the same result.
     what: is learning, for progress and errors.
     rate: the key of its learning rate, likewise.
@@ -150,9 +152,8 @@ class _Run:
         if self.teacher is None or settings.distillation == 0:
             return loss
         with torch.no_grad():
-            taught = F.log_softmax(self.teacher(x).float() / settings.temperature, 1)
-        own = F.log_softmax(answers / settings.temperature, 1)
-        apart = F.kl_div(own, taught, reduction="batchmean", log_target=True) * settings.temperature**2
+            taught = self.teacher(x).float()
+        apart = soft_targets(answers, taught, settings.temperature)
         return (1 - settings.distillation) * loss + settings.distillation * apart
 
     def _step(self, loss: torch.Tensor) -> None:

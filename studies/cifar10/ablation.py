@@ -13,6 +13,7 @@ from lib.params.run import Run
 from stages import run
 from studies.cifar10.bootstrap import pick
 from studies.cifar10.group import START, Group, Measured, accuracy
+from studies.cifar10.params import Study
 from studies.sheet import Result, Sheet, cells
 
 
@@ -25,7 +26,7 @@ def main(cut: Path, untrained: Path, tuned: Path, random_cuts: Path, metrics: Pa
 def table(measured: Measured, cut_at_random: list[dict[str, Any]]) -> Result:
     """Mean over the random parts; cost in networks put together and images through them."""
     params, group = read("assembly", Assembly), measured.group
-    few, fit = params.rank_images, group.fit_images
+    few, fit = read("study", Study).rank_images, group.fit_images
     pool = sorted(group.hybrids, key=lambda path: (-group.score(path), path))[: params.pool]
     scores = {path: group.score(path) for path in group.hybrids}
     chosen = pick(pool, scores, measured.few(START), params.pool)

@@ -22,6 +22,7 @@ from lib.network import files
 from lib.params.activations import Activations
 from lib.params.assembly import Assembly
 from lib.params.base import read
+from lib.params.edges import Edges
 from lib.params.partition import Partition as Params
 from lib.params.run import Run
 from lib.params.similarity import Similarity
@@ -30,7 +31,7 @@ from lib.zoo.card import Card
 from stages import SCRATCH, prepare, run
 from studies.cifar10.group import Group, Worth
 from studies.cifar10.target import task
-from studies.cifar10.tree import opened
+from studies.cifar10.tree import joined, opened
 
 SOLVER = {"solver", "bound", "starts", "gap", "random_partitions"}  # what the partition's solver is told
 
@@ -46,7 +47,7 @@ def main(group: str, dataset: Path, zoo: Path, out: Path, metrics: Path) -> None
     images = task(group, data.load(dataset, SCRATCH))
     partition = _partition(names, images, zoo, out, seed)
     cuts = tuple(partition.cuts[name] for name in names)
-    bricks = opened(zoo, names, cuts, images, params, seed)
+    bricks = joined(opened(zoo, names, cuts, images, read("edges", Edges), params, seed))
     anchors = [[member.similarity_to_anchor for member in partition.members(name)] for name in names]
     worth = priced(bricks, params, out, anchors)
     Group(group, names, cuts, len(images.probe), worth).save(out)
@@ -58,13 +59,14 @@ def priced(
 ) -> dict[Columns, Worth]:
     """Of every path what it costs and promises.
 
+    bricks: with all stitches.
     similarity: folder of the stage of that name; anchors: of block k of network m the similarity to its anchor, none
     where blocks have been cut at random.
     """
     networks = range(len(bricks.cards))
     problem = prices.assembly_problem(bricks, params, Path("latency.json"))
     by = {
-        kind: gains.scores(bricks, params.model_copy(update={"score": kind}), None, similarity, networks)
+        kind: gains.scores(bricks, params.model_copy(update={"score": kind}), None, similarity)
         for kind in ("stitch_r2", "cka")
     }
     return {

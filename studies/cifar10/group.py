@@ -10,15 +10,29 @@ import numpy as np
 
 from lib.base import artifacts
 from lib.dery.paths.problem import Columns
-from lib.params.assembly import Stitching
+from lib.params.assembly import Treatment
+from lib.params.edges import Edges, Init
 
-SETTINGS = {  # of the stitches, without training
-    "identity": Stitching(init="identity", recalibrate="none"),
-    "random": Stitching(init="random", recalibrate="none"),
-    "least_squares": Stitching(recalibrate="none"),
-    "recalibrated": Stitching(recalibrate="statistics"),
-    "head": Stitching(recalibrate="head"),
-    "layers": Stitching(recalibrate="layers"),
+
+@dataclass(frozen=True)
+class Setting:
+    """What a stitch is, and what is done to what stands behind it, without training."""
+
+    init: Init
+    treatment: Treatment
+
+    def joining(self, given: Edges) -> Edges:
+        """As the params have it, but for the stitch."""
+        return given.model_copy(update={"init": self.init})
+
+
+SETTINGS = {
+    "identity": Setting("identity", "none"),
+    "random": Setting("random", "none"),
+    "least_squares": Setting("least_squares", "none"),
+    "recalibrated": Setting("least_squares", "statistics"),
+    "head": Setting("least_squares", "head"),
+    "layers": Setting("least_squares", "layers_and_head"),
 }
 CHANCE = ("identity", "random")  # settings that need no precision
 START = "layers"  # the setting with which tuning begins: the best on validation images

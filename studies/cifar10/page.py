@@ -58,7 +58,7 @@ Data: CIFAR-10 as 32 x 32 JPEG, 45,000 train, 5,000 validation and 10,000 test i
 costs the published ResNets about 10 points. Test images serve for final figures alone. ResNet partition: resnet20,
 resnet32 and resnet56 (trained by Y. Idelbayev), K = 3, eps = 0.2, size = nodes; the hybrids are the 24 paths that take
 blocks from two networks at least. Stitches are fitted to 512 unlabelled train images, heads are the last source's own.
-Refitted head, refitted layers: `assembly.stitch.recalibrate: head, layers` with `pull: 0.1`, on the same images; an
+Refitted head, refitted layers: `assembly.treatment: head, layers_and_head` with `pull: 0.1`, on the same images; an
 unmodified network has nothing to refit. Our pick: of the 5 best by R² of their stitches within the budget, the best on
 500 labelled train images.
 

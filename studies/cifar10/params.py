@@ -13,7 +13,10 @@ class Study(Section):
     images: Text | None
     checkpoints: Text | None
     chance_images: Images
+    rank_images: Images
     frozen_images: Images
     full_images: Images
     random_cuts: Annotated[list[Annotated[int, Field(ge=0, le=99)]], AfterValidator(once)]
     random_picks: Count
+    grafts: Count
+    graft_images: Images

@@ -12,14 +12,15 @@ from lib.dery.partition.space import CutSpace
 from lib.images import data
 from lib.params.assembly import Assembly
 from lib.params.base import read
+from lib.params.edges import Edges
 from lib.params.partition import Partition
 from lib.params.run import Run
 from stages import SCRATCH, prepare, run
 from studies.cifar10.bootstrap import pick
 from studies.cifar10.cut import priced
-from studies.cifar10.group import Group, accuracy
+from studies.cifar10.group import SETTINGS, START, Group, accuracy
 from studies.cifar10.params import Study
-from studies.cifar10.tree import judged, opened, reassembled
+from studies.cifar10.tree import joined, judged, opened, reassembled
 from studies.cifar10.tuned import read_protocols, tuned
 
 
@@ -33,13 +34,13 @@ def main(number: int, dataset: Path, zoo: Path, cut: Path, metrics: Path) -> Non
     prepare(read("run", Run))
     images, whole = data.load(dataset, SCRATCH), Group.load(cut)
     cuts = random_cuts(whole, cut, max(study.random_cuts) + 1, seed)[number]
-    bricks = opened(zoo, whole.names, cuts, images, params, seed)
+    bricks = joined(opened(zoo, whole.names, cuts, images, read("edges", Edges), params, seed))
     worth = priced(bricks, params, cut)
     pool = sorted(whole.hybrids, key=lambda path: (-worth[path].stitch_r2, path))[: params.pool]
     drawn = np.random.default_rng(seed).permutation(len(whole.hybrids))[: study.random_picks]
     at_random = [whole.hybrids[i] for i in drawn]
-    networks = reassembled(bricks, [*dict.fromkeys([*pool, *at_random])])
-    few = data.stratified_sample(images.images, images.train, params.rank_images, seed)
+    networks = reassembled(bricks, [*dict.fromkeys([*pool, *at_random])], SETTINGS[START].treatment)
+    few = data.stratified_sample(images.images, images.train, study.rank_images, seed)
     again = accuracy(judged(bricks, {path: networks[path] for path in pool}, images, few))
     chosen = pick(pool, {path: own.stitch_r2 for path, own in worth.items()}, again, params.pool)
     wanted = {path: networks[path] for path in dict.fromkeys((chosen, *at_random))}

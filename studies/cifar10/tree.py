@@ -1,13 +1,12 @@
-"""Many reassembled networks on the same images at once: what begins alike is computed once."""
+"""Many reassembled networks on the same images at once, as quickly as the published ones allow."""
 
-import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +15,21 @@ from torch import nn
 from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
 
-from lib.base.artifacts import tensor_checksum
+from lib.base.memo import Memo
+from lib.dery.assembly import edges
+from lib.dery.assembly.fronts import Fronts
+from lib.dery.assembly.grove import Grove
 from lib.dery.assembly.material import Bricks, open_bricks
-from lib.dery.assembly.reassembly import Prefix, begin, extend, finish
+from lib.dery.assembly.reassembly import Made, Prefix, begin, extend, finish
 from lib.dery.paths.problem import Columns
 from lib.images.data import Batch, DataSet, Loader
 from lib.network.blocks import Block
-from lib.network.modules import ReassembledNetwork
-from lib.network.reassembled import Reassembled
-from lib.params.assembly import Assembly
+from lib.params.assembly import Assembly, Treatment
+from lib.params.edges import Edges
 from lib.zoo.card import Input
-from studies.cifar10.group import SETTINGS, START
 
-Network = tuple[ReassembledNetwork, Reassembled]
 BATCH = 50  # images
+FRONTS = 2**32  # bytes on disk, of what crosses the cuts
 
 
 class ChannelsLast(Loader):
@@ -44,9 +44,9 @@ def opened(
     names: Sequence[str],
     cuts: Sequence[Sequence[int]],
     images: DataSet,
+    joining: Edges,
     params: Assembly,
     seed: int,
-    setting: str = START,
 ) -> Bricks:
     """Networks in blocks, with images to join them on.
 
@@ -54,15 +54,23 @@ def opened(
     names: which, in order.
     cuts: of each, K+1 positions.
     images: of the task, among them those on which stitches are fitted.
-    params: of closed-form heads.
-    seed: of random stitches.
-    setting: of the stitches, one of SETTINGS.
+    joining: how stitches come about.
+    params: of closed-form heads, and how what is refitted is pulled.
+    seed: of random stitches, and of what is drawn.
     """
     positions = {name: tuple(own) for name, own in zip(names, cuts, strict=True)}
-    found = open_bricks(zoo, names, positions, images, params, seed, trust=True)
+    found = open_bricks(zoo, names, positions, images, joining, seed, params, trust=True)
     quick = {id(own): ChannelsLast(own.images, own.index, own.transform, own.batch_size) for own in found.fit}
     fit = tuple(quick[id(own)] for own in found.fit)
-    return replace(found, fit=fit, stitching=SETTINGS[setting])
+    return replace(found, fit=fit)
+
+
+def joined(bricks: Bricks) -> Bricks:
+    """With all stitches between two of the networks, each fitted to their own activations."""
+    with tempfile.TemporaryDirectory() as folder:
+        fronts = Fronts(bricks, Memo(Path(folder), FRONTS))
+        found = [edge for card in bricks.cards for edge in edges.fit(bricks, card.name, fronts, Memo())]
+    return replace(bricks, edges={(edge.boundary, edge.source, edge.target): edge for edge in found})
 
 
 def _threads() -> ThreadPoolExecutor:
@@ -71,7 +79,7 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),))
 
 
-def reassembled(bricks: Bricks, paths: Sequence[Columns]) -> dict[Columns, Network]:
+def reassembled(bricks: Bricks, paths: Sequence[Columns], treatment: Treatment) -> dict[Columns, Made]:
     """Every path put together as `lib.dery.assembly.reassembly.reassemble` does, each beginning fitted once; paths
     that begin with different networks by different threads.
     """
@@ -82,13 +90,12 @@ def reassembled(bricks: Bricks, paths: Sequence[Columns]) -> dict[Columns, Netwo
         deepcopy(bricks.chains[m][0 : bricks.cuts[m][1]])
         next(iter(bricks.fit[m]))
     with _threads() as pool:
-        found = {
-            path: network for group in pool.map(partial(_group, bricks), groups.values()) for path, network in group
-        }
+        made = pool.map(partial(_group, bricks, treatment), groups.values())
+        found = {path: network for group in made for path, network in group}
     return {path: found[path] for path in paths}
 
 
-def _group(bricks: Bricks, paths: Sequence[Columns]) -> list[tuple[Columns, Network]]:
+def _group(bricks: Bricks, treatment: Treatment, paths: Sequence[Columns]) -> list[tuple[Columns, Made]]:
     prefixes: dict[tuple[Block, ...], Prefix] = {}
     replays: dict[tuple[Block, ...], Prefix] = {}
     found = []
@@ -100,10 +107,10 @@ def _group(bricks: Bricks, paths: Sequence[Columns]) -> list[tuple[Columns, Netw
             if before not in replays:
                 replays[before] = _replayed(bricks, prefixes[before])
             if after not in prefixes:
-                extended = extend(bricks, replays[before], runs[length])
+                extended = extend(bricks, replays[before], runs[length], treatment)
                 parts = (*prefixes[before].parts, *extended.parts[-2:])
                 prefixes[after] = replace(extended, parts=parts)
-        found.append((path, finish(bricks, prefixes[runs])))
+        found.append((path, finish(bricks, prefixes[runs], treatment)))
     return found
 
 
@@ -126,63 +133,7 @@ def _replayed(bricks: Bricks, prefix: Prefix) -> Prefix:
     return replace(prefix, parts=(replay, *(nn.Identity() for _ in prefix.parts[1:])))
 
 
-@dataclass
-class Node:
-    """A part, what comes behind it, and the heads of the networks that end with it, by name."""
-
-    part: nn.Module
-    children: dict[str, "Node"] = field(default_factory=dict)
-    heads: dict[str, nn.Module] = field(default_factory=dict)
-
-    def answers(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-        """The classes [b] that each network answers, by name; depth first, so that few activations are alive."""
-        x = self.part(x)
-        for name, head in self.heads.items():
-            yield name, head(x).argmax(1)
-        for child in self.children.values():
-            yield from child.answers(x)
-
-
-def grow(bricks: Bricks, networks: Mapping[str, Network]) -> dict[Input, dict[str, Node]]:
-    """Trees by the images that enter them. Runs of blocks are split at the cuts; equal parts behind equal parts, by
-    their weights, are one node.
-    """
-    roots: dict[Input, dict[str, Node]] = {}
-    for name, (network, recipe) in networks.items():
-        nodes, node = roots.setdefault(recipe.input, {}), None
-        for key, part in _pieces(bricks, network, recipe):
-            if key not in nodes:
-                nodes[key] = Node(_fused(part))
-            node = nodes[key]
-            nodes = node.children
-        assert node is not None
-        node.heads[name] = network.heads[0]
-    return roots
-
-
-def _pieces(bricks: Bricks, network: ReassembledNetwork, recipe: Reassembled) -> Iterator[tuple[str, nn.Module]]:
-    """A network's parts with a hash of each, runs of blocks split at the cuts."""
-    names = [card.name for card in bricks.cards]
-    for part, described in zip(network.parts, recipe.parts, strict=True):
-        pieces: list[tuple[str, nn.Module]] = [(json.dumps(described, sort_keys=True), part)]
-        if described["kind"] == "block":
-            m, start, stop = names.index(described["source"]), described["start"], described["stop"]
-            inside = [cut for cut in bricks.cuts[m] if start <= cut <= stop]
-            if len(inside) > 2:
-                pieces = [(f"{names[m]} {i}:{j}", _piece(bricks, m, i, j, part)) for i, j in pairwise(inside)]
-            else:
-                pieces = [(f"{names[m]} {start}:{stop}", part)]
-        for title, piece in pieces:
-            yield title + tensor_checksum(piece.state_dict()), piece
-
-
-def _piece(bricks: Bricks, m: int, start: int, stop: int, whole: nn.Module) -> nn.Module:
-    piece, state = deepcopy(bricks.chains[m][start:stop]), whole.state_dict()
-    piece.load_state_dict({name: state[name] for name in piece.state_dict()})
-    return piece.eval()
-
-
-def _fused(part: nn.Module) -> nn.Module:
+def fused(part: nn.Module) -> nn.Module:
     """The same function with BatchNorm folded into the convolutions before; as it is where control flow depends on
     sizes (stitches, LayerNorm blocks), which torch.fx cannot trace by itself.
     """
@@ -193,22 +144,20 @@ def _fused(part: nn.Module) -> nn.Module:
 
 
 def judged(
-    bricks: Bricks, networks: Mapping[Columns, Network], data: DataSet, index: np.ndarray
+    bricks: Bricks, networks: Mapping[Columns, Made], data: DataSet, index: np.ndarray
 ) -> dict[Columns, np.ndarray]:
     """Whether networks are right on each image of `index`, bool [n]; each batch by a thread of its own."""
     paths = {str(path): path for path in networks}
+    grove = Grove.of(bricks, {name: networks[path] for name, path in paths.items()}, fused)
     found: dict[Columns, np.ndarray] = {}
-    for expected, trees in grow(bricks, {name: networks[path] for name, path in paths.items()}).items():
-        nodes = list(trees.values())
-        loader = Loader(data.images, index, expected.transform(), BATCH)
+    for expected in grove.roots:
+        loader = ChannelsLast(data.images, index, expected.transform(), BATCH)
         with _threads() as pool:
-            parts = list(pool.map(lambda batch, nodes=nodes: _right(nodes, batch), loader))
+            parts = list(pool.map(partial(_right, grove, expected), loader))
         found |= {paths[name]: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return {path: found[path] for path in networks}
 
 
-@torch.inference_mode()
-def _right(nodes: Sequence[Node], batch: Batch) -> dict[str, np.ndarray]:
+def _right(grove: Grove, expected: Input, batch: Batch) -> dict[str, np.ndarray]:
     x, y = batch
-    x = x.contiguous(memory_format=torch.channels_last)
-    return {name: (answer == y).numpy() for node in nodes for name, answer in node.answers(x)}
+    return {name: (said.argmax(1) == y).numpy() for name, said in grove.ask(expected, x).items()}

@@ -7,18 +7,20 @@ from lib.base import artifacts
 from lib.dery.assembly.built import NASWOT_BATCHES, NASWOT_IMAGES
 from lib.dery.assembly.proxies.naswot import naswot
 from lib.dery.assembly.proxies.synflow import synflow
+from lib.dery.assembly.reassembly import Made
 from lib.dery.paths.problem import Columns
 from lib.images import data
 from lib.images.data import DataSet, Loader
 from lib.network import files
 from lib.params.assembly import Assembly
 from lib.params.base import read
+from lib.params.edges import Edges
 from lib.params.run import Run
 from stages import SCRATCH, prepare, run
-from studies.cifar10.group import CHANCE, START, Group, key, write_right
+from studies.cifar10.group import CHANCE, SETTINGS, START, Group, key, write_right
 from studies.cifar10.params import Study
 from studies.cifar10.target import task
-from studies.cifar10.tree import Network, judged, opened, reassembled
+from studies.cifar10.tree import judged, opened, reassembled
 
 PREDICTED = "resnets"  # the group of which predictors are compared
 
@@ -34,12 +36,13 @@ def main(item: str, dataset: Path, zoo: Path, cut: Path, out: Path) -> None:
     params, seed = read("assembly", Assembly), read("run", Run).seed
     prepare(read("run", Run))
     images, group = task(name, data.load(dataset, SCRATCH)), Group.load(cut)
-    bricks = opened(zoo, group.names, group.cuts, images, params, seed, setting)
-    made = reassembled(bricks, [*group.measured, *group.sources])
+    how, study = SETTINGS[setting], read("study", Study)
+    bricks = opened(zoo, group.names, group.cuts, images, how.joining(read("edges", Edges)), params, seed)
+    made = reassembled(bricks, [*group.measured, *group.sources], how.treatment)
     test = images.test
     if setting in CHANCE:
-        test = data.stratified_sample(images.images, test, read("study", Study).chance_images, seed)
-    few = data.stratified_sample(images.images, images.train, params.rank_images, seed)
+        test = data.stratified_sample(images.images, test, study.chance_images, seed)
+    few = data.stratified_sample(images.images, images.train, study.rank_images, seed)
     write_right(out, {kind: judged(bricks, made, images, own) for kind, own in {"test": test, "few": few}.items()})
     if name == PREDICTED and setting not in CHANCE:
         hybrids = {path: made[path] for path in group.hybrids}
@@ -49,7 +52,7 @@ def main(item: str, dataset: Path, zoo: Path, cut: Path, out: Path) -> None:
             files.save(out / "networks" / key(path), *own)
 
 
-def switches(networks: dict[Columns, Network], images: DataSet) -> dict[str, float | None]:
+def switches(networks: dict[Columns, Made], images: DataSet) -> dict[str, float | None]:
     """NASWOT on 5 batches of 32 unlabelled train images."""
     found, loaders = dict[str, float | None](), {}
     probe = images.probe[: NASWOT_BATCHES * NASWOT_IMAGES]
@@ -60,7 +63,7 @@ def switches(networks: dict[Columns, Network], images: DataSet) -> dict[str, flo
     return found
 
 
-def flows(networks: dict[Columns, Network]) -> dict[str, float | None]:
+def flows(networks: dict[Columns, Made]) -> dict[str, float | None]:
     """SynFlow."""
     return {key(path): finite(synflow(own, recipe.input.shape)) for path, (own, recipe) in networks.items()}
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from lib.base import artifacts
 from lib.images import data
-from lib.mda import accuracies
-from lib.mda.lego import calibration, lego, tuning
+from lib.mda import accuracies, tuning
+from lib.mda.lego import calibration, lego
 from lib.network.assembled import Assembled, Form
 from lib.network.scaling import Scaling
 from lib.params.base import read

@@ -29,12 +29,12 @@ from lib.params.run import Run
 from lib.trace import graph
 from lib.zoo.card import Card, Input
 from stages import SCRATCH
-from studies.mda import fpgm
+from studies.mda import fpgm, hrank
 from studies.mda.params import Study
 
 BATCH = 100  # images
 
-Score = Literal["contribution", "taylor", "magnitude", "random", "fpgm"]
+Score = Literal["contribution", "taylor", "magnitude", "random", "fpgm", "hrank"]
 
 
 @dataclass(frozen=True)
@@ -137,10 +137,17 @@ class Source:
     def _logits(self) -> dict[str, torch.Tensor]:
         return artifacts.read_tensors(self.lab.told / self.name / "logits.safetensors")
 
+    @cached_property
+    def _ranks(self) -> torch.Tensor:
+        images = self.lab.loader(self.card.input, self.lab.splits["train"])  # of all classes, as in the paper
+        return hrank.importance(self.module, self.coupling, images)
+
     def evidence(self, score: Score, hard: str, outputs: Sequence[int]) -> Evidence:
         """What speaks for the channels, for some classes."""
         if score == "fpgm":
             return Evidence(self.coupling, scores=dict.fromkeys(outputs, fpgm.importance(self.module, self.coupling)))
+        if score == "hrank":
+            return Evidence(self.coupling, scores=dict.fromkeys(outputs, self._ranks))
         params = self.lab.params.model_copy(update={"score": score})
         for output in outputs:
             if (score, output) not in self._evidence:

@@ -13,6 +13,7 @@ from lib.dery.assembly.material import Bricks
 from lib.images.data import DataSet, Loader
 from lib.images.sources import Images
 from lib.params.assembly import Assembly
+from lib.params.edges import Edges
 from lib.trace import cost
 from lib.zoo.architecture import Architecture, Factory
 from lib.zoo.card import Card, Input
@@ -23,7 +24,7 @@ FACTORIES = {"resnet": "tests.pico:PicoResNet", "vit": "tests.pico:PicoViT", "pl
 LICENCES = {"resnet": "MIT", "vit": "Apache-2.0", "plain": "MIT"}
 PARAMS = {
     **{"budget": {"params": None, "macs": None}, "min_sources": 2, "pool": 5, "head_images": 40, "rank_images": 40},
-    **{"ridge": 1e-4, "random_assemblies": 2, "random_search": 3, "batch_size": 16},
+    **{"random_assemblies": 2, "random_search": 3, "batch_size": 16},
 }
 
 
@@ -51,7 +52,15 @@ def bricks(images: DataSet) -> Bricks:
         chains.append(Chain(name, model, pico.IMAGE))
     loaders = tuple(Loader(images.images, np.arange(48), expected.transform(), 16) for _ in cards)
     cuts = ((0, 1, 3, 4), (0, 1, 2, 3), (0, 1, 2, 3))
-    return Bricks(tuple(cards), tuple(chains), cuts, loaders, loaders, CLASSES, 1e-4)
+    return Bricks(
+        cards=tuple(cards),
+        chains=tuple(chains),
+        cuts=cuts,
+        fit=loaders,
+        classes=CLASSES,
+        joining=Edges(batch_size=16),
+        labelled=loaders,
+    )
 
 
 @pytest.fixture

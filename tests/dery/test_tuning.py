@@ -8,7 +8,8 @@ from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import reassemble
 from lib.dery.tuning import beside_controls, curves, figures, from_scratch, tune, untrained
 from lib.images.data import DataSet
-from lib.params.training import Training
+from lib.params.training import Training, Tuning
+from lib.trace.duplicate import duplicate
 
 SETTINGS = Training(epochs=2, batch_size=16, learning_rate=1e-3, weight_decay=0.0, warmup=0.1, label_smoothing=0.0)
 
@@ -65,3 +66,34 @@ def test_controls_are_tuned_for_as_long_and_the_rival_is_left_alone(bricks: Bric
     assert told["test"] == {**found["reassembled"].test, "scratch": alone.test["scratch"], "zoo": zoo.test["full"]}
     assert list(told["validation"]) == ["untrained", "frozen", "full", "scratch", "zoo"]
     assert list(figures(beside_controls(network, None, images, {"full": one}, seed=3))["test"])[-1] == "scratch"
+
+
+def test_controls_have_the_same_teacher(bricks: Bricks, images: DataSet) -> None:
+    """Each protocol its own; from scratch, that of the last; where none is named, the rival."""
+    network, recipe = reassemble(bricks, bricks.pick((0, 0, 1)))
+    rival, whole = reassemble(bricks, bricks.whole(0))
+    other, its = reassemble(bricks, bricks.whole(1))
+    taught = SETTINGS.model_copy(update={"distillation": 0.9, "temperature": 2.0, "learning_rate": 1e-2})
+    protocols = {"frozen": taught, "full": taught}
+    teachers = {"full": [(other, its), (rival, whole)]}
+    found = beside_controls(duplicate(network), rival, images, protocols, seed=3, teachers=teachers)
+
+    both = {"frozen": [(rival, whole)], **teachers}
+    alone = tune(network, images, protocols, seed=3, teachers=both)
+    longest = {"scratch": from_scratch(protocols)}
+    scratch = tune(untrained(recipe, 3), images, longest, seed=3, teachers={"scratch": teachers["full"]})
+    zoo = tune(duplicate(rival), images, protocols, seed=3, teachers=both)
+    assert found == {"reassembled": alone, "scratch": scratch, "zoo": zoo}
+    again, _ = reassemble(bricks, bricks.pick((0, 0, 1)))
+    others = beside_controls(again, rival, images, protocols, seed=3)
+    for name, one in others.items():
+        last, before = one.curve[-1]["loss"], found[name].curve[-1]["loss"]
+        assert last != before
+
+
+def test_the_recipe_names_a_teacher_where_there_was_one(bricks: Bricks, images: DataSet) -> None:
+    network, _ = reassemble(bricks, bricks.whole(0))
+    teachers = {"full": [(duplicate(network), network.recipe)]}
+    one = Tuning.model_validate({**SETTINGS.model_dump(), "epochs": 1, "teacher": "resnet"})
+    tune(network, images, {"frozen": one, "full": one.model_copy(update={"distillation": 0.5})}, 0, teachers=teachers)
+    assert [how.get("teacher") for how in network.recipe.tuning] == [None, "resnet"]

@@ -16,6 +16,7 @@ from lib.params.parse import parse
 SCRATCH = Path(".scratch")
 
 DOCUMENT = parse(Path("params.yaml").read_bytes()).document
+TAUGHT = {**DOCUMENT["finetune"]["full"], "distillation": 0.5}
 CHOOSE = {"classes": "all", "models": ["plain_low", "plain_high"]}
 
 
@@ -43,6 +44,8 @@ MISTAKES = [
     ),
     ("lego.choose", CHOOSE | {"least": 11}, "lego.choose.least = 11: should be at most 10"),
     ("lego.choose", CHOOSE | {"classes": "11"}, "lego.choose.classes = '11'"),
+    ("finetune.full.teacher", "plain_low", "finetune.full.teacher = 'plain_low': does not know class '5'"),
+    ("lego.tuning", TAUGHT | {"teacher": "plain_high"}, "lego.tuning.teacher = 'plain_high': does not know class '0'"),
     ("assembly.head_images", 19, "assembly.head_images = 19: should be at least 20, 2 of each of the 10 classes"),
     ("assembly.rank_images", 9, "assembly.rank_images = 9: should be at least 10, 1 of each of the 10 classes"),
 ]
@@ -60,6 +63,19 @@ def test_what_the_images_do_not_have_is_one_line(key: str, value: Any, message: 
     with pytest.raises(BrickyardError) as caught:
         agreement.check(given, images)
     assert str(caught.value) == f"params.yaml: {line}"
+
+
+def test_an_ensemble_has_a_network_that_knows_all_classes(images: data.DataSet) -> None:
+    document_ = put(put(DOCUMENT, "finetune.full.teacher", "ensemble"), "lego.components", ["low", "pair"])
+    changed = put(put(document_, "components.tasks.pair.classes", "2-3"), "components.tasks.low.classes", "0-1")
+    changed = put(changed, "lego.tuning", TAUGHT | {"teacher": "ensemble"})
+    given, wrong = document.check(changed)
+    assert [*wrong, *agreement.mistakes(given, images)] == []
+    for name in ("resnet", "efficientnet", "convnext", "vit"):
+        changed = put(changed, f"zoo.models.{name}.classes", "1-9")
+    given, wrong = document.check(changed)
+    line = "finetune.full.teacher = 'ensemble': no network of the zoo knows all classes of the task"
+    assert [*wrong, *agreement.mistakes(given, images)] == [line]  # plain_low knows those of the components
 
 
 def test_the_committed_file_asks_for_what_is_there(images: data.DataSet) -> None:

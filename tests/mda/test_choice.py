@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from lib.base.errors import BrickyardError
 from lib.channels.channels import Coupling
 from lib.channels.coupling import couple
 from lib.channels.cutting import cut
-from lib.mda.choice import offers, prices, ranking, selection
+from lib.mda.choice import offers, prices, selection
 from lib.mda.components.sizing import Masked
 from lib.trace import cost, graph
 from tests import pico as branched
@@ -117,40 +118,18 @@ def test_what_cannot_be_met_is_named(program: str, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("program", ["columns", "pairs"])
 @pytest.mark.parametrize("seed", range(3))
-def test_fewer_networks_each_time(seed: int, program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_networks_than_are_allowed(seed: int, program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if program == "pairs":
         monkeypatch.setattr(selection, "COLUMNS", 0)
     params = sorted(p for _, p, _ in _all(_problem(seed)))
     wanted = _problem(seed, params=params[len(params) // 2])
-    best: dict[int, float] = {}  # networks at most -> accuracy
-    for assignment in itertools.product(range(3), repeat=len(NAMES)):
-        taken = wanted.taken(assignment)
-        legal = all(name in wanted.sources[m].accuracy for m, names in taken.items() for name in names)
-        if legal and wanted.cost(assignment).params <= params[len(params) // 2]:
-            for most in range(len(taken), 4):
-                best[most] = max(best.get(most, 0.0), wanted.accuracy(assignment))
-    found = selection.choices(wanted)
-    counts = [len(own.tasks) for own in found]
-    assert counts == sorted(counts, reverse=True)
-    assert len(set(counts)) == len(counts)
-    assert counts[-1] == min(best)
-    assert found[0] == selection.choose(wanted)
-    for own, most in zip(found, [3, *(count - 1 for count in counts)], strict=False):
-        assert own.accuracy == pytest.approx(best[most])
-        assert own.cost.params <= params[len(params) // 2]
-
-
-def test_ranking_sees_what_the_program_does_not() -> None:
-    """Each of two networks knows its own two classes, but one is as sure of strange images as of its own."""
-    names = ("a", "b", "c")
-    labels = [name for name in names for _ in range(10)]
-    target = torch.eye(3).repeat_interleave(10, 0)
-    quiet, loud = 4 * target, 4 * target
-    loud[20:] = torch.tensor([0.0, 9.0, 10.0])  # right about c, and nearly as sure of b
-    answers = ranking.Answers({"quiet": quiet, "loud": loud}, {"quiet": names, "loud": names}, labels)
-    assert ranking.alone("loud", answers, names) == {"a": 100.0, "b": 100.0, "c": 100.0}
-    assert ranking.alone("loud", answers, ("b", "ship")) == {"b": 100.0}
-    found = ranking.accuracy({"quiet": ("a", "c"), "loud": ("b",)}, answers, answers, "none", 1.0)
-    assert found == pytest.approx(200 / 3)  # c is taken for b
-    assert ranking.accuracy({"quiet": ("c", "b", "a")}, answers, answers, "none", 1.0) == 100
-    assert ranking.accuracy({"loud": ("b", "c"), "quiet": ("a",)}, answers, answers, "none", 1.0) == 100
+    for most in (1, 2, 3):
+        limited = replace(wanted, most=most)
+        legal = [limited.accuracy(one) for one in itertools.product(range(3), repeat=4) if limited.is_legal(one)]
+        found = selection.within(limited)
+        assert (found is None) == (not legal)
+        if found is not None:
+            assert len(found.tasks) <= most
+            assert found.accuracy == pytest.approx(max(legal))
+            assert limited.accuracy(found.assignment(limited)) == found.accuracy
+            assert limited.is_legal(found.assignment(limited))

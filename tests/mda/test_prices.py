@@ -3,12 +3,14 @@
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from lib.base.errors import BrickyardError
 from lib.channels.cutting import cut
-from lib.mda.choice import architect, offers, prices, ranking, selection
+from lib.mda.choice import architect, offers, prices, selection
+from lib.mda.choice.kept import Kept
 from lib.mda.components.component import Supplier
 from lib.mda.components.sizing import Sized, sized
 from lib.params.components import Size
@@ -91,12 +93,11 @@ def test_too_many_sets_are_refused_before_any_is_priced(monkeypatch: pytest.Monk
     model, channels = _channels(0)
     names = tuple(f"c{i}" for i in range(4))
     networks = {name: Supplier(model, pico.card(name, model, names, {}), channels) for name in ("one", "two")}
-    labels = list(names)
-    answers = ranking.Answers(dict.fromkeys(networks, torch.eye(4)), dict.fromkeys(networks, names), labels)
+    kept = Kept(tuple(networks), names, np.stack([np.eye(4, dtype=np.float32)] * 2), np.arange(4))
     wanted = Choose(classes="all", models=["one", "two"], budget=Budget())
     monkeypatch.setattr(prices, "SETS", 2 * 11)  # of 2, 3 and 4 of four classes
-    assert len(architect.problem(networks, answers, names, wanted).sources) == 2
+    assert len(architect.problem(networks, kept, wanted).sources) == 2
     monkeypatch.setattr(prices, "SETS", 2 * 11 - 1)
     monkeypatch.setattr(prices, "listed", None)
     with pytest.raises(BrickyardError, match=r"lego\.choose: with components\.size, each of 22 sets .* of 21 at most"):
-        architect.problem(networks, answers, names, wanted)
+        architect.problem(networks, kept, wanted)

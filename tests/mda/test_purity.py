@@ -114,7 +114,7 @@ def test_choices_and_assemblies(images: DataSet, network: tuple[nn.Module, Card,
         evaluation = Evaluation(images, settings, wanted, 0, CPU)
         evaluation.answers("test", {"pico": (model, card)})
         sources = suppliers({"pico": (model, card, found)}, evaluation, params, pico.contributions(), 0)
-        (tried,) = choose(sources, evaluation, wanted, Repair(images=20), 0, tmp_path)
+        (tried,) = choose(sources, evaluation, wanted, Repair(images=20), 0, tmp_path).tried
         assembly, recipe = lego.build(tried.parts, tried.recipes, "parallel")
         with untouched(assembly.train(), *tried.parts.values()):
             measured = comparison.run(assembly, recipe, {"pico": (model, card)}, images, settings, 0, CPU)

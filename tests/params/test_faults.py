@@ -73,10 +73,12 @@ VALUES = st.recursive(
 @TRIED
 @given(field=st.sampled_from(FIELDS), value=VALUES)
 def test_any_value_of_any_field_is_usable_or_refused(field: Field, value: Any) -> None:
-    above, _, last = field.key.rpartition(".")  # what is above is named where nothing else of it is there
+    names_above = field.key.split(".")[:-1]  # what is above is named where nothing else of it is there
+    above = [".".join(names_above[:length]) for length in range(2, len(names_above) + 1)]
+    last = field.key.rpartition(".")[2]
     found = lines(put(DOCUMENT, field.key, value))
     if found:
-        assert any(last in line or names(line, above) for line in found), found
+        assert any(last in line or names(line, key) for line in found for key in [field.key, *above]), found
     else:
         assert usable(value), value
 
@@ -195,6 +197,8 @@ def test_a_name_that_is_none_is_one_clear_line(name: str, message: str, tmp_path
     assert message in line
 
 
+TAUGHT = {**DOCUMENT["finetune"]["full"], "distillation": 0.5}
+TAUGHT.pop("teacher")
 RELATIONS = [
     ("finetune.ranks", [1, 13], "finetune.ranks.1 = 13: should be at most assembly.pool = 12"),
     ("finetune.ranks", [2, 2], "finetune.ranks = [2, 2]: 2 is named twice"),
@@ -203,6 +207,18 @@ RELATIONS = [
     ("assembly.max_sources", 1, "assembly.max_sources = 1: should be at least min_sources = 2"),
     ("assembly.include", ["resnt"], "assembly.include.0 = 'resnt': is not one of zoo.models; did you mean resnet?"),
     ("assembly.exclude", ["vit", "none"], "assembly.exclude.1 = 'none': is not one of zoo.models; plain_low,"),
+    ("assembly.include", ["resnt:2"], "assembly.include.0 = 'resnt': is not one of zoo.models; did you mean resnet?"),
+    ("assembly.include", ["resnet:4"], "assembly.include.0 = 'resnet:4': blocks go from 1 to partition.num_blocks = 3"),
+    ("assembly.include", ["resnet:0"], "assembly.include.0 = 'resnet:0': should be the name of a network, or that and"),
+    ("assembly.include", ["vit:1", "resnet:1"], "a candidate has one block 1, not vit:1 and resnet:1"),
+    ("assembly.include", ["vit:1", "vit:2", "resnet", "convnext"], "needs more than partition.num_blocks = 3 blocks"),
+    ("assembly.exclude", ["vit", "vit:9"], "assembly.exclude.1 = 'vit:9': blocks go from 1 to"),
+    ("assembly.differ_by", 4, "assembly.differ_by = 4: should be at most partition.num_blocks = 3"),
+    (
+        "assembly.budget.at_least",
+        {"macs": 2e7},
+        "assembly.budget.at_least.macs = 2e+07: should be at most assembly.",
+    ),
     ("assembly.licences", ["MIT"], "assembly.licences = ['MIT']: the zoo's networks are under Apache-2.0"),
     ("contributions.models", ["plain_low", "vitt"], "contributions.models.1 = 'vitt': is not one of zoo.models; did"),
     ("components.tasks.low.model", "vit", "components.tasks.low.model = 'vit': is not one of contributions.models"),
@@ -217,6 +233,20 @@ RELATIONS = [
     ("dataset.test", 0.85, "dataset.test = 0.85: dataset.validation + dataset.test must stay below 1"),
     ("dataset.source", "torchvision", "dataset.name = None: source torchvision needs a class"),
     ("zoo.training.distillation", 0.5, "zoo.training.distillation = 0.5: there is no teacher here"),
+    ("zoo.training.teacher", "budget", "zoo.training.teacher: unknown key"),
+    (
+        "finetune.full.teacher",
+        "resnt",
+        "finetune.full.teacher = 'resnt': is not one of zoo.models; did you mean",
+    ),
+    ("lego.tuning", TAUGHT, "lego.tuning.teacher = 'budget': lego.choose alone has one; write ensemble or a network's"),
+    ("lego.tuning", TAUGHT | {"teacher": "me"}, "lego.tuning.teacher = 'me': is not one of zoo.models"),
+    ("components.tuning", TAUGHT | {"epochs": 0}, "components.tuning.epochs = 0: should be at least 1"),
+    (
+        "components.tuning",
+        TAUGHT | {"teacher": "ensemble"},
+        "components.tuning.teacher = 'ensemble': should be",
+    ),
     ("zoo.training.epochs", 0, "zoo.training.epochs = 0: should be at least 1"),
     ("zoo.models.vit.training.epochs", 0, "zoo.models.vit.training.epochs = 0: should be at least 1"),
     ("zoo.training.augmentation", {"crop_padding": 99}, "augmentation.crop_padding = 99: should be at most zoo.models"),
@@ -249,10 +279,26 @@ def test_padded_components_are_of_one_architecture() -> None:
     ]
 
 
+def test_a_network_that_is_called_as_a_teacher_is_not_taken_for_it() -> None:
+    changed = put(DOCUMENT, "zoo.models.ensemble", DOCUMENT["zoo"]["models"]["vit"])
+    assert lines(changed) == []
+    assert lines(put(changed, "finetune.full.teacher", "ensemble")) == [
+        "finetune.full.teacher = 'ensemble': zoo.models.ensemble has this name, too; call it otherwise"
+    ]
+
+
 def test_enough_networks_lend_blocks() -> None:
     others = [name for name in DOCUMENT["zoo"]["models"] if name != "vit"]
     assert lines(put(DOCUMENT, "assembly.exclude", others)) == [
         "assembly.min_sources = 2: 1 networks may lend blocks: vit"
+    ]
+
+
+def test_every_block_has_a_network_that_lends_it() -> None:
+    first = [f"{name}:1" for name in DOCUMENT["zoo"]["models"]]
+    assert lines(put(DOCUMENT, "assembly.exclude", first[1:])) == []
+    assert lines(put(DOCUMENT, "assembly.exclude", first)) == [
+        f"assembly.exclude = {first}: no network is left for block 1"
     ]
 
 

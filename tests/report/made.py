@@ -54,7 +54,9 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
                 "controls": {
                     "random_assembly": {"count": 8, "mean": 54.32, "max": 87.65},
                     "random_search": {"candidates": 16, **cost, "test": 65.43},
+                    "paper_search": {"candidates": 9, **cost, "test": 64.32},
                     "zoo": {"best_within_budget": {"model": names[0], **used[names[0]]}, "models": used},
+                    "ensemble": {"models": names[:2], **cost, "test": 83.21},
                 },
             }
         },
@@ -97,12 +99,13 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
         partition=partition(names, blocks),
         assembly={
             **{"score": "stitch_r2", "block_score": "none", "rank": "accuracy", "rank_on": "validation"},
-            "stitch": {"init": "least_squares", "recalibrate": "layers"},
+            "treatment": "auto",
             "status": "optimal",
             "bound": -0.1234,
             "budget": budget,
             "candidates": [
                 {"pick": _pick([names[(i + k) % networks] for k in range(blocks)]), "score": -1.5 - i / 8}
+                | {"treatments": [("layers", "statistics", "layers_and_head")[i % 3]], "weights": [1.0]}
                 | {"params": 200_001 + i, "macs": 15_000_000 + 10_000 * i, "rank_accuracy": 89.9 - i}
                 for i in range(pool)
             ],

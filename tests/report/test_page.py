@@ -90,7 +90,8 @@ def test_every_number_is_the_metrics(html: str) -> None:
         numbers += [signed(row["score"]), count(row["params"]), amount(row["macs"]), percent(row["rank_accuracy"])]
     for scores in found.metrics["components"].values():
         numbers += [count(scores["params"]), amount(scores["macs"]), percent(100 * scores["share"])]
-    numbers += [percent(control["random_search"]["test"]), "naswot 0.12", "score −0.46", "234,567 bytes of activations"]
+    numbers += [percent(control[name]["test"]) for name in ("random_search", "paper_search", "ensemble")]
+    numbers += ["naswot 0.12", "score −0.46", "234,567 bytes of activations"]
     numbers += ["12.346", "10.988", "0.43", "94.3\u202f%", "AUROC 0.988"]
     plain = text.replace("\u202f", " ")
     assert [number for number in numbers if number.replace("\u202f", " ") not in plain] == []
@@ -176,7 +177,7 @@ def test_an_assembly_that_was_chosen_and_tuned() -> None:
 def test_without_what_is_optional() -> None:
     found = findings(ranks=1)
     controls = found.single("assembly")["controls"]
-    none: dict = {"random_search": {"candidates": 0}}
+    none: dict = {"random_search": {"candidates": 0}, "ensemble": None}
     none |= {"random_assembly": {"count": 0}, "zoo": {**controls["zoo"], "best_within_budget": None}}
     found = with_metrics(found, "assembly", "assembly", {**found.single("assembly"), "controls": none})
     untrained = {**found.metrics["finetune"]["r1"], "test": {"untrained": 80.0}, "validation": {"untrained": 81.0}}

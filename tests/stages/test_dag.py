@@ -19,7 +19,7 @@ from lib.trace import cost
 from tests.stages.conftest import dvc
 
 pytestmark = pytest.mark.timeout(600)
-AFTER_PARTITION = {"partition", "assembly", "finetune", "report"}
+AFTER_PARTITION = {"partition", "edges", "assembly", "finetune", "report"}
 
 
 def _dvc(repo: Path, *arguments: str) -> str:
@@ -63,7 +63,7 @@ def test_check_knows_whether_a_candidate_meets_the_budgets(
 
 def test_artifacts_hold_what_was_promised(repo: Path) -> None:
     metrics = json.loads((repo / "metrics/assembly/assembly.json").read_text())
-    assert {"random_assembly", "random_search", "zoo"} <= set(metrics["controls"])
+    assert {"random_assembly", "random_search", "zoo", "ensemble"} <= set(metrics["controls"])
     table = (repo / "artifacts/assembly/proxies.csv").read_text().splitlines()
     assert table[0] == "rank,path,accuracy,likelihood,naswot,synflow,params,macs,score"
     assert (repo / "artifacts/assembly/pareto.csv").read_text().startswith("budget,cost,score,path,within_budget,")
@@ -71,6 +71,10 @@ def test_artifacts_hold_what_was_promised(repo: Path) -> None:
     assert fronts == {"params", "macs", "memory"}
     tuned = json.loads((repo / "metrics/finetune/r1.json").read_text())
     assert set(tuned["test"]) == {"untrained", "frozen", "full", "scratch", "zoo"}
+    taught = repo / "artifacts/assembly/candidates/r1/teachers"
+    assert [folder.name for folder in taught.iterdir()] == ["residual"]  # which alone knows all classes
+    recipe = json.loads((repo / "artifacts/finetune/r1/recipe.json").read_text())
+    assert [how.get("teacher") for how in recipe["tuning"]] == [None, "ensemble"]
     page = (repo / "artifacts/report/report.html").read_text()
     assert "Pico" in page
     assert 'aria-label="Linear CKA between all pairs of nodes"' in page
@@ -142,7 +146,7 @@ def test_a_changed_parameter_reruns_what_follows_and_nothing_else(repo: Path) ->
     lock = (repo / "dvc.lock").read_text()
     _edit(repo, "num_blocks: 2", "num_blocks: 3")
     ran = {name.split("@")[0] for name in _ran(_dvc(repo, "repro"))}
-    assert {"partition", "assembly"} <= ran <= AFTER_PARTITION  # an unchanged candidate is not tuned again
+    assert {"partition", "edges", "assembly"} <= ran <= AFTER_PARTITION  # an unchanged candidate is not tuned again
     assert (repo / "dvc.lock").read_text() != lock
     _edit(repo, "num_blocks: 3", "num_blocks: 2")
     assert _ran(_dvc(repo, "repro")) == []

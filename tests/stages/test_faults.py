@@ -91,8 +91,8 @@ def test_what_is_killed_is_made_again_with_the_same_hashes(repo: Path, who: str)
 @pytest.mark.slow
 def test_fifty_random_kills_heal(repo: Path) -> None:
     before, drawn = _state(repo), random.Random(0)
-    names = ["dataset", "zoo@low", "activations@low", "similarity", QUICK, "assembly", "finetune@1"]
-    names += ["contributions@low", "components@low", "lego", "report"]
+    names = ["dataset", "zoo@low", "activations@low", "similarity", QUICK, "edges@low"]
+    names += ["assembly", "finetune@1", "contributions@low", "components@low", "lego", "report"]
     for _ in range(50):
         who, wait = drawn.choice(["stage", "dvc", "both"]), drawn.uniform(0, 4)
         _killed(repo, who, wait, "repro", "-f", "-s", drawn.choice(names))

@@ -94,14 +94,17 @@ def cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params["zoo"]["models"] = models
     params["study"] |= {
         "chance_images": 20,
+        "rank_images": 30,
         "frozen_images": 20,
         "full_images": 20,
         "random_cuts": [0, 1],
         "random_picks": 2,
+        "grafts": 6,
+        "graft_images": 20,
     }
     params["dataset"] |= {"image_size": 16, "probe_images": 170}
     params["partition"] |= {"num_blocks": 2, "starts": 2, "random_partitions": 5}
-    params["assembly"] |= {"head_images": 60, "rank_images": 30}
+    params["assembly"] |= {"head_images": 60}
     return project("cifar10", folder, params)
 
 

@@ -1,6 +1,7 @@
 """The logic of studies/cifar10, on made data."""
 
-from itertools import product
+from dataclasses import replace
+from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,16 @@ import torch
 
 from lib.base.artifacts import tensor_checksum
 from lib.dery.assembly.agreement import kendall_tau
+from lib.dery.assembly.grove import Grove
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import reassemble
 from lib.images.data import DataSet, Loader
+from lib.network.blocks import Block, Pick
 from lib.params.training import Training
-from studies.cifar10 import bootstrap
+from studies.cifar10 import bootstrap, grafts
 from studies.cifar10.group import Group, Worth
 from studies.cifar10.target import target
-from studies.cifar10.tree import grow, judged, reassembled
+from studies.cifar10.tree import fused, judged, reassembled
 from studies.cifar10.tuned import tuned
 from studies.sheet import Result, Sheet, write_part
 from tests.dery.conftest import bricks, images
@@ -70,10 +73,10 @@ def test_random_search_over_all_candidates_takes_the_one_it_likes_and_over_one_t
 
 def test_a_tree_answers_as_its_networks_do_one_by_one(bricks: Bricks, images: DataSet):
     paths = list(product(range(3), range(3), range(2)))  # the third network needs a head whose answers are near ties
-    networks = reassembled(bricks, paths)
+    networks = reassembled(bricks, paths, "layers_and_head")
     found = judged(bricks, networks, images, np.arange(48))
     for path in paths:
-        alone, recipe = reassemble(bricks, bricks.pick(path))
+        alone, recipe = reassemble(bricks, bricks.pick(path), "layers_and_head")
         assert tensor_checksum(alone.state_dict()) == tensor_checksum(networks[path][0].state_dict())
         x, y = Loader(images.images, np.arange(48), recipe.input.transform(), 50).all()
         with torch.no_grad():
@@ -82,8 +85,9 @@ def test_a_tree_answers_as_its_networks_do_one_by_one(bricks: Bricks, images: Da
 
 def test_equal_beginnings_are_computed_once(bricks: Bricks):
     paths = [(0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 2)]
-    networks = reassembled(bricks, paths)
-    (roots,) = grow(bricks, {str(path): network for path, network in networks.items()}).values()
+    networks = reassembled(bricks, paths, "layers")
+    grove = Grove.of(bricks, {str(path): network for path, network in networks.items()}, fused)
+    (roots,) = grove.roots.values()
     (first,) = roots.values()
     assert len(first.children) == 2  # the second block of network 0 itself, and a stitch to network 1
     stitch = next(child for child in first.children.values() if not child.heads and len(child.children) == 1)
@@ -94,7 +98,7 @@ def test_equal_beginnings_are_computed_once(bricks: Bricks):
 def test_tuning_leaves_the_network_as_it_was_and_those_that_share_its_beginning(
     bricks: Bricks, images: DataSet, tmp_path: Path
 ):
-    networks = reassembled(bricks, [(0, 1, 0), (0, 1, 2)])
+    networks = reassembled(bricks, [(0, 1, 0), (0, 1, 2)], "layers")
     (first, recipe), (second, _) = networks.values()
     assert first.parts[1] is second.parts[1]
     before = [tensor_checksum(network.state_dict()) for network in (first, second)]
@@ -124,6 +128,40 @@ def test_the_target_of_the_transfer_has_the_other_classes_renumbered(images: Dat
         label = int(task.images.labels[i])
         old = [j for j in range(48) if ten.images.labels[j] == label + 5 and j in ten.train]
         assert any(task.images.image(int(i)).tobytes() == ten.images.image(j).tobytes() for j in old)
+
+
+def test_grafts_are_the_networks_that_they_say_and_stand_where_they_say(bricks: Bricks, images: DataSet):
+    bricks = replace(bricks, joining=grafts.SETTING.joining(bricks.joining))
+    lengths = [len(chain) for chain in bricks.chains]
+    every = grafts.drawn(bricks, 10**6, 0)
+    pairs = [(one - 1) * (other - 1) for one, other in permutations(lengths, 2)]
+    assert len(set(every)) == len(every) == sum(pairs)
+    some = grafts.drawn(bricks, 5, 0)
+    assert len(some) == 5
+    assert set(some) < set(every) != set(grafts.drawn(bricks, 5, 1))
+    starts = [0, lengths[0], lengths[0] + lengths[1]]
+    similar = np.arange(sum(lengths) ** 2, dtype=float).reshape(sum(lengths), -1)
+    chosen = [(0, 1, 1, 1), (0, 3, 1, 2), (1, 2, 0, 3)]  # networks 0 and 1 know the task, so that heads are theirs
+    rows = grafts.measured(bricks, chosen, similar, starts, images, np.arange(48))
+    for (a, i, b, j), row in zip(chosen, rows, strict=True):
+        names = [card.name for card in bricks.cards]
+        assert (row["front"], row["back"], row["last"], row["after"]) == (names[a], names[b], i, j)
+        assert row["cka"] == similar[starts[a] + i - 1, starts[b] + j - 1]
+        assert bricks.cuts[a][row["front_stage"] - 1] < i <= bricks.cuts[a][row["front_stage"]]
+        assert bricks.cuts[b][row["back_stage"] - 1] <= j < bricks.cuts[b][row["back_stage"]]
+        made, recipe = reassemble(bricks, Pick((Block(names[a], 0, i), Block(names[b], j, lengths[b]))), "statistics")
+        x, y = Loader(images.images, np.arange(48), recipe.input.transform(), 48).all()
+        with torch.no_grad():
+            front, stitch, back = made.parts
+            torch.testing.assert_close(front(x), bricks.chains[a][0:i](x))
+            right = made.heads[0](back(stitch(front(x)))).argmax(1) == y
+        assert row["accuracy"] == pytest.approx(100 * right.double().mean().item())
+        own = reassemble(bricks, bricks.whole(b))[0]
+        with torch.no_grad():
+            assert row["kept"] * 100 * (own(x).argmax(1) == y).double().mean().item() == pytest.approx(row["accuracy"])
+    found = grafts.summary(rows)
+    assert found["tau"]["cka"] == kendall_tau([row["cka"] for row in rows], [row["kept"] for row in rows])
+    assert sum(own["count"] for own in found["kept"].values()) == found["grafts"] == 3
 
 
 def test_results_survive_the_disk(tmp_path: Path):

@@ -31,6 +31,16 @@ def test_hybrids_are_measured_untrained_and_tuned(cifar10: Path):
 
 
 @pytest.mark.slow
+def test_grafts_are_points_for_a_plot(cifar10: Path):
+    run_all(cifar10, "grafts@resnets")
+    points = json.loads((cifar10 / "metrics/grafts/resnets.points.json").read_text())
+    assert len(points) == 6
+    assert all(0 <= row["accuracy"] <= 100 and row["front"] != row["back"] for row in points)
+    found = json.loads((cifar10 / "metrics/grafts/resnets.json").read_text())
+    assert sum(own["count"] for own in found["kept"].values()) == found["grafts"] == 6
+
+
+@pytest.mark.slow
 def test_every_table_of_cifar10_is_made_and_the_page_written(cifar10: Path):
     run_all(cifar10, "page")
     one, three = figures(cifar10, "hybrids"), figures(cifar10, "budgets")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from benchmarks import mda as quick
 from lib.base.errors import BrickyardError
@@ -18,7 +19,7 @@ from lib.mda.contributions.contribution import contributions
 from lib.params.base import read
 from lib.params.components import Repair
 from lib.trace import graph
-from studies.mda import assemblies, disassembly, forms, fpgm, lab, materialised, sources, tasks
+from studies.mda import assemblies, budgets, disassembly, forms, fpgm, hrank, lab, materialised, sources, tasks
 from studies.mda.lab import Lab
 from tests.mda import networks, pico
 from tests.studies.conftest import run_all
@@ -59,6 +60,37 @@ def test_filters_near_the_others_are_the_least_important():
     weight = model.get_submodule(layer.name).get_parameter("weight").detach().flatten(1).square().double()
     naive = [sum(float((a - b).norm()) for b in weight) for a in weight]
     assert found[list(layer.outputs)].tolist() == pytest.approx(naive, rel=1e-4)
+
+
+def test_channels_with_maps_of_low_rank_are_the_least_important():
+    """On what enters each layer of a plain network, and of one whose stream is read twice."""
+    model = pico.plain()
+    coupling = couple(graph.trace(model, "m", pico.SHAPE), "m")
+    x = pico.images(5)
+    found = hrank.importance(
+        model, coupling, [(part, torch.zeros(len(part), dtype=torch.int64)) for part in x.split(3)]
+    )
+    with torch.no_grad():
+        first, second, third = model[0](x), model[:4](x), model[:9](x)
+    maps = [*first.numpy().swapaxes(0, 1), *second.numpy().swapaxes(0, 1), *third.numpy().T[:, :, None, None]]
+    naive = [np.mean([np.linalg.matrix_rank(one) for one in own]) for own in maps]
+    made = [channel for layer in coupling.layers[:-1] for channel in layer.outputs]
+    assert found[made].tolist() == pytest.approx(naive)
+    assert {0, 1, 2, 6} <= set(found[made].tolist())  # 0: units that are off
+    assert found[list(coupling.classifier.outputs)].tolist() == [0, 0, 0]
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    stream = networks.Dense().eval()
+    coupling, x = couple(graph.trace(stream, "m", networks.SHAPE), "m"), torch.randn(4, *networks.SHAPE)
+    found = hrank.importance(stream, coupling, [(x, torch.zeros(4, dtype=torch.int64))])
+    with torch.no_grad():
+        stem = stream.stem(x)
+        rest = [stream.convs[0](F.relu(stream.norms[0](stem)))]
+        rest.append(stream.convs[1](F.relu(stream.norms[1](torch.cat([stem, *rest], 1)))))
+        rest.append(stream.convs[2](F.relu(stream.norms[2](torch.cat([stem, *rest], 1)))))
+        read = [F.relu(norm(torch.cat([stem, *rest[:i]], 1)))[:, 1] for i, norm in enumerate(stream.norms)]
+        read.append(F.relu(stream.norm(torch.cat([stem, *rest], 1))).mean((2, 3), keepdim=True)[:, 1])
+    ranks = [np.linalg.matrix_rank(one) for maps in read for one in maps.numpy()]
+    assert float(found[coupling.layers[0].outputs[1]]) == pytest.approx(np.mean(ranks))
 
 
 def test_checkpoints_that_are_missing_are_replaced_by_training(tmp_path: Path):
@@ -158,6 +190,22 @@ def test_a_component_that_cannot_be_made_says_why(small: Lab):
     way = lab.Way(read("components.repair", Repair), size=1e-9)
     with pytest.raises(BrickyardError, match="vgg_a"):
         small.source("vgg_a").component((0, 1), way)
+
+
+def test_what_is_predicted_and_what_is_measured_are_of_other_images(small: Lab):
+    names = ("vgg_a", "vgg_b")
+    chooser = budgets.Chooser(small, names)
+    predicts, measures = ({*chooser.rows[name].tolist()} for name in ("predicted", "measured"))
+    assert not predicts & measures
+    assert predicts | measures == {*range(len(small.splits["test"]))}
+    found = chooser.chosen(None)
+    best = found["best"]
+    assert best["validation"] == max(one["validation"] for one in found["tried"])
+    both = len(predicts) * best["predicted"] + len(measures) * best["measured"]
+    assert best["test"] == pytest.approx(both / len(predicts | measures))
+    cheapest = min(one["params"] for one in found["tried"])
+    errors = [abs(budgets.error(chooser.chosen(limit)["best"])) for limit in (None, cheapest)]
+    assert budgets.largest_error(small, names, (None, cheapest)) == max(errors)
 
 
 @pytest.mark.slow

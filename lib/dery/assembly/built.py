@@ -1,17 +1,19 @@
-"""A candidate put together, and the images on which it is measured."""
+"""What is to be put together, what has been, and the images on which it is measured."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64
 from torch import nn
 from torch.nn import functional as F
 
-from ...images.data import DataSet, Loader, stratified_sample
+from ...images.data import DataSet, Loader, divide, stratified_sample
 from ...network.modules import ReassembledNetwork
 from ...network.reassembled import Reassembled
-from ...params.assembly import Assembly
+from ...params.assembly import Assembly, Treatment
+from ...trace.logits import logits
 from ...training.fit import accuracy
 from ...zoo import ask
 from ...zoo.ask import Scores
@@ -38,6 +40,11 @@ class Measure:
         """Accuracy and balanced accuracy of `network`, in percent."""
         return ask.of(network, self.images(expected))
 
+    @torch.no_grad()
+    def logits(self, network: nn.Module, expected: Input) -> Float[torch.Tensor, "n classes"]:
+        """What `network` answers."""
+        return torch.cat([logits(network(x)) for x, _ in self.images(expected)])
+
     @property
     def labels(self) -> torch.Tensor:
         """int64 [n]"""
@@ -52,36 +59,73 @@ class Measure:
 
 @dataclass(frozen=True)
 class Measures:
-    """ranking: labelled images for the ranking; probes: those on which NASWOT looks at a network, 5 batches of 32 train
-    images or as many as there are; validation and test images.
+    """The images of each purpose.
+
+    choosing: labelled images that choose what a chain is treated with, and which chains are joined to a tree.
+    picking: others that rank what was chosen; where a class has but one labelled image for both, the same.
+    probes: those on which NASWOT looks at a network, 5 batches of 32 train images or as many as there are.
+    validation, test: all images of these parts.
     """
 
-    ranking: Measure
+    choosing: Measure
+    picking: Measure
     probes: Measure
     validation: Measure
     test: Measure
 
 
 def measures(images: DataSet, params: Assembly, seed: int) -> Measures:
-    """The images of each purpose, on which networks are measured."""
+    """The images of each purpose, on which networks are measured; those of the ranking are halved class by class."""
     labelled = {"validation": images.validation, "train": images.train}[params.rank_on]
-    few = stratified_sample(images.images, labelled, params.rank_images, seed)
-    ranking, validation, test = (Measure(images, i, params.batch_size) for i in (few, images.validation, images.test))
+    if params.rank_images is not None:
+        labelled = stratified_sample(images.images, labelled, params.rank_images, seed)
+    counts = np.bincount(images.labels[labelled])
+    choosing = picking = labelled
+    if counts[counts > 0].min() > 1:
+        choosing, picking = divide(labelled, images.labels, 0.5, seed, 1)
+    parts = (np.sort(choosing), np.sort(picking), images.validation, images.test)
+    choose, pick, validation, test = (Measure(images, index, params.batch_size) for index in parts)
     probes = Measure(images, images.probe[: NASWOT_BATCHES * NASWOT_IMAGES], NASWOT_IMAGES)
-    return Measures(ranking, probes, validation, test)
+    return Measures(choose, pick, probes, validation, test)
+
+
+def judge(logits: Float[torch.Tensor, "n classes"], labels: Int64[torch.Tensor, " n"]) -> tuple[float, float]:
+    """Accuracy in percent, and mean log-likelihood of the labels in nats."""
+    right = int((logits.argmax(1) == labels).sum())
+    return 100 * right / len(labels), -float(F.cross_entropy(logits.double(), labels))
+
+
+@dataclass(frozen=True)
+class Design:
+    """A candidate with all that says how its network is made.
+
+    treatments: of each tail.
+    weights: of the tails' logits in the sum.
+    logits: on the picking images, where they are known.
+    """
+
+    candidate: Candidate
+    treatments: tuple[Treatment, ...]
+    weights: tuple[float, ...] = (1.0,)
+    logits: Float[torch.Tensor, "n classes"] | None = None
 
 
 @dataclass(frozen=True)
 class Built:
     """A candidate put together."""
 
-    candidate: Candidate
+    design: Design
     network: ReassembledNetwork
     recipe: Reassembled
     measures: Measures
 
+    @property
+    def candidate(self) -> Candidate:
+        """Its blocks, predicted score and costs."""
+        return self.design.candidate
+
     def accuracy(self) -> float:
-        """Untrained, on the labelled ranking images, in percent."""
+        """Untrained, on the picking images, in percent."""
         return self._judged[0]
 
     def likelihood(self) -> float:
@@ -90,8 +134,6 @@ class Built:
 
     @cached_property
     def _judged(self) -> tuple[float, float]:
-        with torch.no_grad():
-            answers = [(self.network(x), y) for x, y in self.measures.ranking.images(self.recipe.input)]
-        logits, labels = (torch.cat(parts) for parts in zip(*answers, strict=True))
-        right = int((logits.argmax(1) == labels).sum())
-        return 100 * right / len(labels), -float(F.cross_entropy(logits.double(), labels))
+        picking = self.measures.picking
+        known = self.design.logits
+        return judge(picking.logits(self.network, self.recipe.input) if known is None else known, picking.labels)

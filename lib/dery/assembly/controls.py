@@ -1,6 +1,7 @@
-"""What the candidates must be compared to: random candidates, the authors' random search, the zoo itself."""
+"""What the candidates must be compared to: random ones, those that NASWOT likes, the zoo itself, its ensembles."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -12,10 +13,11 @@ from ...network.files import save as save_network
 from ...params.assembly import Assembly
 from ...zoo.ask import Scores
 from ...zoo.card import Input
-from ..paths.problem import AssemblyProblem, Candidate, Kind
-from .built import Built, Measures
+from ..paths.problem import AssemblyProblem, Candidate
+from . import joining
+from .built import Built, Design, Measures
 from .material import Bricks
-from .ranking import PROXIES, Ranked, key
+from .ranking import PROXIES, Ranked, key, put_together
 from .reassembly import Workshop, reassemble
 from .recount import recount
 
@@ -23,7 +25,7 @@ from .recount import recount
 def random_controls(
     workshop: Workshop,
     drawn: Sequence[Candidate],
-    limits: Mapping[Kind, float],
+    problem: AssemblyProblem,
     params: Assembly,
     measures: Measures,
 ) -> dict[str, Any]:
@@ -31,23 +33,22 @@ def random_controls(
     balanced, of the first `random_assemblies`; `random_search`: of the one that NASWOT likes best among the first
     `random_search` (DeRy, section 3.4).
 
-    Differs from the paper: its random search joins blocks by random stitches, ours by fitted ones, as everywhere here.
+    Differs from the paper: its search exchanges blocks and joins them by random stitches; ours draws candidates and
+    joins them by fitted ones, as everywhere here, and looks at them by our NASWOT.
     """
     found: list[Scores] = []
-    best: tuple[float, Built] | None = None
+    best: tuple[float, Candidate] | None = None
     for i, candidate in enumerate(track(drawn, "random assemblies", len(drawn))):
-        made = Built(candidate, *workshop.reassemble(candidate.pick), measures)
         if i < params.random_assemblies:
+            made = chosen(workshop, problem, candidate, params, measures)
             found.append(measures.test.scores(made.network, made.recipe.input))
         if i < params.random_search:
-            liked = key(PROXIES["naswot"], PROXIES["naswot"].predict(made))
-            best = (liked, made) if best is None or liked > best[0] else best
+            liked = naswot(workshop, candidate, params, measures)
+            best = (liked, candidate) if best is None or liked > best[0] else best
     if best is None:
         return {"random_assembly": {"count": 0}, "random_search": {"candidates": 0}}
-    liked, made = best
-    recount("random_search", made.network, made.recipe, workshop.bricks, made.candidate.cost, limits)
-    searched = {"candidates": min(len(drawn), params.random_search), "blocks": made.recipe.words}
-    searched |= {**made.candidate.cost, **_tested(measures, made.network, made.recipe.input)}
+    searched = {"candidates": min(len(drawn), params.random_search)}
+    searched |= finished("random_search", workshop, problem, best[1], params, measures)
     accuracies, balanced = [one.accuracy for one in found], [one.balanced for one in found]
     return {
         "random_assembly": {
@@ -59,6 +60,37 @@ def random_controls(
         },
         "random_search": searched,
     }
+
+
+def naswot(workshop: Workshop, candidate: Candidate, params: Assembly, measures: Measures) -> float:
+    """NASWOT of a candidate under the one treatment that needs no choice, so that larger is better."""
+    proxy, how = PROXIES["naswot"], params.treatments[0]
+    return key(
+        proxy, proxy.predict(Built(Design(candidate, (how,)), *workshop.reassemble(candidate.pick, how), measures))
+    )
+
+
+def chosen(
+    workshop: Workshop, problem: AssemblyProblem, candidate: Candidate, params: Assembly, measures: Measures
+) -> Built:
+    """A candidate put together in the same way as ours."""
+    known = joining.members(workshop, problem, [candidate], params.treatments, measures)
+    (design,) = joining.chains(known, measures)
+    return Built(design, *put_together(workshop, design), measures)
+
+
+def finished(
+    name: str,
+    workshop: Workshop,
+    problem: AssemblyProblem,
+    candidate: Candidate,
+    params: Assembly,
+    measures: Measures,
+) -> dict[str, Any]:
+    """Likewise, counted anew: its blocks, costs and test accuracies; name: by which an error calls it."""
+    made = chosen(workshop, problem, candidate, params, measures)
+    recount(name, made.network, made.recipe, workshop.bricks, candidate.cost, problem.limits, problem.at_least)
+    return {"blocks": made.recipe.words, **candidate.cost, **_tested(measures, made.network, made.recipe.input)}
 
 
 def _tested(measures: Measures, made: nn.Module, expected: Input) -> dict[str, float]:
@@ -86,6 +118,30 @@ def zoo_control(bricks: Bricks, problem: AssemblyProblem, lenders: Sequence[int]
     affordable = [bricks.cards[m].name for m in lenders if models[bricks.cards[m].name]["within_budget"]]
     best = min(affordable, key=lambda name: (-models[name]["validation"], models[name]["params"]), default=None)
     return {"best_within_budget": {"model": best, **models[best]} if best else None, "models": models}
+
+
+def ensemble_control(
+    workshop: Workshop,
+    problem: AssemblyProblem,
+    lenders: Sequence[int],
+    params: Assembly,
+    measures: Measures,
+) -> dict[str, Any] | None:
+    """The best ensemble of whole networks within the budget, chosen as trees are and put together like one; None where
+    no two of them are within it. No other rule holds for it.
+    """
+    within = joining.whole(problem, lenders)
+    known = joining.members(workshop, problem, within, ("none",), measures)
+    none: frozenset[Any] = frozenset()
+    free = replace(problem, min_sources=1, max_sources=None, at_least={}, required=none)
+    free = replace(free, required_blocks=none, excluded_blocks=none)
+    found = joining.Joiner(free, known, measures, params.tails).best(params.trees)
+    if not found:
+        return None
+    best = max((Built(design, *put_together(workshop, design), measures) for design in found), key=Built.accuracy)
+    recount("ensemble", best.network, best.recipe, workshop.bricks, best.candidate.cost, problem.limits)
+    names = [pick.networks[0] for pick in best.candidate.picks]
+    return {"models": names, **best.candidate.cost, **_tested(measures, best.network, best.recipe.input)}
 
 
 def save(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ...params.assembly import Assembly
@@ -20,11 +21,10 @@ def row(candidate: Candidate) -> dict[str, Any]:
 
 
 def points(front: Sequence[Candidate], kind: Kind, problem: AssemblyProblem) -> list[dict[str, Any]]:
-    """A Pareto front for a plot: cost of one kind against score; within_budget: whether it keeps that limit, too."""
-    limit = problem.limits.get(kind)
+    """A Pareto front for a plot: cost of one kind against score; within_budget: whether it keeps those limits, too."""
+    least, limit = problem.at_least.get(kind, 0), problem.limits.get(kind, inf)
     return [
-        {"cost": c.cost[kind], "score": c.score, "path": words(c)}
-        | {"within_budget": limit is None or c.cost[kind] <= limit}
+        {"cost": c.cost[kind], "score": c.score, "path": words(c)} | {"within_budget": least <= c.cost[kind] <= limit}
         for c in front
     ]
 
@@ -56,12 +56,14 @@ def report(found: Proposal, ranked: Sequence[Ranked], problem: AssemblyProblem, 
     are written, with what was counted of them beside what was predicted.
     """
     return {
-        **params.model_dump(include={"score", "block_score", "rank", "rank_on", "stitch"}),
+        **params.model_dump(include={"score", "block_score", "rank", "rank_on", "treatment"}),
         "status": found.pool.status,
         "bound": found.bound,
         "budget": {kind: problem.limits.get(kind) for kind in KINDS},
+        **({"at_least": dict(problem.at_least)} if problem.at_least else {}),
         "candidates": [
-            {**row(r.candidate), "rank_accuracy": r.values["accuracy"]}
+            {**row(r.candidate), "treatments": list(r.design.treatments), "weights": list(r.design.weights)}
+            | {"rank_accuracy": r.values["accuracy"]}
             | ({} if r.counted is None else {"counted": asdict(r.counted)})
             for r in ranked
         ],

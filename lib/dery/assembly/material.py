@@ -1,25 +1,31 @@
 """What candidates are made of: the zoo's networks, cut into K blocks each, and images to fit them together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import overload
+
+import numpy as np
 
 from ...chain.chain import Chain
 from ...chain.layout import Layout
 from ...images.data import DataSet, Loader, stratified_sample
 from ...network import files
 from ...network.blocks import Block, Pick
-from ...params.assembly import Assembly, Stitching
+from ...network.modules import Form
+from ...params.assembly import Assembly
+from ...params.edges import Edges
 from ...zoo.architecture import Trust
 from ...zoo.card import Card, read_cards
 from ..partition.sets import Cuts
 from .heads import Method
-from .stitching import takes_patches
+from .stitching import Edge, takes_patches
 
 OPEN = 8  # networks in memory at once
+
+Joint = tuple[int, str, str]  # a boundary, the network before it, the one behind
 
 
 class Shelf(Sequence[Chain]):
@@ -57,24 +63,27 @@ class Bricks:
 
     cuts: of each network, K+1 positions.
     fit: for each network the same unlabelled train images, in the same order, under its own transform.
-    labelled: likewise, train images for closed-form heads.
     classes: those of the task.
+    joining: how stitches come about.
+    seed: of random stitches, and of what is drawn.
+    labelled: as `fit`, train images for closed-form heads; empty where none is asked for.
     head, head_shrinkage: method of those heads and its strength.
-    stitching: how `reassembly` joins blocks.
-    seed: of random stitches.
+    pull: of refitted layers and heads towards the weights that they had.
+    edges: stitches that have been fitted; the others are when they are needed.
     """
 
     cards: tuple[Card, ...]
     chains: Sequence[Chain]
     cuts: tuple[Cuts, ...]
     fit: tuple[Loader, ...]
-    labelled: tuple[Loader, ...]
     classes: tuple[str, ...]
-    ridge: float
+    joining: Edges = field(default_factory=Edges)
+    seed: int = 0
+    labelled: tuple[Loader, ...] = ()
     head: Method = "lda"
     head_shrinkage: float = 1e-3
-    stitching: Stitching = field(default_factory=Stitching)
-    seed: int = 0
+    pull: float = 0.1
+    edges: Mapping[Joint, Edge] = field(default_factory=dict)
 
     @property
     def sets(self) -> int:
@@ -85,14 +94,25 @@ class Bricks:
         """Whether network m already answers with the task's classes, so that its own head serves."""
         return self.cards[m].classes == self.classes
 
+    @property
+    def form(self) -> Form:
+        """Of stitches."""
+        return "paper" if self.joining.init == "paper" else "linear"
+
     def patches(self, source: Layout, target: Layout) -> tuple[int, ...]:
         """The sides of patches among which the fit of a stitch may choose: 1 is pooling."""
-        down = self.stitching.down
-        if down == "pool" or not takes_patches(source, target):
+        down = self.joining.down
+        among_tokens = source.kind == target.kind == "tokens" and self.form == "paper"
+        if down == "pool" or among_tokens or not takes_patches(source, target):
             return (1,)
-        if down == "patch":
+        if down == "patch" or self.form == "paper":
             return (2,)
-        return (1, 2) if self.stitching.init == "least_squares" else (1,)
+        return (1, 2) if self.joining.init == "least_squares" else (1,)
+
+    @property
+    def positions(self) -> int:
+        """How many of an image's positions become rows of a regression, at most."""
+        return max(1, self.joining.rows // max(1, len(self.fit[0].index)))
 
     @cached_property
     def blocks(self) -> tuple[tuple[Block, ...], ...]:
@@ -119,28 +139,44 @@ def open_bricks(
     names: Sequence[str],
     cuts: Mapping[str, Cuts],
     data: DataSet,
-    params: Assembly,
+    joining: Edges,
     seed: int,
+    params: Assembly | None = None,
     trust: Trust = False,
 ) -> Bricks:
-    """The networks `names` below `folder`, cut at `cuts`; networks that expect the same input share their images;
+    """The networks `names` below `folder`, cut at `cuts`; networks that expect the same input share their images.
+
+    folder: of the zoo.
+    names: of the networks, in order.
+    cuts: of each, K+1 positions.
+    data: its probe images are those of the fits.
+    joining: how stitches come about.
+    seed: of what is drawn.
+    params: of closed-form heads and what is refitted; None where only stitches are asked for.
     trust: see `Shelf`.
     """
     cards = read_cards(folder, list(names))
-    chosen = stratified_sample(data.images, data.train, params.head_images, seed)
     transforms = {card.input: card.input.transform() for card in cards.values()}
-    fit = {key: Loader(data.images, data.probe, t, params.batch_size) for key, t in transforms.items()}
-    labelled = {key: Loader(data.images, chosen, t, params.batch_size) for key, t in transforms.items()}
-    return Bricks(
+
+    def loaders(index: np.ndarray) -> tuple[Loader, ...]:
+        own = {key: Loader(data.images, index, t, joining.batch_size) for key, t in transforms.items()}
+        return tuple(own[card.input] for card in cards.values())
+
+    found = Bricks(
         cards=tuple(cards.values()),
         chains=Shelf([folder / name for name in names], trust),
         cuts=tuple(cuts[name] for name in names),
-        fit=tuple(fit[card.input] for card in cards.values()),
-        labelled=tuple(labelled[card.input] for card in cards.values()),
+        fit=loaders(data.probe),
         classes=data.classes,
-        ridge=params.ridge,
-        stitching=params.stitch,
+        joining=joining,
         seed=seed,
+    )
+    if params is None:
+        return found
+    return replace(
+        found,
+        labelled=loaders(stratified_sample(data.images, data.train, params.head_images, seed)),
         head=params.head,
         head_shrinkage=params.head_shrinkage,
+        pull=params.pull,
     )

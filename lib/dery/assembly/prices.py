@@ -14,8 +14,8 @@ from ...chain import latency
 from ...chain.chain import Chain
 from ...chain.latency import Latencies
 from ...chain.layout import Layout
-from ...network.modules import LinearHead, Stitch
-from ...params.assembly import Assembly
+from ...network.modules import Form, LinearHead, make_stitch
+from ...params.assembly import Assembly, place
 from ...trace import cost
 from ...trace.cost import Cost
 from ..paths.problem import AssemblyProblem, Kind, Table
@@ -30,8 +30,8 @@ def assembly_problem(bricks: Bricks, params: Assembly, latencies: Path) -> Assem
     Raises BrickyardError when no choice of sources can be right, or a limit on latency finds nothing measured.
     """
     names = [card.name for card in bricks.cards]
-    limits: dict[Kind, float] = {k: v for k, v in params.budget.limits().items() if v is not None}
-    costs, shared, leaving = _costs(bricks, _measured(bricks, latencies, needed="latency" in limits))
+    limits, at_least = params.budget.limits(), params.budget.at_least.limits()
+    costs, shared, leaving = _costs(bricks, _measured(bricks, latencies, needed="latency" in {*limits, *at_least}))
     found = AssemblyProblem(
         blocks=bricks.blocks,
         scores=Table(np.zeros((bricks.sets, len(names))), np.zeros((bricks.sets - 1, len(names), len(names)))),
@@ -39,10 +39,14 @@ def assembly_problem(bricks: Bricks, params: Assembly, latencies: Path) -> Assem
         shared=shared,
         leaving=leaving,
         limits=limits,
+        at_least=at_least,
+        cheapest=_cheapest(bricks, costs) if at_least else {},
         min_sources=params.min_sources,
         max_sources=params.max_sources,
-        required=frozenset(_index(names, name, "include") for name in params.include),
+        required=frozenset(m for _, m in _lent(bricks, params.include, "include")),
         excluded=frozenset(range(len(names))) - frozenset(lenders(bricks, params)),
+        required_blocks=_blocks(_lent(bricks, params.include, "include")),
+        excluded_blocks=_blocks(_lent(bricks, params.exclude, "exclude")),
     )
     found.check()
     return found
@@ -53,8 +57,7 @@ def lenders(bricks: Bricks, params: Assembly) -> list[int]:
 
     Raises BrickyardError for a name that is not in the zoo, and where none is left.
     """
-    names = [card.name for card in bricks.cards]
-    without = {_index(names, name, "exclude") for name in params.exclude}
+    without = {m for k, m in _lent(bricks, params.exclude, "exclude") if k is None}
     licences = {card.licence for card in bricks.cards}
     if params.licences is not None and not licences & set(params.licences):
         raise BrickyardError(
@@ -103,7 +106,7 @@ def _costs(bricks: Bricks, latencies: Latencies | None) -> tuple[dict[Kind, Tabl
             times[-1][-1] += measured.head
 
     def dearest(source: Layout, target: Layout) -> Cost:
-        return stitch_cost(source, target, max(bricks.patches(source, target)))
+        return stitch_cost(source, target, max(bricks.patches(source, target)), bricks.form)
 
     between = [
         [[Cost() if m == n else dearest(layouts[m][k], layouts[n][k]) for n in networks] for m in networks]
@@ -204,19 +207,45 @@ def _memory(needs: Sequence[_Needs], between: Sequence[Sequence[Sequence[int]]])
     return Table(np.array(blocks), np.array(stitches).reshape(len(sets) - 1, len(needs), len(needs)))
 
 
-def _index(names: Sequence[str], name: str, key: str) -> int:
-    if name not in names:
-        close = difflib.get_close_matches(name, names, n=1)
-        raise BrickyardError(
-            f"assembly.{key}: the zoo has no {name!r}; " + (f"did you mean {close[0]}?" if close else ", ".join(names))
-        )
-    return names.index(name)
+def _cheapest(bricks: Bricks, costs: Mapping[Kind, Table]) -> dict[Kind, Table]:
+    """What is counted, where every stitch has its cheapest form."""
+    found: dict[Kind, Table] = {}
+    for kind in ("params", "macs"):
+        stitches = costs[kind].stitches.copy()
+        for k, m, n in np.ndindex(stitches.shape):
+            source, target = (bricks.chains[i].layout(bricks.cuts[i][k + 1]) for i in (m, n))
+            costs_of = [stitch_cost(source, target, patch, bricks.form) for patch in bricks.patches(source, target)]
+            forms = [getattr(one, kind) for one in costs_of]
+            stitches[k, m, n] -= max(forms) - min(forms) if m != n else 0
+        found[kind] = Table(costs[kind].blocks, stitches)
+    return found
+
+
+def _lent(bricks: Bricks, lenders: Sequence[str], key: str) -> list[tuple[int | None, int]]:
+    """(set, network) of each entry of a list of lenders, the set None where all blocks are meant. Raises BrickyardError
+    for what is not there.
+    """
+    names, found = [card.name for card in bricks.cards], list[tuple[int | None, int]]()
+    for lender in lenders:
+        name, number = place(lender)
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {close[0]}?" if close else ", ".join(names)
+            raise BrickyardError(f"assembly.{key}: the zoo has no {name!r}; {hint}")
+        if number is not None and number > bricks.sets:
+            raise BrickyardError(f"assembly.{key}: {lender}: blocks go from 1 to {bricks.sets}")
+        found.append((None if number is None else number - 1, names.index(name)))
+    return found
+
+
+def _blocks(lent: Sequence[tuple[int | None, int]]) -> frozenset[tuple[int, int]]:
+    return frozenset((k, m) for k, m in lent if k is not None)
 
 
 @cache
-def stitch_cost(source: Layout, target: Layout, patch: int) -> Cost:
-    """What one stitch with patches of that side costs."""
-    return cost.count(Stitch(source, target, patch), source.shape)
+def stitch_cost(source: Layout, target: Layout, patch: int, form: Form = "linear") -> Cost:
+    """What one stitch of that form with patches of that side costs."""
+    return cost.count(make_stitch(source, target, patch, form), source.shape)
 
 
 @cache

@@ -1,7 +1,7 @@
 """Which candidates are worth keeping: the pool, put together without training, ranked by what a proxy says of it."""
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal, Protocol, get_args
@@ -14,7 +14,7 @@ from ...params.assembly import Predictor
 from ...trace.cost import Cost
 from ..paths.problem import Candidate
 from .agreement import kendall_tau
-from .built import Built, Measures
+from .built import Built, Design, Measures
 from .reassembly import Workshop
 from .tree import plant
 
@@ -51,15 +51,28 @@ class Ranked:
     cost of that, counted anew.
     """
 
-    candidate: Candidate
+    design: Design
     values: Mapping[str, float | None]
     made: tuple[ReassembledNetwork, Reassembled] | None = None
     counted: Cost | None = None
 
+    @property
+    def candidate(self) -> Candidate:
+        """Its blocks, predicted score and costs."""
+        return self.design.candidate
 
-def rank(workshop: Workshop, pool: Sequence[Candidate], by: str, wanted: int, measures: Measures) -> list[Ranked]:
+
+def rank(
+    workshop: Workshop,
+    pool: Sequence[Design],
+    by: str,
+    wanted: int,
+    measures: Measures,
+    shown: Collection[str] = tuple(PROXIES),
+) -> list[Ranked]:
     """All candidates of the pool, best first by the proxy `by`, ties by likelihood, predicted score and blocks; only
-    the first `wanted` keep their networks, so that memory does not grow with the pool.
+    the first `wanted` keep their networks, so that memory does not grow with the pool. shown: further proxies, which
+    are asked beside `by`, accuracy and likelihood.
 
     Accuracies on few images tie often. Likelihood tells finer, but is no measure of its own between heads of different
     calibration (those of sources, refitted ones, closed forms).
@@ -69,25 +82,28 @@ def rank(workshop: Workshop, pool: Sequence[Candidate], by: str, wanted: int, me
         first, second = (-key(PROXIES[name], one.values[name]) for name in (by, "likelihood"))
         return first, second, -one.candidate.score, one.candidate.picks
 
+    asked = [name for name in PROXIES if name in {by, "accuracy", "likelihood", *shown}]
     ranked: list[Ranked] = []
-    for candidate in track(pool, "candidates", len(pool)):
-        made = Built(candidate, *put_together(workshop, candidate), measures)
-        values = {name: proxy.predict(made) for name, proxy in PROXIES.items()}
-        ranked.append(Ranked(candidate, values, (made.network, made.recipe)))
+    for design in track(pool, "candidates", len(pool)):
+        made = Built(design, *put_together(workshop, design), measures)
+        values = {name: PROXIES[name].predict(made) for name in asked}
+        ranked.append(Ranked(design, values, (made.network, made.recipe)))
         ranked.sort(key=place)
-        ranked[wanted:] = [Ranked(r.candidate, r.values) for r in ranked[wanted:]]
+        ranked[wanted:] = [Ranked(r.design, r.values) for r in ranked[wanted:]]
     return ranked
 
 
-def put_together(workshop: Workshop, candidate: Candidate) -> tuple[ReassembledNetwork, Reassembled]:
-    """The network of a candidate, a chain or a tree whose tails count alike, and its recipe."""
-    chains = [workshop.reassemble(pick) for pick in candidate.picks]
-    if len(chains) == 1:
-        return chains[0]
-    return plant(workshop.bricks, candidate.picks, chains, [1 / len(chains)] * len(chains))
+def put_together(workshop: Workshop, design: Design) -> tuple[ReassembledNetwork, Reassembled]:
+    """The network of a design, a chain or a tree, and its recipe."""
+    picks = design.candidate.picks
+    chains = [workshop.reassemble(*own) for own in zip(picks, design.treatments, strict=True)]
+    return chains[0] if len(chains) == 1 else plant(workshop.bricks, picks, chains, design.weights)
 
 
 def agreements(ranked: Sequence[Ranked]) -> dict[str, float | None]:
-    """Kendall's tau of every proxy to measured accuracy over the pool, each in the direction that it calls better."""
-    columns = {name: [key(proxy, r.values[name]) for r in ranked] for name, proxy in PROXIES.items()}
+    """Kendall's tau of every proxy that was asked to measured accuracy over the pool, each in the direction that it
+    calls better.
+    """
+    asked = {name: proxy for name, proxy in PROXIES.items() if all(name in r.values for r in ranked)}
+    columns = {name: [key(proxy, r.values[name]) for r in ranked] for name, proxy in asked.items()}
     return {name: kendall_tau(column, columns["accuracy"]) for name, column in columns.items() if name != "accuracy"}

@@ -1,16 +1,22 @@
 """Fitting stitches, the layers between two blocks, in closed form."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from math import inf
+from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch.nn import functional as F
 
 from ...chain.layout import Layout
+from ...fit import batchnorm
 from ...fit.ridge import Fit, NormalEquations
-from ...network.modules import Stitch, enlarged, shrunk
+from ...network.modules import PaperStitch, Stitch, enlarged, shrunk
+from ...params.edges import Init
+from ...trace.duplicate import duplicate
 
+S = TypeVar("S", bound=Stitch)
 HELD_OUT = 4  # one image of so many tells which form of a stitch fits better
 
 
@@ -21,13 +27,18 @@ def takes_patches(source: Layout, target: Layout) -> bool:
 
 @torch.no_grad()
 def random(source: Layout, target: Layout, patch: int, seed: int) -> Stitch:
-    """The paper's stitch: weights and biases uniform within 1/sqrt(inputs), torch's default."""
-    stitch, generator = Stitch(source, target, patch), torch.Generator().manual_seed(seed)
-    for weight, bias in stitch.maps():
-        limit = weight[0].numel() ** -0.5
-        for values in (weight, bias):
-            values.uniform_(-limit, limit, generator=generator)
-    return stitch
+    """A linear stitch that is not fitted: weights and biases uniform within 1/sqrt(inputs), torch's default. The
+    paper's is random, too, but another one, see `paper`.
+    """
+    return _drawn(Stitch(source, target, patch), seed)
+
+
+@torch.no_grad()
+def paper(source: Layout, target: Layout, patch: int, seed: int) -> PaperStitch:
+    """The paper's stitch (see `PaperStitch`) with torch's default weights: uniform within 1/sqrt(inputs), norms
+    neutral; in eval mode.
+    """
+    return _drawn(PaperStitch(source, target, patch), seed).eval()
 
 
 @torch.no_grad()
@@ -49,8 +60,9 @@ def identity(source: Layout, target: Layout, patch: int) -> Stitch:
 class StitchEquations:
     """The least-squares problem of one stitch: source activations against the target's own, batch by batch."""
 
-    def __init__(self, source: Layout, target: Layout, patch: int = 1):
-        self.source, self.target, self.patch = source, target, patch
+    def __init__(self, source: Layout, target: Layout, patch: int = 1, positions: int | None = None):
+        """positions: most of each image that become rows, drawn anew for every batch; all by default."""
+        self.source, self.target, self.patch, self.positions = source, target, patch, positions
         self._seen = 0
         kept, held_out = (NormalEquations(source.channels * patch**2, target.channels) for _ in range(2))
         self._parts = (kept, held_out)
@@ -61,11 +73,20 @@ class StitchEquations:
         inputs = F.pixel_unshuffle(shrunk(self.source.to_map(x), self.target, self.patch), self.patch)
         inputs, outputs = enlarged(inputs, self.target), self.target.to_map(y)
         held_out = torch.arange(self._seen, self._seen + len(x)) % HELD_OUT == HELD_OUT - 1
+        drawn = self._drawn()
         for part, images in zip(self._parts, (~held_out, held_out), strict=True):
-            part.add(rows(inputs[images]), rows(outputs[images]))
+            part.add(rows(inputs[images], drawn), rows(outputs[images], drawn))
         self._seen += len(x)
         if self._prefix is not None:
             self._prefix.add(self.source.pool(x), y[:, : self.target.prefix].flatten(1))
+
+    def _drawn(self) -> torch.Tensor | None:
+        """Which positions of the next batch become rows; None for all."""
+        every = self.target.height * self.target.width
+        if self.positions is None or every <= self.positions:
+            return None
+        generator = torch.Generator().manual_seed(self._seen)
+        return torch.randperm(every, generator=generator)[: self.positions].sort().values
 
     def r2(self, ridge: float) -> float:
         """R^2 of the map over all positions and channels."""
@@ -81,7 +102,11 @@ class StitchEquations:
         return self._filled([equations.solve(ridge) for equations in self._equations])
 
     def matched(self, stitch: Stitch) -> Stitch:
-        """`stitch` with its output channels scaled and moved so that they have the target's mean and variance."""
+        """`stitch` with its output channels scaled and moved so that they have the target's mean and variance; the
+        paper's, which is no linear map, as it is.
+        """
+        if isinstance(stitch, PaperStitch):
+            return stitch
         weights = (weight.flatten(1).T for weight, _ in stitch.maps())
         return self._filled([own.match(weight) for own, weight in zip(self._equations, weights, strict=True)])
 
@@ -102,11 +127,71 @@ class StitchEquations:
         return stitch
 
 
+def _drawn(stitch: S, seed: int) -> S:
+    """With random weights that depend on `seed` alone."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in (stitch.channels, stitch.prefix):
+        if layer is not None:
+            limit = layer.weight[0].numel() ** -0.5
+            for values in layer.parameters():
+                values.uniform_(-limit, limit, generator=generator)
+    return stitch
+
+
 def resized(x: Float[torch.Tensor, "b c h w"], target: Layout) -> Float[torch.Tensor, "b c H W"]:
     """A map [b, c, h, w] on the target's grid: pooled where that is smaller, interpolated where it is larger."""
     return enlarged(shrunk(x, target), target)
 
 
-def rows(x: Float[torch.Tensor, "b c h w"]) -> Float[torch.Tensor, "b*h*w c"]:
-    """[b, c, h, w] -> [b h w, c]"""
-    return x.permute(0, 2, 3, 1).flatten(0, 2)
+def rows(
+    x: Float[torch.Tensor, "b c h w"], drawn: Int64[torch.Tensor, " p"] | None = None
+) -> Float[torch.Tensor, "rows c"]:
+    """[b, c, h, w] -> [b h w, c], or of some positions only, counted along the rows of the grid, [b p, c]."""
+    x = x.flatten(2)
+    return (x if drawn is None else x[:, :, drawn]).transpose(1, 2).flatten(0, 1)
+
+
+def better(forms: Sequence[StitchEquations], ridge: float) -> StitchEquations:
+    """Of several forms of one stitch the one that fits images best which it was not fitted to."""
+    return max(forms, key=lambda form: form.held_out_r2(ridge)) if len(forms) > 1 else forms[0]
+
+
+def initial(equations: StitchEquations, init: Init, ridge: float, seed: int) -> Stitch:
+    """The stitch of an `init`: of least squares that of the equations; the others look at their layouts alone."""
+    if init == "least_squares":
+        return equations.fitted(ridge)
+    if init == "identity":
+        return identity(equations.source, equations.target, equations.patch)
+    draw = paper if init == "paper" else random
+    return draw(equations.source, equations.target, equations.patch, seed)
+
+
+def settled(stitch: Stitch, batches: Iterable[Float[torch.Tensor, "b ..."]]) -> Stitch:
+    """`stitch`, where it has a BatchNorm a copy with the statistics of what reaches it in one pass of `batches`."""
+    if not batchnorm.has_batchnorm(stitch):
+        return stitch
+    copy = duplicate(stitch)
+    batchnorm.batchnorm(copy, batches)
+    return copy
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A stitch between the own activations of two networks, behind the block of set `boundary` = 1..K-1 of `source`,
+    in front of the next one of `target`.
+
+    stitch: as it was fitted.
+    matched: the same with the target's means and variances, for a target that has no BatchNorm behind it; of the
+        paper's form as it was.
+    r2: of its least-squares fit, over all positions and channels.
+    kl: KL divergence of the target's answers with this one stitch in it from its own, in nats an image: its statistics
+        are those of what then arrives.
+    """
+
+    boundary: int
+    source: str
+    target: str
+    stitch: Stitch
+    matched: Stitch
+    r2: float
+    kl: float

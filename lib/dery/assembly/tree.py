@@ -4,7 +4,7 @@ Ours; the paper's networks are chains.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,13 +13,13 @@ from torch import nn
 from ...base.errors import BrickyardError
 from ...network.blocks import Block, Pick
 from ...network.modules import ReassembledNetwork
-from ...network.parts import Tail, part_name
+from ...network.parts import part_name
 from ...network.reassembled import Reassembled
 from ...trace.duplicate import duplicate
 from .material import Bricks
+from .reassembly import Made
 
 Json = dict[str, Any]
-Chain = tuple[ReassembledNetwork, Reassembled]
 
 
 @dataclass
@@ -35,7 +35,7 @@ class _Place:
     tails: list[int] = field(default_factory=list)
 
 
-def plant(bricks: Bricks, picks: Sequence[Pick], chains: Sequence[Chain], weights: Sequence[float]) -> Chain:
+def plant(bricks: Bricks, picks: Sequence[Pick], chains: Sequence[Made], weights: Sequence[float]) -> Made:
     """The tree of some candidates, and its recipe.
 
     picks: of the candidates, all different.
@@ -51,7 +51,7 @@ def plant(bricks: Bricks, picks: Sequence[Pick], chains: Sequence[Chain], weight
     for root in roots.values():
         _emit(bricks, root, None, parts, modules, ends)
     tails = [
-        Tail(ends[number], recipe.tails[0].head, weight)
+        replace(recipe.tails[0], after=ends[number], weight=weight)
         for number, ((_, recipe), weight) in enumerate(zip(chains, weights, strict=True))
     ]
     sources = tuple({one.name: one for _, recipe in chains for one in recipe.sources}.values())

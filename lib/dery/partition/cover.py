@@ -98,7 +98,10 @@ class PartitionProblem:
         return np.where(first[:, None] | first[None, :], (first[:, None] & first[None, :]).astype(float), shifted)
 
     def limit(self, m: int, num_blocks: int | None = None) -> int:
-        """Largest size of a block of network m: floor((1 + eps) ceil(|M| / K)), eps taken as the decimal it is."""
+        """Largest size of a block of network m: floor((1 + eps) ceil(|M| / K)), eps taken as the decimal it is.
+
+        Differs from the paper: less than (1 + eps) |M| / K there, which some networks cannot be cut by at all.
+        """
         return floor((1 + Fraction(self.epsilon).limit_denominator(10**9)) * self._share(m, num_blocks))
 
     def check(self) -> None:

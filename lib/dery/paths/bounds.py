@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from .problem import AssemblyProblem, Kind, Table
+from .problem import AssemblyProblem, Table
 
 STEPS = 60  # of the descent on the Lagrange multipliers
 
 
 @dataclass(frozen=True)
 class Relaxation:
-    """The problem with its additive limits moved into the objective, each with a multiplier >= 0 (score per unit).
+    """The problem with its ceilings moved into the objective, each with a multiplier >= 0 (score per unit).
 
     rest: [K, N], the most that the blocks and stitches behind block k of network m can add to score - multipliers *
     cost, -inf where nothing can follow; value: an upper bound on the score of every feasible path.
@@ -24,10 +24,10 @@ class Relaxation:
 
 
 def relax(problem: AssemblyProblem, multipliers: Float64[np.ndarray, " R"]) -> Relaxation:
-    """The relaxation with given multipliers, one for each of `problem.additive`."""
+    """The relaxation with given multipliers, one for each of `problem.ceilings`."""
     blocks, stitches = _weights(problem, multipliers)
     rest = suffix(blocks, stitches)
-    limits = np.array([problem.limits[kind] for kind in problem.additive])
+    limits = np.array([one.most for one in problem.ceilings])
     return Relaxation(multipliers, rest, float((blocks[0] + rest[0]).max()) + float(multipliers @ limits))
 
 
@@ -36,29 +36,30 @@ def tightest(problem: AssemblyProblem) -> Relaxation:
 
     Any multipliers >= 0 give a valid bound; better ones only make the search shorter.
     """
-    best = relax(problem, np.zeros(len(problem.additive)))
-    if not problem.additive or not np.isfinite(best.value):
+    ceilings = problem.ceilings
+    best = relax(problem, np.zeros(len(ceilings)))
+    if not ceilings or not np.isfinite(best.value):
         return best
-    limits = np.array([problem.limits[kind] for kind in problem.additive])
+    limits = np.array([one.most for one in ceilings])
+    scale = np.abs(limits)
     blocks = problem.scores.blocks[problem.open_blocks]
     step = max(float(np.ptp(blocks)), float(np.ptp(problem.scores.stitches)), 1e-9)
     current = best
     for _ in range(STEPS):
         path = _path(problem, current)
-        slack = 1 - np.array([problem.cost(path, kind) for kind in problem.additive]) / limits
+        slack = np.sign(limits) * (1 - np.array([sum(one.table.parts(path)) for one in ceilings]) / limits)
         if (slack >= 0).all() and not (current.multipliers @ slack):
             break  # the relaxation's own optimum is feasible and as good as its bound
         direction = slack / max(float(np.linalg.norm(slack)), 1e-12)
-        current = relax(problem, np.maximum(current.multipliers * limits - step * direction, 0) / limits)
+        current = relax(problem, np.maximum(current.multipliers * scale - step * direction, 0) / scale)
         step *= 0.88
         if current.value < best.value:
             best = current
     return best
 
 
-def least(problem: AssemblyProblem, kind: Kind) -> Float64[np.ndarray, "K N"]:
-    """[K, N]: the least that what follows block k of network m costs, inf where nothing can follow."""
-    table = problem.costs[kind]
+def least(problem: AssemblyProblem, table: Table) -> Float64[np.ndarray, "K N"]:
+    """[K, N]: the least that what follows block k of network m adds up to in `table`, inf where nothing can follow."""
     return -suffix(*_closed(problem, Table(-table.blocks, -table.stitches)))
 
 
@@ -72,10 +73,10 @@ def suffix(blocks: Float64[np.ndarray, "K N"], stitches: Float64[np.ndarray, "K-
 
 def _weights(problem: AssemblyProblem, multipliers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     blocks, stitches = _closed(problem, problem.scores)
-    for kind, multiplier in zip(problem.additive, multipliers, strict=True):
+    for one, multiplier in zip(problem.ceilings, multipliers, strict=True):
         if multiplier:
-            blocks = blocks - multiplier * problem.costs[kind].blocks
-            stitches = stitches - multiplier * problem.costs[kind].stitches
+            blocks = blocks - multiplier * one.table.blocks
+            stitches = stitches - multiplier * one.table.stitches
     return blocks, stitches
 
 

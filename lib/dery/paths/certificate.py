@@ -4,6 +4,7 @@ It is also where to put what a search over additive scores cannot take: nonlinea
 expressions and constraints on the variables of `model`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ import pyomo.environ as pyo
 
 from ...base import program
 from ...base.errors import BrickyardError
-from .problem import AssemblyProblem, Candidate, Columns, Kind, Pool
+from .problem import AssemblyProblem, Candidate, Columns, Pool, Table
 from .unrolled import rolled, unroll
 
 TOLERANCE = 1e-6  # of HiGHS on objectives and constraints
@@ -52,14 +53,17 @@ def first(problem: AssemblyProblem) -> Certificate:
     return Certificate(None, None) if found is None else Certificate(problem.score(found[0]), found[1])
 
 
-def pool_by_cuts(problem: AssemblyProblem, count: int) -> Pool:
-    """The `count` best candidates, each by an integer program that excludes those before it: slow, for comparison."""
+def pool_by_cuts(problem: AssemblyProblem, count: int, apart: int = 1) -> Pool:
+    """The `count` best candidates, each by an integer program that excludes those before it, and those that differ from
+    them in less than `apart` blocks: slow, for comparison.
+    """
     unrolled = unroll(problem)
     own = model(unrolled)
     found: list[Columns] = []
     while len(found) < count and (solved := _next(unrolled, own)) is not None:
         found.append(solved[0])
-        _exclude(own, solved[0])
+        networks = np.array(unrolled.networks)
+        _exclude(own, [np.flatnonzero(networks == networks[m]).tolist() for m in solved[0]], apart)
     return Pool(tuple(Candidate.of(problem, rolled(unrolled, path, problem)) for path in found), "optimal")
 
 
@@ -90,11 +94,12 @@ def model(problem: AssemblyProblem) -> Any:
         rule=lambda b: pyo.inequality(problem.min_sources, sum(b.used[m] for m in sources), most)
     )
     _fix(problem, model)
-    for kind in problem.additive:
-        total = _total(problem, model, kind)
-        model.add_component(f"{kind}_budget", pyo.Constraint(expr=total / problem.limits[kind] <= 1))
+    for one in problem.ceilings:
+        total = _total(problem, model, one.table)
+        name = f"{one.kind}_at_least" if one.lower else f"{one.kind}_budget"
+        model.add_component(name, pyo.Constraint(expr=total / abs(one.most) <= (-1 if one.lower else 1)))
     model.excluded = pyo.ConstraintList()
-    model.score = pyo.Objective(expr=_total(problem, model, None), sense=pyo.maximize)
+    model.score = pyo.Objective(expr=_total(problem, model, problem.scores), sense=pyo.maximize)
     return model
 
 
@@ -108,9 +113,8 @@ def _fix(problem: AssemblyProblem, model: Any) -> None:
         model.y[k, m, n].fix(0)
 
 
-def _total(problem: AssemblyProblem, model: Any, kind: Kind | None) -> Any:
-    """The score of the chosen candidate, or a cost of it, as a linear expression."""
-    table = problem.scores if kind is None else problem.costs[kind]
+def _total(problem: AssemblyProblem, model: Any, table: Table) -> Any:
+    """What the chosen candidate adds up to in a table, as a linear expression."""
     terms = [float(table.blocks[i]) * model.x[i] for i in np.ndindex(table.blocks.shape)]
     stitches = [i for i in np.ndindex(table.stitches.shape) if table.stitches[i]]
     return sum(terms) + sum(float(table.stitches[i]) * model.y[i] for i in stitches)
@@ -123,9 +127,10 @@ def _next(problem: AssemblyProblem, model: Any) -> tuple[Columns, float] | None:
         path = tuple(chosen[k] for k in sorted(chosen))
         if problem.feasible(path):
             return path, float(cast(float, solution.bound))
-        _exclude(model, path)
+        _exclude(model, [[m] for m in path], 1)
     return None
 
 
-def _exclude(model: Any, path: Columns) -> None:
-    model.excluded.add(sum(model.x[k, m] for k, m in enumerate(path)) <= len(path) - 1)
+def _exclude(model: Any, columns: Sequence[Sequence[int]], apart: int) -> None:
+    """Excludes what differs in fewer than `apart` places from a path that has any of `columns[k]` at place k."""
+    model.excluded.add(sum(model.x[k, m] for k, own in enumerate(columns) for m in own) <= len(columns) - apart)

@@ -1,7 +1,8 @@
 """Why no candidate meets the budgets, and what would have to give."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from math import ceil
+from math import ceil, floor
 
 import numpy as np
 
@@ -14,19 +15,16 @@ UNITS = {"params": "", "macs": " MACs", "memory": " bytes", "latency": " ms"}
 
 
 def explain(problem: AssemblyProblem) -> BrickyardError:
-    """One line: the budgets that bind, and for each the smallest feasible value, the other ones held.
+    """One line: the budgets that bind, and for each the nearest value that a candidate reaches, the other ones held.
 
-    Where no budget alone is to blame, the smallest value of each by itself, the other ones lifted.
+    Where no budget alone is to blame, the nearest value of each by itself, the other ones lifted.
     """
     problem = unroll(problem)
-    limited: list[Kind] = [kind for kind in KINDS if kind in problem.limits]
-    held: dict[Kind, float | None] = {kind: smallest(problem, kind) for kind in limited}
-    if any(value is not None for value in held.values()):
-        lines = [_line(problem, kind, value) for kind, value in held.items() if value is not None]
-        others = " with the other budgets held" if len(limited) > 1 else ""
+    lines = _lines(problem, problem)
+    if lines:
+        others = " with the other budgets held" if len(problem.limits) + len(problem.at_least) > 1 else ""
         return BrickyardError(f"no candidate meets the budgets: {', or '.join(lines)}{others}")
-    alone: dict[Kind, float | None] = {kind: smallest(replace(problem, limits={kind: 0.0}), kind) for kind in limited}
-    lines = [_line(problem, kind, value) for kind, value in alone.items() if value is not None]
+    lines = _lines(problem, replace(problem, limits={}, at_least={}))
     if not lines:
         return BrickyardError(
             "no candidate has the sources that are asked for: see min_sources, max_sources, include, exclude and "
@@ -38,25 +36,43 @@ def explain(problem: AssemblyProblem) -> BrickyardError:
 
 
 def smallest(problem: AssemblyProblem, kind: Kind) -> float | None:
-    """The least that a feasible candidate needs of one kind, all other limits held; None where none is feasible."""
-    others: dict[Kind, float] = {other: limit for other, limit in problem.limits.items() if other != kind}
+    """The least that a feasible candidate needs of one kind, all limits but the upper one on it held; None where none
+    is feasible.
+    """
+    held = replace(problem, limits={other: limit for other, limit in problem.limits.items() if other != kind})
     if kind == "memory":
-        return _smallest_memory(problem, others)
-    problem = unroll(problem)
-    table = problem.costs[kind]
-    cheapest = replace(problem, scores=Table(-table.blocks, -table.stitches), limits=others)
-    found = _first(cheapest)
-    return None if found is None else found.cost[kind]
+        values = _values(problem.costs["memory"])
+        return _first_that(values, lambda v: replace(held, limits={**held.limits, "memory": v}))
+    held = unroll(held)
+    table = held.costs[kind]
+    found = _first(replace(held, scores=Table(-table.blocks, -table.stitches)))
+    return None if found is None else -found.score
 
 
-def _smallest_memory(problem: AssemblyProblem, others: dict[Kind, float]) -> float | None:
-    """By bisection over the values that occur: whether a candidate exists is monotone in the limit."""
-    table = problem.costs["memory"]
-    values = np.unique(np.concatenate([table.blocks.ravel(), table.stitches.ravel()])).tolist()
+def largest(problem: AssemblyProblem, kind: Kind) -> float | None:
+    """The most that a feasible candidate needs of one kind, all limits but the lower one on it held; None where none is
+    feasible.
+    """
+    held = replace(problem, at_least={other: least for other, least in problem.at_least.items() if other != kind})
+    if kind == "memory":
+        values = _values(problem.costs["memory"])[::-1]
+        return _first_that(values, lambda v: replace(held, at_least={**held.at_least, "memory": v}))
+    held = unroll(held)
+    found = _first(replace(held, scores=held.at_cheapest.costs[kind]))
+    return None if found is None else found.score
+
+
+def _values(table: Table) -> list[float]:
+    """All that occur, in ascending order."""
+    return np.unique(np.concatenate([table.blocks.ravel(), table.stitches.ravel()])).tolist()
+
+
+def _first_that(values: list[float], limited: Callable[[float], AssemblyProblem]) -> float | None:
+    """The first value with which the problem has a candidate, by bisection: from there on it has one."""
     low, high = 0, len(values)
     while low < high:
         middle = (low + high) // 2
-        if _first(replace(problem, limits={**others, "memory": values[middle]})) is None:
+        if _first(limited(values[middle])) is None:
             low = middle + 1
         else:
             high = middle
@@ -73,6 +89,14 @@ def _first(problem: AssemblyProblem) -> Candidate | None:
     return None
 
 
-def _line(problem: AssemblyProblem, kind: Kind, value: float) -> str:
-    shown = f"{ceil(1e3 * value) / 1e3:g}" if kind == "latency" else f"{value:.0f}"
-    return f"assembly.budget.{kind} = {problem.limits[kind]:g}: at least {shown}{UNITS[kind]}"
+def _lines(problem: AssemblyProblem, held: AssemblyProblem) -> list[str]:
+    """What each limit of `problem` would have to be for `held` to have a candidate, of those where it can be said."""
+    found: list[str] = []
+    for lower, limits in ((False, problem.limits), (True, problem.at_least)):
+        for kind, given in sorted(limits.items(), key=lambda one: KINDS.index(one[0])):
+            value = largest(held, kind) if lower else smallest(held, kind)
+            if value is not None:
+                shown = f"{(floor if lower else ceil)(1e3 * value) / 1e3:g}" if kind == "latency" else f"{value:.0f}"
+                where, may = (f"at_least.{kind}", "at most") if lower else (kind, "at least")
+                found.append(f"assembly.budget.{where} = {given:g}: {may} {shown}{UNITS[kind]}")
+    return found

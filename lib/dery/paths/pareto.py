@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Real, UInt64
 
-from . import bounds
+from . import bounds, search
 from .problem import GRAIN, AssemblyProblem, Candidate, Columns, Kind
 from .unrolled import rolled, unroll
 
 REGIONS = 24  # in which the sweep asks whether a prefix can still lead to something new
 SLACK = 1e-7  # of the bounds' rounding
 ROUNDS = 32  # in which all small states are thinned together; what then remains of a large one is thinned by itself
+LABELS = 200_000  # of the search for one point, under lower limits
 CHUNK = 256  # rows of it that are compared with one another at once
 
 
@@ -58,16 +59,34 @@ class Region:
 def frontier(problem: AssemblyProblem, kind: Kind) -> list[Candidate]:
     """Candidates that no other beats in both score and `kind` of cost, from the cheapest to the dearest.
 
-    The limit on `kind` is lifted, all other limits hold. Exact: label setting over the sets, in which a prefix goes
-    only if another one in the same state (last block and sources) with no lower score and no more of any cost that
-    counts can go on in every way that it can, or if bounds show that it leads to nothing new. What is known to begin
-    with comes from a first sweep that tells sources apart by their number only.
+    The limits on `kind` are lifted, all others hold. Exact: label setting over the sets, in which a prefix goes only if
+    another one in the same state (last block and sources) with no lower score and no more of any cost that counts can
+    go on in every way that it can, or if bounds show that it leads to nothing new. What is known to begin with comes
+    from a first sweep that tells sources apart by their number only. With lower limits it is a search for each point,
+    from the dearest on; the front ends there where a search runs out of labels.
     """
+    limits, at_least = ({k: v for k, v in given.items() if k != kind} for given in (problem.limits, problem.at_least))
+    if at_least:
+        return _point_by_point(replace(problem, limits=limits, at_least=at_least), kind)
     unrolled = unroll(problem)
-    sweep = _Sweep(replace(unrolled, limits={k: v for k, v in problem.limits.items() if k != kind}), kind)
+    sweep = _Sweep(replace(unrolled, limits=limits, at_least={}), kind)
     labels = sweep.run(sweep.regions(sweep.run(None)))
     paths: list[Columns] = [rolled(unrolled, tuple(row), problem) for row in labels.paths.tolist()]
     return sorted((Candidate.of(problem, path) for path in paths), key=lambda c: c.score)
+
+
+def _point_by_point(problem: AssemblyProblem, kind: Kind) -> list[Candidate]:
+    """The best candidate, the best that costs less, and so on; of equal scores the cheapest."""
+    found: list[Candidate] = []
+    pool = search.best(problem, 1, LABELS)
+    while pool.candidates:
+        if found and found[-1].score == pool.candidates[0].score:
+            found.pop()
+        found.append(pool.candidates[0])
+        cost = found[-1].cost[kind]
+        less = min(cost - 1 / GRAIN, float(np.nextafter(cost, 0)))  # whichever is another float
+        pool = search.best(replace(problem, limits={**problem.limits, kind: less}), 1, LABELS)
+    return found[::-1]
 
 
 class _Sweep:
@@ -81,12 +100,13 @@ class _Sweep:
         self.bits = bits[list(problem.networks)]
         self.required = np.bitwise_or.reduce(bits[sorted(problem.required)], axis=0)
         self.most = problem.sets if problem.max_sources is None else problem.max_sources
-        self.kinds = (kind, *problem.additive)
-        self.limits = np.floor(np.array([problem.limits[k] for k in problem.additive]) * GRAIN) / GRAIN
+        ceilings = problem.ceilings
+        self.kinds: tuple[Kind, ...] = (kind, *(one.kind for one in ceilings))
+        self.limits = np.floor(np.array([one.most for one in ceilings]) * GRAIN) / GRAIN
         tables = [problem.costs[k] for k in self.kinds]
         self.blocks = np.stack([table.blocks for table in tables], -1)
         self.stitches = np.stack([table.stitches for table in tables], -1)
-        least = [bounds.least(problem, k) for k in problem.additive]
+        least = [bounds.least(problem, one.table) for one in ceilings]
         self.least = np.stack(least, -1) if least else np.zeros((*problem.scores.blocks.shape, 0))
 
     def run(self, regions: Sequence[Region] | None) -> Labels:
@@ -111,9 +131,10 @@ class _Sweep:
     def _region(self, limit: float, score: float) -> Region:
         others = self.problem.limits
         limited = replace(self.problem, limits=others if limit == np.inf else {**others, self.kind: limit})
-        plain, relaxed = bounds.relax(limited, np.zeros(len(limited.additive))), bounds.tightest(limited)
-        price = dict(zip(limited.additive, relaxed.multipliers.tolist(), strict=True))
-        allowed = sum(price[kind] * limited.limits[kind] for kind in limited.additive)
+        ceilings = limited.ceilings
+        plain, relaxed = bounds.relax(limited, np.zeros(len(ceilings))), bounds.tightest(limited)
+        price = dict(zip([one.kind for one in ceilings], relaxed.multipliers.tolist(), strict=True))
+        allowed = sum(price[one.kind] * one.most for one in ceilings)
         multipliers = np.array([price.get(kind, 0.0) for kind in self.kinds])
         return Region(limit, score, plain.rest, relaxed.rest + allowed, multipliers)
 

@@ -6,8 +6,8 @@ stands between them. Inside this package a path is the columns of the tables tha
 `Candidate` with its `Pick`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Literal
@@ -51,6 +51,16 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Ceiling:
+    """A limit on what a path adds up to in `table`: `most`. A lower limit on a kind of cost is one on its negative."""
+
+    kind: Kind
+    lower: bool
+    table: Table
+    most: float
+
+
+@dataclass(frozen=True)
 class AssemblyProblem:
     """Maximise the sum of `scores` over paths.
 
@@ -58,8 +68,12 @@ class AssemblyProblem:
     costs: what parts need: params, macs and latency (milliseconds a batch) add up; memory (bytes of activations that
         must be alive at once) is that of the part or the step which needs most.
     limits: upper limits, of the kinds in `costs`.
+    at_least: lower limits, of the same kinds; of memory, one that the part or step which needs most has to reach.
+    cheapest: what parts cost at least, of kinds whose `costs` may turn out to be less (a stitch whose form is chosen
+        when it is fitted); lower limits hold for these costs, upper ones for `costs`.
     min_sources, max_sources: how many networks lend blocks (an unmodified network is one source).
     required, excluded: networks that lend at least one block, and none.
+    required_blocks, excluded_blocks: (set, network) of blocks that every candidate has, and that none has.
     shared: [N, K, K], how much less blocks i..j of network m cost in one run than `costs` say, because blocks that are
         no neighbours need the same.
     columns: where it is not empty, the columns of all tables are no networks but (network, set in which its run
@@ -72,10 +86,14 @@ class AssemblyProblem:
     scores: Table
     costs: Mapping[Kind, Table]
     limits: Mapping[Kind, float] = field(default_factory=dict)
+    at_least: Mapping[Kind, float] = field(default_factory=dict)
+    cheapest: Mapping[Kind, Table] = field(default_factory=dict)
     min_sources: int = 1
     max_sources: int | None = None
     required: frozenset[int] = frozenset()
     excluded: frozenset[int] = frozenset()
+    required_blocks: frozenset[tuple[int, int]] = frozenset()
+    excluded_blocks: frozenset[tuple[int, int]] = frozenset()
     shared: Mapping[Kind, Real[np.ndarray, "N K K"]] = field(default_factory=dict)
     columns: tuple[tuple[int, int], ...] = ()
     leaving: Real[np.ndarray, "_ _"] = field(default_factory=lambda: np.zeros((0, 0)))
@@ -114,12 +132,17 @@ class AssemblyProblem:
         return found
 
     def within(self, path: Columns) -> bool:
-        """Whether a path keeps all limits on cost."""
+        """Whether a path keeps all upper limits on cost."""
         return all(self.cost(path, kind) <= limit for kind, limit in self.limits.items())
 
+    def reaches(self, path: Columns) -> bool:
+        """Whether a path keeps all lower limits on cost."""
+        return all(self.at_cheapest.cost(path, kind) >= least for kind, least in self.at_least.items())
+
     def feasible(self, path: Columns) -> bool:
-        """Whether a path keeps the limits and takes its blocks from the right number of the right networks."""
-        return self.admits(frozenset(self.networks[m] for m in path)) and self.within(path)
+        """Whether a path keeps the limits and takes the right blocks from the right number of the right networks."""
+        own = [tuple(self.networks[m] for m in path)]
+        return self.admits(frozenset(own[0])) and self.takes(own) and self.within(path) and self.reaches(path)
 
     def admits(self, sources: frozenset[int]) -> bool:
         """Whether a candidate may take its blocks from exactly these networks."""
@@ -127,20 +150,48 @@ class AssemblyProblem:
         right = self.required <= sources and not (self.excluded & sources)
         return right and self.min_sources <= len(sources) <= most
 
+    def takes(self, tails: Sequence[Sequence[int]]) -> bool:
+        """Whether a candidate, given by the networks of the blocks of each of its tails, has the blocks that it must
+        have and none that it must not.
+        """
+        blocks = {place for tail in tails for place in enumerate(tail)}
+        return self.required_blocks <= blocks and not (self.excluded_blocks & blocks)
+
+    @cached_property
+    def at_cheapest(self) -> "AssemblyProblem":
+        """The problem with what its parts cost at least as their costs."""
+        return replace(self, costs={**self.costs, **self.cheapest}, cheapest={}) if self.cheapest else self
+
     @cached_property
     def networks(self) -> tuple[int, ...]:
         """The network of each column."""
         return tuple(m for m, _ in self.columns) or tuple(range(len(self.names)))
 
     @cached_property
-    def additive(self) -> tuple[Kind, ...]:
-        """The kinds that are limited and add up."""
-        return tuple(kind for kind in KINDS if kind in self.limits and kind != "memory")
+    def ceilings(self) -> tuple[Ceiling, ...]:
+        """All limits on what adds up, without `shared`: also the lower one on memory, as the number of parts that reach
+        it. The upper one on memory closes parts.
+        """
+        upper: list[Kind] = [kind for kind in KINDS if kind in self.limits and kind != "memory"]
+        found = [Ceiling(kind, False, self.costs[kind], self.limits[kind]) for kind in upper]
+        for kind in KINDS:
+            least = self.at_least.get(kind, 0)
+            if least > 0:
+                table = self.at_cheapest.costs[kind]
+                if kind == "memory":
+                    least, table = 1.0, Table(1.0 * (table.blocks >= least), 1.0 * (table.stitches >= least))
+                found.append(Ceiling(kind, True, Table(-table.blocks, -table.stitches), -least))
+        return tuple(found)
 
     @cached_property
     def open_blocks(self) -> Bool[np.ndarray, "K N"]:
-        """bool [K, N]: blocks of networks that may lend some, and that fit into memory by themselves."""
-        found = self._fits("blocks") & ~np.isin(self.networks, sorted(self.excluded))
+        """bool [K, N]: blocks that may be taken, and that fit into memory by themselves."""
+        networks = np.array(self.networks)
+        found = self._fits("blocks") & ~np.isin(networks, sorted(self.excluded))
+        for k, m in self.excluded_blocks:
+            found[k] &= networks != m
+        for k, m in self.required_blocks:
+            found[k] &= networks == m
         if self.columns:
             begins = np.array([begin for _, begin in self.columns])
             found &= begins <= np.arange(self.sets)[:, None]
@@ -178,6 +229,12 @@ class AssemblyProblem:
         if self.required & self.excluded:
             name = self.names[min(self.required & self.excluded)]
             raise BrickyardError(f"assembly.include: {name} is excluded, by exclude or by its licence")
+        for k in range(self.sets):
+            asked = sorted(m for place, m in self.required_blocks if place == k)
+            closed = self.excluded | {m for place, m in self.excluded_blocks if place == k}
+            if len(closed) == len(self.names) or len(asked) > 1 or closed & set(asked):
+                named = f"include names {', '.join(f'{self.names[m]}:{k + 1}' for m in asked)}" if asked else "exclude"
+                raise BrickyardError(f"assembly.{named}: no candidate can have such a block {k + 1}")
 
 
 def runs(path: Columns) -> list[tuple[int, int, int]]:

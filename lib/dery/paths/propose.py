@@ -23,19 +23,22 @@ class Proposal:
     fronts: Mapping[Kind, list[Candidate]]
 
 
-def propose(problem: AssemblyProblem, count: int, wanted: int) -> Proposal:
-    """The `count` best candidates within the budgets.
+def propose(problem: AssemblyProblem, count: int, wanted: int, apart: int = 1) -> Proposal:
+    """The `count` best candidates within the budgets, each the best that differs from those before it in at least
+    `apart` blocks.
 
     Raises BrickyardError when there is none, naming the budgets that bind and the smallest feasible values, and when
     there are fewer than `wanted`, the last one that is to be tuned.
     """
-    pool = search.best(problem, count)
+    pool = search.best(problem, count, apart=apart)
     if not pool.candidates:
         raise feasibility.explain(problem)
     if len(pool.candidates) < wanted:
+        fewer = f"differ in {apart} blocks" if apart > 1 else "meet the budgets"
+        other = " or lower assembly.differ_by" if apart > 1 else ""
         raise BrickyardError(
-            f"finetune.ranks asks for r{wanted}, but {len(pool.candidates)} candidates meet the budgets (pool of "
-            f"{count}); lower the rank or raise assembly.pool or assembly.budget"
+            f"finetune.ranks asks for r{wanted}, but {len(pool.candidates)} candidates {fewer} (pool of "
+            f"{count}); lower the rank or raise assembly.pool or assembly.budget{other}"
         )
     bound = certify(problem, pool).bound
     return Proposal(pool, bound, {kind: pareto.frontier(problem, kind) for kind in KINDS if kind in problem.costs})

@@ -13,7 +13,8 @@ def random_candidates(problem: AssemblyProblem, count: int, seed: int) -> list[C
     generator = np.random.default_rng(seed)
     found: dict[Columns, None] = {}
     for _ in range(100 * count):
-        path = tuple(int(m) for m in generator.integers(len(problem.names), size=problem.sets))
+        drawn = dict(enumerate(generator.integers(len(problem.names), size=problem.sets).tolist()))
+        path = tuple((drawn | dict(problem.required_blocks)).values())
         if len(found) < count and path not in found and problem.feasible(path):
             found[path] = None
     return [Candidate.of(problem, path) for path in found]

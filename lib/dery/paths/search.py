@@ -1,7 +1,7 @@
 """The exact k best candidates (DeRy, section 3.4, Eq. 8-11) by best-first search over prefixes of paths."""
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -13,31 +13,37 @@ LABELS = 3_000_000  # prefixes made, at most; about 1 GB
 SLACK = 1e-9  # for the rounding of the Lagrangian bound; sums of scores are exact
 
 Label = tuple[float, Columns, float, int, np.ndarray]
-"""(-bound, path, score, sources as a bit set, what is used of each additive limit); sorts by bound, then by path"""
+"""(-bound, path, score, sources as a bit set, what is used of each ceiling); sorts by bound, then by path"""
 
 
-def best(problem: AssemblyProblem, count: int, labels: int = LABELS) -> Pool:
-    """The `count` best feasible candidates, best first, equal scores in the order of their paths.
+def best(problem: AssemblyProblem, count: int, labels: int = LABELS, apart: int = 1) -> Pool:
+    """The `count` best feasible candidates, best first, equal scores in the order of their paths; with `apart` > 1 each
+    is the best that differs from all before it in so many blocks at least.
 
     A* (Hart, Nilsson, Raphael 1968): prefixes are opened in the order of an upper bound on what they can still become,
     the lesser of two: score and best suffix regardless of limits, and the same with the limits priced by Lagrange
-    multipliers. Prefixes that exceed a limit even with the cheapest suffix, or that cannot have the right sources any
-    more, are dropped. An empty pool means that the problem is infeasible.
+    multipliers. Prefixes that break a limit even with the cheapest suffix (a lower one: the dearest), that cannot have
+    the right sources any more, or that have too much in common with a candidate found before, are dropped. An empty
+    pool means that the problem is infeasible.
 
     Stops after `labels` prefixes; then the pool is shorter and its status says so, yet what it holds is the best.
 
-    Differs from the paper: exact, where the paper draws 500 candidates at random.
+    Differs from the paper: exact, where its search is a greedy exchange (`exchange`) of 500 candidates.
     """
     whole, problem = problem, unroll(problem)
     graph = _Graph(problem)
-    queue: list[Label] = list(graph.successors((), 0.0, 0, np.zeros(len(problem.additive))))
+    queue: list[Label] = list(graph.successors((), 0.0, 0, np.zeros(len(problem.ceilings))))
     heapq.heapify(queue)
     found: list[Columns] = []
+    taken: list[Columns] = []  # their networks
     made = len(queue)
     while queue and len(found) < count and made <= labels:
         _, path, score, sources, used = heapq.heappop(queue)
+        if apart > 1 and _near(tuple(problem.networks[m] for m in path), taken, problem.sets - apart):
+            continue
         if len(path) == problem.sets:
             found.append(path)
+            taken.append(tuple(problem.networks[m] for m in path))
             continue
         for label in graph.successors(path, score, sources, used):
             heapq.heappush(queue, label)
@@ -48,8 +54,14 @@ def best(problem: AssemblyProblem, count: int, labels: int = LABELS) -> Pool:
             f"stopped after {labels:,} labels; these {len(found)} are the best"
             if queue
             else f"optimal; {len(found)} candidates meet the budgets"
+            + (f" and differ in {apart} blocks" if apart > 1 else "")
         )
     return Pool(tuple(Candidate.of(whole, rolled(problem, path, whole)) for path in found), status)
+
+
+def _near(own: Columns, others: Iterable[Columns], most: int) -> bool:
+    """Whether a path, or the beginning of one, has more than so many blocks in common with one of the others."""
+    return any(sum(a == b for a, b in zip(own, other, strict=False)) > most for other in others)
 
 
 class _Graph:
@@ -62,15 +74,15 @@ class _Graph:
         self.least_sources = problem.min_sources
         self.most_sources = len(names) if problem.max_sources is None else problem.max_sources
 
-        kinds = problem.additive
-        limits = np.floor(np.array([problem.limits[kind] for kind in kinds]) * GRAIN) / GRAIN  # costs are multiples
-        relaxed, plain = bounds.tightest(problem), bounds.relax(problem, np.zeros(len(kinds)))
+        ceilings = problem.ceilings
+        limits = np.floor(np.array([one.most for one in ceilings]) * GRAIN) / GRAIN  # costs are multiples
+        relaxed, plain = bounds.tightest(problem), bounds.relax(problem, np.zeros(len(ceilings)))
         closed = np.where(problem.open_blocks, 0, -np.inf)[:, None, :]
         closed = closed + _before(np.where(problem.open_stitches, 0, -np.inf), len(names))
         self.gains = problem.scores.blocks[:, None, :] + _before(problem.scores.stitches, len(names))
-        costs = [problem.costs[k].blocks[:, None, :] + _before(problem.costs[k].stitches, len(names)) for k in kinds]
+        costs = [one.table.blocks[:, None, :] + _before(one.table.stitches, len(names)) for one in ceilings]
         self.costs = np.stack([*costs, self.gains], -1)[..., :-1]
-        least = np.stack([*(bounds.least(problem, kind) for kind in kinds), plain.rest], -1)[..., :-1]
+        least = np.stack([*(bounds.least(problem, one.table) for one in ceilings), plain.rest], -1)[..., :-1]
         self.room = limits - self.costs - least[:, None]
         self.multipliers = relaxed.multipliers
         self.plain = self.gains + closed + plain.rest[:, None]

@@ -45,11 +45,14 @@ def price(problem: AssemblyProblem, paths: Sequence[Columns]) -> dict[Kind, floa
 
 
 def feasible(problem: AssemblyProblem, paths: Sequence[Columns]) -> bool:
-    """Whether the tree of some paths can be made, keeps all limits, and takes its blocks from the right networks."""
+    """Whether the tree of some paths can be made, keeps all limits, and takes the right blocks from the right networks
+    (those that it must have in any of its tails).
+    """
     if not may_join(problem, paths) or not problem.admits(frozenset(m for path in paths for m in path)):
         return False
-    cost = price(problem, paths)
-    return all(cost[kind] <= limit for kind, limit in problem.limits.items())
+    cost, least = price(problem, paths), price(problem.at_cheapest, paths) if problem.at_least else {}
+    within = all(cost[kind] <= limit for kind, limit in problem.limits.items())
+    return within and problem.takes(paths) and all(least[kind] >= value for kind, value in problem.at_least.items())
 
 
 def _alike(one: Columns, other: Columns) -> int:

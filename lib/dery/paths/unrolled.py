@@ -21,13 +21,17 @@ def unroll(problem: AssemblyProblem) -> AssemblyProblem:
     ]
     networks = np.array([m for m, _ in columns])
     costs = {kind: _table(table, networks) for kind, table in problem.costs.items()}
+    cheapest = {kind: _table(table, networks) for kind, table in problem.cheapest.items()}
     for kind, saved in problem.shared.items():
-        costs[kind] = _lowered(costs[kind], columns, saved)
+        for tables in (costs, cheapest):
+            if kind in tables:
+                tables[kind] = _lowered(tables[kind], columns, saved)
     return replace(
         problem,
         blocks=tuple(tuple(row[m] for m in networks) for row in problem.blocks),
         scores=_table(problem.scores, networks),
         costs=costs,
+        cheapest=cheapest,
         shared={},
         columns=tuple(columns),
     )

@@ -31,7 +31,8 @@ def unbiased(n: int) -> Kernel:
 def gaussian(n: int, bandwidth: float) -> Kernel:
     """exp(-|x - x'|^2 / (2 sigma^2)), centred; sigma = bandwidth times the median distance of two images.
 
-    Distances of 0 are left out of the median where more than half are (images that occur many times).
+    Distances of 0 are left out of the median where more than half are (images that occur many times). Differs from the
+    paper's code, whose median is of all n^2 distances, each image's own to itself among them.
     """
 
     def survey(made: Blocks, diagonal: torch.Tensor) -> Finish:

@@ -3,16 +3,18 @@
 import json
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
+from pathlib import Path
 
 import torch
 from jaxtyping import Float64
 
+from ...base import memo
 from ...base.errors import BrickyardError
 from ...params.similarity import Similarity
-from . import memo
 from .index import find
 from .layers import Network, Pair
 
+TILE = "tile"
 NOTHING = 1e-12  # a layer's product with itself, mean over image pairs; below, it is rounding errors
 
 
@@ -33,14 +35,14 @@ def matrix(
     settings = json.dumps([params.index, *(getattr(params, name) for name in index.READS)])
     unique = sorted({network.checksum: network for network in networks}.values(), key=lambda network: network.checksum)
     keys = {
-        (a, b): memo.key(unique[a].checksum, unique[b].checksum, settings)
+        (a, b): memo.key(Path(__file__), unique[a].checksum, unique[b].checksum, settings)
         for a, b in combinations_with_replacement(range(len(unique)), 2)
     }
-    tiles = {pair: tile for pair, name in keys.items() if (tile := kept.get(name)) is not None}
+    tiles = {pair: found[TILE] for pair, name in keys.items() if (found := kept.get(name)) is not None}
     missing = [pair for pair in keys if pair not in tiles]
     for pair, tile in index.tiles(unique, missing, memory, params):
         tiles[pair] = tile.triu() + tile.triu(1).T if pair[0] == pair[1] else tile
-        kept.put(keys[pair], tiles[pair])
+        kept.put(keys[pair], {TILE: tiles[pair]})
     kept.prune()
     return _assembled(tiles, [[u.checksum for u in unique].index(network.checksum) for network in networks])
 

@@ -1,4 +1,4 @@
-"""The architect: prices and accuracies of networks, the choices that these suggest, and what comes of them."""
+"""The architect: what networks say and cost, the choices that this suggests, and what comes of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,11 +23,11 @@ from ..components import component
 from ..components.component import Supplier
 from ..components.sizing import Sized
 from ..contributions.found import Found
-from . import prices, ranking, selection
+from . import prices, search, selection
 from .evaluation import Evaluation
+from .kept import Kept
 from .offers import Problem, Source
 from .prices import Prices
-from .ranking import Answers
 from .selection import Choice
 from .whole import Whole
 
@@ -35,19 +35,41 @@ from .whole import Whole
 @dataclass(frozen=True)
 class Tried:
     """A choice, put together. parts, recipes: its components and how they are built, by their networks' names;
-    accuracy: on validation images, in percent, see `ranking.accuracy`.
+    accuracy, predicted: in percent, on validation images that choose and on those that predict, see `ranking.accuracy`.
     """
 
     choice: Choice
     parts: dict[str, nn.Module]
     recipes: dict[str, Component]
     accuracy: float
+    predicted: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The choice as JSON holds it."""
-        found = {"predicted_accuracy": self.choice.accuracy, "bound": self.choice.bound}
+        """The choice as JSON holds it; uncut: what whole networks have in its place, and a bound on that."""
+        uncut = {"uncut_accuracy": self.choice.accuracy, "bound": self.choice.bound}
+        found = {"validation_accuracy": self.accuracy, "predicted_accuracy": self.predicted}
         size = {"params": self.choice.cost.params, "macs": self.choice.cost.macs}
-        return {"tasks": self.choice.tasks, **found, "validation_accuracy": self.accuracy, **size}
+        return {"tasks": self.choice.tasks, **uncut, **found, **size}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """tried: best first; looked_at, is_complete: see `search.Proposals`; images: see `Evaluation.counts`."""
+
+    tried: list[Tried]
+    looked_at: int
+    is_complete: bool
+    images: dict[str, int]
+
+    def told(self, whole: Whole | None, measured: float) -> dict[str, Any]:
+        """What JSON holds of it, beside the whole network that is its control, if any; measured: accuracy of the first
+        on test images, in percent, which stands beside what was predicted.
+        """
+        searched = {"assignments": self.looked_at, "complete": self.is_complete, "images": self.images}
+        predicted = self.tried[0].predicted
+        both = {"predicted": predicted, "measured": measured, "difference": predicted - measured}
+        tried = [one.to_dict() for one in self.tried]
+        return {**tried[0], "prediction": both, "tried": tried, "searched": searched, "whole": whole and asdict(whole)}
 
 
 def suppliers(
@@ -78,8 +100,8 @@ def suppliers(
 
 def choose(
     networks: Mapping[str, Supplier], evaluation: Evaluation, wanted: Choose, how: Repair, seed: int, scratch: Path
-) -> list[Tried]:
-    """The choices of `selection.choices`, cut out, repaired as `how` says and scaled; best first on validation images.
+) -> Chosen:
+    """The choices of `search.propose`, cut out, repaired as `how` says and scaled; best first on images that choose.
 
     networks: by name; they are left as they are.
     evaluation: the images, and how assemblies are scaled.
@@ -91,15 +113,16 @@ def choose(
     Each component is what `component.make` makes for a task with its classes, of the size that `networks` give it; the
     networks of the result are on the CPU. Raises BrickyardError where nothing can be chosen.
     """
-    answers = evaluation.answers("validation", {name: (one.module, one.card) for name, one in networks.items()})
-    found = selection.choices(problem(networks, answers, evaluation.classes, wanted, evaluation.has_offsets))
-    tasks = dict.fromkeys(task for choice in found for task in choice.tasks.items())
+    selection.check_known(evaluation.classes, {name: one.card.classes for name, one in networks.items()})
+    kept, judge = evaluation.kept({name: (one.module, one.card) for name, one in networks.items()})
+    found = search.propose(problem(networks, kept, wanted, evaluation.has_offsets), kept, judge)
+    tasks = dict.fromkeys(task for choice in found.choices for task in choice.tasks.items())
     made = {
         (name, own): _made(name, networks[name], own, evaluation, how, seed, scratch)
         for name, own in track(tasks, "lego.choose", len(tasks))
     }
     tried = []
-    for choice in found:
+    for choice in found.choices:
         own = {task[0]: made[task] for task in choice.tasks.items()}
         parts = {name: module for name, (module, _) in own.items()}
         recipes = {name: recipe for name, (_, recipe) in own.items()}
@@ -107,36 +130,31 @@ def choose(
         for name, recipe in recipes.items():
             counted += Cost(len(recipe.classes) * (evaluation.has_offsets and not _has_bias(networks[name])))
         recount.check(f"lego.choose: {' and '.join(recipes)}", choice.cost, counted, wanted.budget.model_dump())
-        tried.append(Tried(choice, parts, recipes, evaluation.accuracy(choice.tasks, own, "validation")))
-    return sorted(tried, key=lambda one: (-one.accuracy, one.choice.cost.params))
-
-
-def told(tried: Sequence[Tried], whole: Whole | None) -> dict[str, Any]:
-    """What JSON holds of several choices: the first, all, and the whole network that is their control, if any."""
-    return {**tried[0].to_dict(), "tried": [one.to_dict() for one in tried], "whole": whole and asdict(whole)}
+        accuracies = evaluation.accuracy(choice.tasks, own, "choosing", "predicting")
+        tried.append(Tried(choice, parts, recipes, *accuracies))
+    tried.sort(key=lambda one: (-one.accuracy, one.choice.cost.params))
+    return Chosen(tried, found.looked_at, found.is_complete, evaluation.counts)
 
 
 def problem(
     networks: Mapping[str, Supplier],
-    validation: Answers,
-    wanted: Sequence[str],
+    kept: Kept,
     params: Choose,
     has_offsets: bool = False,
 ) -> Problem:
     """The choice to be made.
 
     networks: by name.
-    validation: what they say to validation images. A class's accuracy is its network's on images of it, over the
-        wanted classes that the network knows.
-    wanted: classes, in the order of the assembly's outputs.
+    kept: what they say to images; its classes are the wanted ones, in the order of the assembly's outputs, their
+        accuracies what each has at best.
     params: the budget, and how many classes a network supplies at least.
     has_offsets: whether scaling gives biases to classifiers that have none.
 
     Components whose size is given (components.size) keep other channels for every set of classes, so each set has a
     price of its own. Raises BrickyardError where these are more than `prices.SETS`.
     """
-    accuracy = {name: ranking.alone(name, validation, wanted) for name in networks}
-    known = {name: [one for one in wanted if one in accuracy[name]] for name in networks}
+    accuracy = kept.at_best
+    known = {name: list(accuracy[name]) for name in networks}
     sized = [known[name] for name, network in networks.items() if isinstance(network.channels, Sized)]
     if (count := prices.sets(sized, params.least)) > prices.SETS:
         raise BrickyardError(
@@ -149,7 +167,7 @@ def problem(
         if has_offsets and not _has_bias(network):
             found = found.plus(Cost(params=1), network.card.classes)
         sources.append(Source(name, accuracy[name], found))
-    return Problem(tuple(wanted), tuple(sources), params.budget.params, params.budget.macs, params.least)
+    return Problem(kept.classes, tuple(sources), params.budget.params, params.budget.macs, params.least)
 
 
 def _prices(network: Supplier, wanted: Sequence[str], least: int) -> Prices:

@@ -22,7 +22,7 @@ def model(problem: Problem) -> Any:
     columns = [
         (m, classes, cost)
         for m, source in enumerate(problem.sources)
-        for classes, cost in source.prices.sets(source.known(problem.classes), problem.least)
+        for classes, cost in source.sets(problem.classes, problem.least)
         if cost.within(**problem.limits)
     ]
     y: Any = pyo.Var(range(len(columns)), domain=pyo.Binary)

@@ -1,8 +1,10 @@
-"""The images on which choices of components, and whole networks as their control, are evaluated."""
+"""The images on which choices of components, and whole networks as their control, are made and evaluated."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,16 +16,21 @@ from ...trace.duplicate import evaluating
 from ...zoo.card import Card
 from .. import accuracies
 from . import ranking
+from .kept import Kept, keep
 from .ranking import Answers
+from .search import Judge
 
-Split = Literal["train", "validation", "test"]
+Split = Literal["train", "choosing", "predicting", "test"]
+ENOUGH = 10  # validation images of a class, of which half choose and half predict
 Asked = Mapping[str, tuple[nn.Module, Card] | tuple[nn.Module, Component]]  # a network or its component, by network
 
 
 class Evaluation:
     """Images of the wanted classes: about `scaling_images_per_class` train images of each, on which scalings are
-    fitted, and all validation and test images.
+    fitted; validation images, of which one half of each class chooses and the other predicts, if every class has
+    ENOUGH, else all do both; and all test images.
 
+    A prediction holds for images like those that predict: networks that have been trained on these look better.
     Raises BrickyardError naming a class without train or validation images.
     """
 
@@ -40,12 +47,31 @@ class Evaluation:
         train = data.stratified_sample(images.images, train, params.scaling_images_per_class * len(numbers), seed)
         self.images, self.device = images, device
         self._params, self._numbers = params, numbers
-        self._index = {"train": train, "validation": validation, "test": test}
+        choosing, predicting = halves(images, validation, seed)
+        self._index = {"train": train, "choosing": choosing, "predicting": predicting, "test": test}
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The wanted ones, by name."""
         return tuple(self.images.classes[number] for number in self._numbers)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images choose and how many predict, and how many do both."""
+        choosing, predicting = self._index["choosing"], self._index["predicting"]
+        both = len(np.intersect1d(choosing, predicting))
+        return {"choosing": len(choosing), "predicting": len(predicting), "both": both}
+
+    def kept(self, asked: Asked) -> tuple[Kept, Judge]:
+        """What networks say to images that choose, and how a combination of them is judged on these: scaled together.
+
+        Each wanted class is known to one of them.
+        """
+        train, found = self.answers("train", asked), self.answers("choosing", asked)
+        method, ridge = self._params.scaling, self._params.scaling_ridge
+        return keep(train, found, self.classes, method, ridge), partial(
+            ranking.accuracy, train=train, asked=found, method=method, ridge=ridge
+        )
 
     @property
     def has_offsets(self) -> bool:
@@ -62,10 +88,21 @@ class Evaluation:
         known = {name: described.classes for name, (_, described) in asked.items()}
         return Answers(logits, known, [images.classes[label] for label in images.labels[index]])
 
-    def accuracy(self, tasks: Mapping[str, tuple[str, ...]], asked: Asked, split: Split) -> float:
-        """Accuracy in percent of networks, or components, side by side, each for its classes; scaled on train images.
+    def accuracy(self, tasks: Mapping[str, tuple[str, ...]], asked: Asked, *splits: Split) -> list[float]:
+        """Accuracy in percent, by split, of networks, or components, side by side, each for its classes; scaled on
+        train images.
 
         tasks: network -> its classes, all wanted ones between them.
         """
-        train, found = self.answers("train", asked), self.answers(split, asked)
-        return ranking.accuracy(tasks, train, found, self._params.scaling, self._params.scaling_ridge)
+        train, method, ridge = self.answers("train", asked), self._params.scaling, self._params.scaling_ridge
+        return [ranking.accuracy(tasks, train, self.answers(one, asked), method, ridge) for one in splits]
+
+
+def halves(images: data.DataSet, index: np.ndarray, seed: int, enough: int = ENOUGH) -> tuple[np.ndarray, np.ndarray]:
+    """Two halves of some images, of each class; twice the whole where a class has fewer than `enough`."""
+    labels = images.labels[index]
+    if np.unique(labels, return_counts=True)[1].min() < enough:
+        return index, index
+    shuffled = np.random.default_rng(seed).permutation(len(index))
+    ordered = shuffled[np.argsort(labels[shuffled], kind="stable")]  # class by class, so that every second one is half
+    return np.sort(index[ordered[::2]]), np.sort(index[ordered[1::2]])

@@ -10,15 +10,38 @@ from .prices import Listed, Prices
 
 @dataclass(frozen=True)
 class Source:
-    """A network that can supply classes. accuracy: class -> validation accuracy on its images, in percent."""
+    """A network that can supply classes. accuracy: class -> share of its images in percent, see `Kept.at_best`."""
 
     name: str
     accuracy: Mapping[str, float]
     prices: Prices
 
+    @cached_property
+    def _paid(self) -> dict[frozenset[str], Cost]:
+        return {}
+
+    @cached_property
+    def _sets(self) -> dict[tuple[tuple[str, ...], int], list[tuple[tuple[str, ...], Cost]]]:
+        return {}
+
     def cost(self, classes: Collection[str]) -> Cost:
         """Parameters and MACs of its component with these classes; nothing without classes."""
-        return self.prices.cost(classes)
+        key = frozenset(classes)
+        if key not in self._paid:
+            self._paid[key] = self.prices.cost(classes)
+        return self._paid[key]
+
+    def sets(self, classes: Sequence[str], least: int) -> list[tuple[tuple[str, ...], Cost]]:
+        """Every set of `least` or more of these classes that it knows, if it has a component, and what that costs."""
+        key = (tuple(classes), least)
+        if key not in self._sets:
+            self._sets[key] = list(self.prices.sets(self.known(classes), least))
+            self._paid.update({frozenset(own): cost for own, cost in self._sets[key]})
+        return self._sets[key]
+
+    def offers(self, classes: Sequence[str]) -> bool:
+        """Whether it has a component with these classes."""
+        return len(self.known(classes)) == len(classes) and self.prices.offers(classes)
 
     def known(self, classes: Sequence[str]) -> list[str]:
         """Which of some classes the network knows."""
@@ -57,12 +80,25 @@ class Problem:
             taken[source] = (*taken.get(source, ()), name)
         return taken
 
+    def tasks(self, assignment: Sequence[int]) -> dict[str, tuple[str, ...]]:
+        """Source name -> the classes that an assignment takes from it, in the order of the sources."""
+        return {self.sources[m].name: own for m, own in sorted(self.taken(assignment).items())}
+
     def cost(self, assignment: Sequence[int]) -> Cost:
         """What an assembly costs: the sum over its components."""
         return sum((self.sources[source].cost(names) for source, names in self.taken(assignment).items()), Cost())
 
+    def is_legal(self, assignment: Sequence[int]) -> bool:
+        """Whether its components are there, and as many, with as many classes and as dear as they may be."""
+        taken = self.taken(assignment)
+        return (
+            (self.most is None or len(taken) <= self.most)
+            and all(len(own) >= self.least and self.sources[m].offers(own) for m, own in taken.items())
+            and self.cost(assignment).within(**self.limits)
+        )
+
     def accuracy(self, assignment: Sequence[int]) -> float:
-        """Predicted, in percent: the mean over classes of their source's, as if no component shouted others down."""
+        """In percent, the mean over classes of their source's: a bound on what the combination has."""
         found = [self.sources[source].accuracy[name] for name, source in zip(self.classes, assignment, strict=True)]
         return sum(found) / len(found)
 

@@ -36,6 +36,10 @@ class Shared:
         paid = [cost for who, cost in self.parts.items() if all(not one.isdisjoint(classes) for one in who)]
         return Cost(sum(cost.params for cost in paid), sum(cost.macs for cost in paid)) if classes else Cost()
 
+    def offers(self, classes: Collection[str]) -> bool:
+        """Whether there is a component with these classes: always."""
+        return True
+
     def most(self, classes: Collection[str]) -> Cost:
         """What the dearest component with some of these classes costs."""
         return self.cost(classes)
@@ -82,6 +86,10 @@ class Listed:
     def cost(self, classes: Collection[str]) -> Cost:
         """What the component with these classes costs, which has to be there; nothing without classes."""
         return self.components[frozenset(classes)] if classes else Cost()
+
+    def offers(self, classes: Collection[str]) -> bool:
+        """Whether there is a component with these classes."""
+        return frozenset(classes) in self.components
 
     def most(self, classes: Collection[str]) -> Cost:
         """What the dearest component with some of these classes costs, in either unit."""

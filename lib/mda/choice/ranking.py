@@ -1,6 +1,6 @@
 """How right networks are, whole ones alone and components side by side, from what they say to images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,25 +32,17 @@ class Answers:
         order = [c for own in tasks.values() for c in own]
         return torch.cat(columns, 1), torch.tensor([order.index(label) for label in self.labels])
 
-
-def alone(name: str, answers: Answers, wanted: Sequence[str]) -> dict[str, float]:
-    """Class -> share of its images in percent that a network gets right, over the wanted classes that it knows."""
-    known = [output for output, found in enumerate(answers.classes[name]) if found in wanted]
-    if not known:
-        return {}
-    said = [answers.classes[name][known[i]] for i in answers.logits[name][:, known].argmax(1).tolist()]
-    found = {}
-    for c in (answers.classes[name][output] for output in known):
-        own = [one == c for one, label in zip(said, answers.labels, strict=True) if label == c]
-        found[c] = 100 * sum(own) / len(own)
-    return found
+    def only(self, classes: Collection[str]) -> "Answers":
+        """What they say to the images of some classes."""
+        rows = [i for i, label in enumerate(self.labels) if label in classes]
+        logits = {name: found[rows] for name, found in self.logits.items()}
+        return Answers(logits, self.classes, [self.labels[i] for i in rows])
 
 
 def accuracy(tasks: Mapping[str, Sequence[str]], train: Answers, asked: Answers, method: Method, ridge: float) -> float:
     """Accuracy in percent of a choice (network -> its classes) on the images of `asked`, scaled by `method` on `train`.
 
-    Sees what the integer program does not: that a class may be lost to one of another network, and, where these are the
-    answers of components, what cutting costs.
+    Of whole networks, or of components: these are what they will be side by side, to the last bits of the logits.
     """
     ends, spans = 0, list[range]()
     for own in tasks.values():

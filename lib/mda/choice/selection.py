@@ -1,9 +1,11 @@
-"""Which network supplies which class, so that an assembly within a budget is as accurate as can be predicted.
+"""Which network supplies which class within a budget, if every class fared as well as it can: a start and a bound.
 
-The parts are components (MDA), the architect is an integer program (as in DeRy, Eq. 8-11), solved by HiGHS.
+The parts are components (MDA), the architect is an integer program (as in DeRy, Eq. 8-11), solved by HiGHS. What
+combinations really get is found by `search`.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pyomo.environ as pyo
@@ -22,7 +24,7 @@ class Choice:
     """Which network supplies which classes.
 
     tasks: source name -> the classes that it supplies.
-    accuracy: predicted, in percent.
+    accuracy: in percent, what is maximised.
     bound: proven, on that.
     """
 
@@ -31,33 +33,37 @@ class Choice:
     bound: float
     cost: Cost
 
+    def assignment(self, problem: Problem) -> tuple[int, ...]:
+        """For each class of the problem the position of its source."""
+        source = {c: name for name, own in self.tasks.items() for c in own}
+        names = [one.name for one in problem.sources]
+        return tuple(names.index(source[c]) for c in problem.classes)
+
 
 def choose(problem: Problem) -> Choice:
-    """The assignment with the highest predicted accuracy within the budget, of several the one with fewest parameters.
+    """The assignment with the highest `Problem.accuracy` within the budget, of several the one with fewest parameters.
 
     Raises BrickyardError for a class that no source knows, and where no assignment is within the budget.
     """
-    for name in problem.classes:
-        if not any(name in source.accuracy for source in problem.sources):
-            raise BrickyardError(
-                f"lego.choose.classes: none of {', '.join(s.name for s in problem.sources)} knows class {name!r}; "
-                "leave it out or add a network that does to lego.choose.models"
-            )
-    found = _chosen(problem)
+    check_known(problem.classes, {source.name: source.accuracy for source in problem.sources})
+    found = within(problem)
     if found is None:
         raise BrickyardError(_refusal(problem))
     return found
 
 
-def choices(problem: Problem) -> list[Choice]:
-    """The best choice, the best with fewer networks than that, and so on while there is one. Raises as `choose`."""
-    found = [choose(problem)]
-    while (most := len(found[-1].tasks) - 1) and (fewer := _chosen(replace(problem, most=most))):
-        found.append(fewer)
-    return found
+def check_known(classes: Sequence[str], networks: Mapping[str, Collection[str]]) -> None:
+    """Raises BrickyardError for a class that no network knows; networks: by name the classes that they know."""
+    for name in classes:
+        if not any(name in known for known in networks.values()):
+            raise BrickyardError(
+                f"lego.choose.classes: none of {', '.join(networks)} knows class {name!r}; "
+                "leave it out or add a network that does to lego.choose.models"
+            )
 
 
-def _chosen(problem: Problem) -> Choice | None:
+def within(problem: Problem) -> Choice | None:
+    """As `choose`, None where no assignment is within the limits."""
     model = _model(problem)
     found = _best(problem, model)
     if found is None:
@@ -68,8 +74,7 @@ def _chosen(problem: Problem) -> Choice | None:
     model.cheap = pyo.Objective(expr=_total(model, "params") / problem.scale("params"))
     cheapest = _best(problem, model)
     assignment = found[0] if cheapest is None else cheapest[0]
-    tasks = {problem.sources[m].name: names for m, names in sorted(problem.taken(assignment).items())}
-    return Choice(tasks, problem.accuracy(assignment), bound, problem.cost(assignment))
+    return Choice(problem.tasks(assignment), problem.accuracy(assignment), bound, problem.cost(assignment))
 
 
 def _model(problem: Problem) -> Any:

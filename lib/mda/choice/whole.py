@@ -12,19 +12,22 @@ from .evaluation import Evaluation
 
 @dataclass(frozen=True)
 class Whole:
-    """The control: a whole network, scaled as an assembly is. Accuracies in percent."""
+    """The control: a whole network, scaled as an assembly is. Accuracies in percent, on validation images that choose,
+    on those that predict, and on test images.
+    """
 
     name: str
     params: int
     macs: int
     validation_accuracy: float
+    predicted_accuracy: float
     test_accuracy: float
 
 
 def best_whole(zoo: Mapping[str, tuple[nn.Module, Card]], evaluation: Evaluation, budget: Budget) -> Whole | None:
-    """The best on validation images of the networks within a budget that know all wanted classes, if there is one."""
+    """The best of the networks within a budget that know all wanted classes, on images that choose, if there is one."""
     found = {
-        name: evaluation.accuracy({name: evaluation.classes}, {name: (module, card)}, "validation")
+        name: evaluation.accuracy({name: evaluation.classes}, {name: (module, card)}, "choosing")[0]
         for name, (module, card) in zoo.items()
         if set(evaluation.classes) <= set(card.classes) and card.cost.within(budget.params, budget.macs)
     }
@@ -32,5 +35,5 @@ def best_whole(zoo: Mapping[str, tuple[nn.Module, Card]], evaluation: Evaluation
         return None
     best = max(found, key=lambda name: found[name])
     cost = zoo[best][1].cost
-    test = evaluation.accuracy({best: evaluation.classes}, {best: zoo[best]}, "test")
-    return Whole(best, cost.params, cost.macs, found[best], test)
+    told = evaluation.accuracy({best: evaluation.classes}, {best: zoo[best]}, "predicting", "test")
+    return Whole(best, cost.params, cost.macs, found[best], *told)

@@ -36,7 +36,8 @@ def select(
     The best come first; `count` of each class, or all correct ones where there are fewer. Labels are outputs of
     `model`. Raises BrickyardError naming model and class when a class has no correct image.
 
-    Differs from the paper's code, which selects among test images: use train images here.
+    Use train images, as the paper's scripts do. Differs from its code, which ranks images by the probability of their
+    class, whether they are correct or not.
     """
     device = next(model.parameters()).device
     confidences, labels, answers = [], [], []

@@ -20,7 +20,8 @@ def relative(values: Float[torch.Tensor, "*rest n"]) -> Float[torch.Tensor, "*re
     """Min-max normalised along the last dimension, [..., n] -> [..., n] in [0, 1].
 
     Differs from the paper, whose quotient is 0/0 where all values are equal, a single input channel among them:
-    there, positive values count as 1, zeros as 0.
+    there, positive values count as 1, zeros as 0. Its code adds 1e-5 to the denominator, which makes all of small
+    values 0.
     """
     low, high = values.amin(-1, keepdim=True), values.amax(-1, keepdim=True)
     scaled = (values - low) / (high - low).clamp_min(torch.finfo(values.dtype).tiny)

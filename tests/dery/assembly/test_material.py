@@ -13,7 +13,8 @@ from lib.dery.assembly.material import Bricks, open_bricks
 from lib.images.data import DataSet
 from lib.network import files
 from lib.network.blocks import Block
-from lib.params.assembly import Assembly, Stitching
+from lib.params.assembly import Assembly
+from lib.params.edges import Edges
 from lib.params.zoo import ZooModel
 from lib.trace import cost
 from lib.zoo.architecture import Trust
@@ -38,7 +39,7 @@ def test_a_few_networks_are_open_at_once(
 
     monkeypatch.setattr(lib_bricks, "OPEN", 2)
     monkeypatch.setattr(lib_bricks.files, "load_as", counted)
-    found = open_bricks(tmp_path, names, cuts, images, params(), 0, dict.fromkeys(names, entry))
+    found = open_bricks(tmp_path, names, cuts, images, Edges(), 0, params(), dict.fromkeys(names, entry))
     assert opened == []
     assert len(found.chains[3]) == 4
     assert found.chains[3] is found.chains[3]
@@ -59,7 +60,7 @@ def test_which_patches_a_stitch_may_look_at(bricks: Bricks) -> None:
     big, small = Layout("tokens", 3, 8, 8, 1), Layout("nchw", 5, 2, 2)
 
     def allowed(**settings: Any) -> tuple[int, ...]:
-        return replace(bricks, stitching=Stitching(**settings)).patches(big, small)
+        return replace(bricks, joining=Edges(**settings)).patches(big, small)
 
     assert allowed() == (1, 2)
     assert allowed(down="patch") == (2,)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from lib.chain import latency
 from lib.chain.latency import Latencies, Measured, StitchLatency
 from lib.dery.assembly import prices
 from lib.dery.assembly.material import Bricks
+from lib.dery.assembly.reassembly import reassemble
+from lib.dery.paths import search
 from lib.params.assembly import Assembly
+from lib.trace import cost
 
 UNMEASURED = Path("data/latency.json")
 Params = Callable[..., Assembly]
@@ -90,9 +94,46 @@ def test_who_may_lend(bricks: Bricks, params: Params) -> None:
     assert (problem.excluded, problem.required) == ({1}, {2})
 
 
+def test_single_blocks_that_are_lent_and_are_not(bricks: Bricks, params: Params) -> None:
+    task = params(include=["plain:2", "vit"], exclude=["vit:3", "resnet:1"])
+    problem = prices.assembly_problem(bricks, task, UNMEASURED)
+    assert (problem.excluded, problem.required) == (set(), {1, 2})
+    assert (problem.required_blocks, problem.excluded_blocks) == ({(1, 2)}, {(2, 1), (0, 0)})
+    found = {tuple(c.pick.networks) for c in search.best(problem, 100).candidates}
+    assert found == {("vit", "plain", "resnet"), ("vit", "plain", "plain")}
+
+
+def test_lower_limits_hold_whatever_form_a_stitch_is_given(bricks: Bricks, params: Params) -> None:
+    task = params(budget={"params": None, "macs": None, "at_least": {"params": 1.0}})
+    problem = prices.assembly_problem(bricks, task, UNMEASURED)
+    assert prices.assembly_problem(bricks, params(), UNMEASURED).cheapest == {}
+    cheaper = 0
+    for path in [*product(range(3), repeat=3)][1::5]:
+        counted = []
+        for down in ("pool", "patch"):
+            own = replace(bricks, joining=bricks.joining.model_copy(update={"down": down}))
+            network, recipe = reassemble(own, own.pick(path))
+            counted.append(cost.count(network, recipe.input.shape))
+        for kind in ("params", "macs"):
+            values = sorted(getattr(one, kind) for one in counted)
+            assert [problem.at_cheapest.cost(path, kind), problem.cost(path, kind)] == values, path
+            cheaper += values[0] < values[1]
+    assert cheaper > 0
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"include": ["plain:4"]}, r"assembly\.include: plain:4: blocks go from 1 to 3"),
+        ({"include": ["plan:2"]}, r"assembly\.include: the zoo has no 'plan'; did you mean plain\?"),
+        (
+            {"licences": ["MIT"], "include": ["vit:2"]},
+            r"assembly\.include: vit is excluded, by exclude or by its licence",
+        ),
+        (
+            {"licences": ["MIT"], "exclude": ["resnet:2", "plain:2"]},
+            r"assembly\.exclude: no .* block 2",
+        ),
         ({"exclude": ["resnett"]}, r"assembly\.exclude: the zoo has no 'resnett'; did you mean resnet\?"),
         ({"include": ["xyz"]}, r"assembly\.include: the zoo has no 'xyz'; resnet, vit, plain"),
         ({"licences": ["GPL-3.0"]}, r"assembly\.licences = \['GPL-3\.0'\]: .* are under Apache-2\.0, MIT"),
@@ -115,6 +156,8 @@ def test_conditions_on_sources_that_cannot_be_met(
     [
         ({"max_sources": 1}, "should be at least min_sources = 2"),
         ({"include": ["a"], "exclude": ["a"]}, "a is in include, too"),
+        ({"include": ["a:2"], "exclude": ["a"]}, "a:2 is in include, too"),
+        ({"include": ["a:2"], "exclude": ["a:2"]}, "a:2 is in include, too"),
         ({"rank": "luck"}, "rank"),
         ({"licences": []}, "licences"),
     ],

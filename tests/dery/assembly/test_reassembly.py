@@ -5,33 +5,40 @@ from copy import deepcopy
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import pytest
 import torch
 
-from lib.dery.assembly import prices, reassembly
+from lib.dery.assembly import prices
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import reassemble
-from lib.dery.tuning import untrained
-from lib.network.blocks import Block
+from lib.dery.assembly.recount import recount
+from lib.dery.paths.problem import AssemblyProblem, Candidate
+from lib.dery.tuning import tune, untrained
+from lib.images.data import DataSet
 from lib.network.files import load_as, save
 from lib.network.reassembled import Reassembled
-from lib.params.assembly import Assembly, Stitching
+from lib.params.assembly import Assembly, Treatment
+from lib.params.edges import Edges
+from lib.params.training import Training
 from lib.trace import cost
 from tests import pico
 
+HOWS: tuple[Treatment, ...] = get_args(Treatment)
+
 
 @pytest.mark.parametrize("path", [(0, 0, 1), (1, 0, 0), (0, 2, 1), (1, 2, 2), (2, 1, 0)])
-@pytest.mark.parametrize("down", ["pool", "patch"])
+@pytest.mark.parametrize(("down", "init"), [("pool", "least_squares"), ("patch", "least_squares"), ("auto", "paper")])
 def test_predicted_cost_is_the_saved_networks_own(
     bricks: Bricks,
     params: Callable[..., Assembly],
-    down: Literal["pool", "patch"],
+    down: Literal["auto", "pool", "patch"],
+    init: Literal["least_squares", "paper"],
     path: tuple[int, ...],
     tmp_path: Path,
 ) -> None:
-    bricks = replace(bricks, stitching=Stitching(down=down))
+    bricks = replace(bricks, joining=Edges(init=init, down=down))
     task = prices.assembly_problem(bricks, params(), Path("data/latency.json"))
     before = deepcopy([dict(chain.head.state_dict()) for chain in bricks.chains])
     states = [deepcopy(chain[0 : len(chain)].state_dict()) for chain in bricks.chains]
@@ -55,10 +62,11 @@ def test_every_candidate_keeps_the_memory_budget_that_it_was_chosen_by(
     bricks: Bricks, params: Callable[..., Assembly], cuts: tuple[int, ...]
 ) -> None:
     """As predicted wherever there are two sources; a whole network may need less."""
-    bricks = replace(bricks, cuts=(cuts, *bricks.cuts[1:]), stitching=Stitching(recalibrate="none"))  # costs the same
+    bricks = replace(bricks, cuts=(cuts, *bricks.cuts[1:]))
     task = prices.assembly_problem(bricks, params(), Path("data/latency.json"))
     for path in product(range(3), repeat=3):
-        counted = cost.count(reassemble(bricks, bricks.pick(path))[0], pico.IMAGE).memory
+        made, _ = reassemble(bricks, bricks.pick(path), "none")  # costs the same
+        counted = cost.count(made, pico.IMAGE).memory
         assert counted <= task.price(path)["memory"]
         if len(set(path)) > 1:
             assert counted == task.price(path)["memory"]
@@ -82,10 +90,8 @@ def test_recalibrated_activations_have_the_targets_moments(
     bricks: Bricks, init: Literal["least_squares", "random", "identity"], path: tuple[int, ...]
 ) -> None:
     """BatchNorm statistics where there are some (network 2), else the mean and variance that leave the stitch."""
-    plain, treated = (
-        reassemble(replace(bricks, stitching=Stitching(init=init, recalibrate=how)), bricks.pick(path))[0]
-        for how in ("none", "statistics")
-    )
+    bricks = replace(bricks, joining=Edges(init=init))
+    plain, treated = (reassemble(bricks, bricks.pick(path), how)[0] for how in ("none", "statistics"))
     x, _ = bricks.fit[0].all()
     inputs = [net.parts[1](net.parts[0](x)) for net in (plain, treated)]
     target = bricks.chains[path[1]]
@@ -106,46 +112,31 @@ def test_recalibrated_activations_have_the_targets_moments(
 @torch.no_grad()
 @pytest.mark.parametrize("path", [(0, 1, 1), (2, 0, 0)])
 def test_a_refitted_head_follows_the_sources_own_logits(bricks: Bricks, path: tuple[int, ...]) -> None:
-    """The blocks are the same; with `layers` the network comes closer still, from blocks of its own."""
-    made = {
-        how: reassemble(replace(bricks, stitching=Stitching(recalibrate=how, pull=1e-2)), bricks.pick(path))[0]
-        for how in ("statistics", "head", "layers")
-    }
+    """With `head` and `layers_and_head` it alone differs from what is without; `layers` has blocks of its own."""
+    bricks = replace(bricks, pull=1e-2)
+    made = {how: reassemble(bricks, bricks.pick(path), how) for how in HOWS}
     x, _ = bricks.fit[path[0]].all()
     chain = bricks.chains[path[1]]
     own = chain.head(chain[0 : len(chain)](x))
-    error = {how: float((network(x) - own).square().mean()) for how, network in made.items()}
+    error = {how: float((network(x) - own).square().mean()) for how, (network, _) in made.items()}
     assert error["head"] < error["statistics"]
-    assert error["layers"] < error["statistics"]
-    states = [torch.nn.ModuleList(network.parts).state_dict() for network in made.values()]
-    assert all(torch.equal(v, states[1][k]) for k, v in states[0].items())
-    assert any(not torch.equal(v, states[2][k]) for k, v in states[0].items())
-    whole, _ = reassemble(bricks, bricks.whole(path[1]))
+    assert error["layers_and_head"] < min(error["layers"], error["statistics"])
+    blocks = {how: torch.nn.ModuleList(network.parts) for how, (network, _) in made.items()}
+    heads = {how: network.heads[0] for how, (network, _) in made.items()}
+    for refitted, kept in (("head", "statistics"), ("layers_and_head", "layers")):
+        assert _same(blocks[refitted], blocks[kept])
+        assert _same(heads[kept], chain.head)
+        assert not _same(heads[refitted], chain.head)
+        assert [made[how][1].tails[0].refitted for how in (refitted, kept)] == [True, False]
+    assert not _same(blocks["layers"], blocks["statistics"])
+    whole, recipe = reassemble(bricks, bricks.whole(path[1]), "layers_and_head")
     assert torch.equal(whole(x), own)  # without a stitch nothing is refitted
+    assert not recipe.tails[0].refitted
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("memory", [0, 2**30])
-def test_a_workshop_fits_what_candidates_begin_with_once(
-    bricks: Bricks, memory: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And gives the same networks, whatever it had to forget."""
-    counts: dict[str, int] = {}
-    original = reassembly.extend
-
-    def counted(own: Bricks, prefix: reassembly.Prefix, run: Block) -> reassembly.Prefix:
-        counts["extend"] = counts.get("extend", 0) + 1
-        return original(own, prefix, run)
-
-    monkeypatch.setattr(reassembly, "extend", counted)
-    workshop, x = reassembly.Workshop(bricks, memory), torch.rand(2, *pico.IMAGE)
-    paths = [(0, 1, 0), (0, 1, 2), (0, 1, 1), (2, 2, 1), (0, 1, 0)]
-    found = [workshop.reassemble(bricks.pick(path)) for path in paths]
-    assert counts["extend"] == (5 if memory else 7)
-    for path, (network, recipe) in zip(paths, found, strict=True):
-        alone, told = reassemble(bricks, bricks.pick(path))
-        assert told == recipe
-        assert torch.equal(network(x), alone(x))
+def _same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    states = one.state_dict(), other.state_dict()
+    return states[0].keys() == states[1].keys() and all(torch.equal(v, states[1][k]) for k, v in states[0].items())
 
 
 def test_a_budget_holds_whatever_form_the_fit_takes(bricks: Bricks, params: Callable[..., Assembly]) -> None:
@@ -162,6 +153,49 @@ def test_frozen_tuning_moves_stitches_and_head_alone(bricks: Bricks) -> None:
     named = {name for name, p in made.named_parameters() if id(p) in new}
     assert all(name.startswith(("stitch_1.", "stitch_2.", "head.")) for name in named)
     assert any(name.startswith("head.") for name in named)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("how", ["none", "statistics", "layers"])
+def test_the_papers_stitch_is_recalibrated_counted_and_learns(
+    bricks: Bricks, how: Literal["none", "statistics", "layers"]
+) -> None:
+    bricks = replace(bricks, joining=Edges(init="paper"))
+    made, recipe = reassemble(bricks, bricks.pick((0, 2, 1)), how)
+    x, _ = bricks.fit[0].all()
+    stitch: Any = made.parts[1]
+    given = made.parts[0](x)
+    own = (given.mean((0, 2, 3)), given.var((0, 2, 3), correction=0))
+    neutral = (torch.zeros_like(own[0]), torch.ones_like(own[1]))
+    found = (stitch.norm.running_mean, stitch.norm.running_var)
+    for value, expected in zip(found, neutral if how == "none" else own, strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
+    assert [part["form"] for part in recipe.parts if part["kind"] == "stitch"] == ["paper", "paper"]
+    recount("r1", made, recipe, bricks, Candidate.of(problem(bricks), (0, 2, 1)).cost, {})
+    new = {id(p) for p in made.new_parameters()}
+    named = {name for name, p in made.named_parameters() if id(p) in new}
+    assert {f"stitch_1.{one}" for one in ("norm.weight", "norm.bias", "channels.weight")} <= named
+
+
+def test_tuning_a_frozen_network_moves_the_statistics_of_the_papers_stitch_alone(
+    bricks: Bricks, images: DataSet
+) -> None:
+    bricks = replace(bricks, joining=Edges(init="paper"))
+    made, _ = reassemble(bricks, bricks.pick((0, 2, 1)))
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    rest = {"weight_decay": 0.0, "warmup": 0.0, "label_smoothing": 0.0}
+    settings = Training.model_validate({"epochs": 1, "batch_size": 16, "learning_rate": 1e-2, **rest})
+    tune(made, images, {"frozen": settings}, 0)
+    moved = {name for name, value in made.state_dict().items() if not torch.equal(value, before[name])}
+    assert all(name.startswith(("stitch_", "head.")) for name in moved)
+    assert {"stitch_1.norm.running_mean", "stitch_1.norm.weight", "stitch_1.channels.weight"} <= moved
+
+
+def problem(bricks: Bricks) -> AssemblyProblem:
+    counts = dict.fromkeys(("pool", "head_images", "rank_images", "random_assemblies", "batch_size"), 16)
+    budget = {"params": None, "macs": None}
+    params = Assembly.model_validate({"budget": budget, "min_sources": 1, **counts})
+    return prices.assembly_problem(bricks, params, Path("data/latency.json"))
 
 
 def test_the_control_from_scratch_depends_on_the_seed_alone(bricks: Bricks) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from lib.base.errors import BrickyardError
 from lib.chain.chain import Chain
 from lib.dery.assembly import prices
+from lib.dery.assembly.built import Design
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.ranking import Ranked
 from lib.dery.assembly.reassembly import reassemble
@@ -77,7 +78,7 @@ def test_a_wrong_prediction_is_an_error(
 ) -> None:
     problem, path = prices.assembly_problem(sharing, params(), UNMEASURED), (0, 2, 2, 2)
     network, recipe = reassemble(sharing, sharing.pick(path))
-    made = Ranked(Candidate.of(problem, path), {}, (network, recipe))
+    made = Ranked(Design(Candidate.of(problem, path), ("layers",)), {}, (network, recipe))
     kept = finished(sharing, [made, replace(made, made=None)], problem.limits)
     assert [one.counted for one in kept] == [cost.count(network, pico.IMAGE), None]
     table = problem.costs[kind]
@@ -87,7 +88,7 @@ def test_a_wrong_prediction_is_an_error(
         wrong = Table(table.blocks + change, table.stitches + change)
     predicted = Candidate.of(replace(problem, costs={**problem.costs, kind: wrong}), path)
     with pytest.raises(BrickyardError, match=message):
-        finished(sharing, [replace(made, candidate=predicted)], problem.limits)
+        finished(sharing, [replace(made, design=replace(made.design, candidate=predicted))], problem.limits)
 
 
 def test_a_limit_that_is_exceeded_is_an_error(sharing: Bricks, params: Callable[..., Assembly]) -> None:
@@ -97,3 +98,6 @@ def test_a_limit_that_is_exceeded_is_an_error(sharing: Bricks, params: Callable[
     with pytest.raises(BrickyardError, match=r"; assembly\.budget\.params is"):
         recount("r1", network, recipe, sharing, predicted, {"params": predicted["params"] - 1})
     recount("r1", network, recipe, sharing, predicted, {})
+    with pytest.raises(BrickyardError, match=r"; assembly\.budget\.at_least\.macs is"):
+        recount("r1", network, recipe, sharing, predicted, {}, {"macs": predicted["macs"] + 1})
+    recount("r1", network, recipe, sharing, predicted, {}, {"macs": predicted["macs"], "params": 1})

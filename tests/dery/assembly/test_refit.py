@@ -1,5 +1,6 @@
 """Closed-form refits against direct solutions, and what must stay as it is."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
@@ -9,8 +10,9 @@ from timm.layers import ScaledStdConv2d
 from torch import nn
 from torch.nn import functional as F
 
+from lib.base.artifacts import tensor_checksum
 from lib.chain.chain import Chain
-from lib.dery.assembly.refit import refit
+from lib.dery.assembly.refit import refit, refit_run
 from lib.fit import batchnorm
 from tests import pico
 
@@ -125,3 +127,85 @@ def test_a_convolution_that_normalises_its_weights_stays() -> None:
     refit(part, source, [(x + 0.1 * torch.randn_like(x), x)], 0.1)
     assert torch.equal(part.get_parameter("0.weight"), source.get_parameter("0.weight"))
     assert not torch.equal(part.get_parameter("1.weight"), source.get_parameter("1.weight"))
+
+
+class Again(nn.Module):
+    """Four nodes, of which the second and the last have a convolution in common."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 6, 3, 2, 1), nn.Linear(6, 4)
+        first, second, third = (nn.Conv2d(6, 6, 3, padding=1) for _ in range(3))
+        nodes = (nn.Sequential(conv, nn.BatchNorm2d(6), nn.ReLU()) for conv in (first, second, third, second))
+        self.nodes = nn.Sequential(*nodes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.nodes(self.stem(x)).mean((2, 3)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [pico.PicoResNet, pico.PicoViT, pico.PicoInception, pico.plain, Again])
+def test_node_by_node_is_the_whole_run_at_once(kind: Callable[[], nn.Module]) -> None:
+    """Bit for bit, wherever it begins and ends; network and images stay as they are."""
+    model = pico.alive(kind())
+    chain, before = Chain("net", model, pico.IMAGE), deepcopy(model.state_dict())
+    images, kept = torch.rand(24, *pico.IMAGE), list[torch.Tensor]()
+    for start, stop in ((1, len(chain)), (1, len(chain) - 1), (2, len(chain))):
+        y = chain[0:start](images)
+        x = 0.6 * y + 0.3 * y.flip(-1) + 0.2
+        pairs = [(x[:10], y[:10]), (x[10:], y[10:])]
+        kept = [one.clone() for pair in pairs for one in pair]
+        whole = deepcopy(chain[start:stop])
+        refit(whole, chain[start:stop], pairs, 0.1)
+        made = refit_run(chain, start, stop, iter(pairs), 0.1)
+        assert not any(module.training for module in made.modules())
+        assert tensor_checksum(made.state_dict()) == tensor_checksum(whole.state_dict())
+        assert torch.equal(made(x), whole(x))
+        assert not torch.equal(made(x), chain[start:stop](x))
+        assert all(torch.equal(a, b) for a, b in zip(kept, [one for pair in pairs for one in pair], strict=True))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@torch.no_grad()
+def test_layers_that_nodes_have_in_common_stay() -> None:
+    chain = Chain("net", pico.alive(Again()), pico.IMAGE)
+    y = chain[0:1](torch.rand(24, *pico.IMAGE))
+    own, made = chain[1:4], refit_run(chain, 1, 4, [(2 * y + 0.1, y)], 0.1)
+    stayed = {name for name, value in made.state_dict().items() if torch.equal(value, own.state_dict()[name])}
+    moved = {name.rsplit(".", 1)[0] for name in own.state_dict() if name not in stayed}
+    assert moved == {"nodes.1.1", "nodes.2.0", "nodes.2.1", "nodes.3.1"}
+
+
+@torch.no_grad()
+def test_layers_with_one_weight_stay() -> None:
+    """What were good for the one would be wrong for the other."""
+    model = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(3))).eval()
+    model[2].weight = model[0].weight
+    part, x = deepcopy(model), torch.randn(16, 3, 8, 8)
+    refit(part, model, [(x + 0.1 * torch.randn_like(x), x)], 0.1)
+    assert part[2].weight is part[0].weight
+    moved = {name for name, value in part.state_dict().items() if not torch.equal(value, model.state_dict()[name])}
+    assert moved == {"1.weight", "1.bias"}
+
+
+@torch.no_grad()
+def test_a_node_runs_as_often_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes through one node, a layer of it after another: twice as many nodes are twice as many passes."""
+
+    def passes(depth: int) -> int:
+        counted = []
+        chain = Chain("net", pico.alive(pico.plain(widths=(4,) * depth)), pico.IMAGE)
+        y = chain[0:1](torch.rand(6, *pico.IMAGE))
+        call = nn.Conv2d.forward
+
+        def counting(self: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+            counted.append(self)
+            return call(self, x)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(nn.Conv2d, "forward", counting)
+            refit_run(chain, 1, len(chain), [(y + 0.1, y)], 0.1)
+        return len(counted)
+
+    few, more, most = (passes(depth) for depth in (3, 5, 7))
+    assert most - more == more - few

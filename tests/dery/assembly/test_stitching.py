@@ -1,19 +1,50 @@
 """Stitches: every pair of layouts, and fits that are what they claim."""
 
+from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from lib.chain.layout import Layout
-from lib.dery.assembly.stitching import Stitch, StitchEquations, identity, random, takes_patches
+from lib.dery.assembly.stitching import Stitch, StitchEquations, identity, paper, random, takes_patches
+from lib.network.modules import Form, make_stitch
 
 LAYOUTS = [Layout("nchw", 5, 4, 4), Layout("nhwc", 3, 2, 2), Layout("tokens", 6, 4, 4, 1), Layout("tokens", 4, 8, 8)]
 
 
+@pytest.mark.parametrize("form", ["linear", "paper"])
 @pytest.mark.parametrize(("source", "target"), list(product(LAYOUTS, repeat=2)))
-def test_any_layout_becomes_any_other(source: Layout, target: Layout) -> None:
-    assert Stitch(source, target)(torch.rand(2, *source.shape)).shape == (2, *target.shape)
+def test_any_layout_becomes_any_other(source: Layout, target: Layout, form: Form) -> None:
+    for patch in (1, 2) if takes_patches(source, target) else (1,):
+        assert make_stitch(source, target, patch, form)(torch.rand(2, *source.shape)).shape == (2, *target.shape)
+
+
+def test_the_papers_stitch_is_the_authors_modules_one_after_another() -> None:
+    """Their modes: cnn2cnn with stride 2, cnn2vit and vit2cnn on the map, vit2vit token by token."""
+    cnn, small = Layout("nchw", 5, 4, 4), Layout("nchw", 3, 2, 2)
+    vit, other = Layout("tokens", 6, 4, 4), Layout("tokens", 7, 4, 4)
+    x, tokens = torch.randn(8, 5, 4, 4), torch.randn(8, 16, 6)
+    for source, target, patch, given in ((cnn, small, 2, x), (cnn, vit, 1, x), (vit, cnn, 1, tokens)):
+        stitch = paper(source, target, patch, 5).train()
+        norm: Any = nn.BatchNorm2d(source.channels)
+        conv = nn.Conv2d(source.channels, target.channels, patch, patch, bias=False)
+        conv.weight = stitch.channels.weight
+        y = nn.Sequential(norm, conv, nn.LeakyReLU(0.1))(source.to_map(given))
+        torch.testing.assert_close(stitch(given), target.from_map(y))
+        assert sum(p.numel() for p in stitch.parameters()) == 2 * source.channels + conv.weight.numel()
+        running = (stitch.norm.running_mean, stitch.norm.running_var)
+        for found, expected in zip(running, (norm.running_mean, norm.running_var), strict=True):
+            assert isinstance(found, torch.Tensor)
+            assert torch.equal(found, expected)
+    stitch, linear = paper(vit, other, 1, 5), nn.Linear(6, 7, bias=False)
+    linear.weight = nn.Parameter(stitch.channels.weight.flatten(1))
+    y = nn.Sequential(nn.LayerNorm(6), linear, nn.LeakyReLU(0.1))(tokens)
+    torch.testing.assert_close(stitch(tokens), y)
+    assert sum(p.numel() for p in stitch.parameters()) == 12 + 42
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in stitch.modules())
 
 
 def test_patches_are_for_grids_that_shrink_by_an_even_factor() -> None:
@@ -55,14 +86,15 @@ def test_the_fit_that_holds_on_other_images_tells_pooling_from_patches() -> None
 
 
 @torch.no_grad()
-def test_a_random_stitch_depends_on_its_seed_alone() -> None:
+@pytest.mark.parametrize("draw", [random, paper])
+def test_a_random_stitch_depends_on_its_seed_alone(draw: Callable[[Layout, Layout, int, int], Stitch]) -> None:
     source, target = Layout("nchw", 16, 4, 4), Layout("tokens", 6, 2, 2, 1)
-    stitch = random(source, target, 2, 5)
+    stitch = draw(source, target, 2, 5)
     torch.rand(3)
-    again, other = (random(source, target, 2, seed).state_dict() for seed in (5, 6))
+    again, other = (draw(source, target, 2, seed).state_dict() for seed in (5, 6))
     for name, values in stitch.state_dict().items():
         assert torch.equal(values, again[name])
-        assert not torch.equal(values, other[name])
+        assert torch.equal(values, other[name]) == name.startswith("norm.")
     assert 0.1 < float(stitch.channels.weight.abs().max()) <= (16 * 4) ** -0.5
 
 

@@ -10,18 +10,16 @@ import pytest
 import torch
 
 from lib.base.errors import BrickyardError
-from lib.dery.assembly import built, joining, prices, ranking
-from lib.dery.assembly.built import Measures
+from lib.dery.assembly import prices
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import Workshop, reassemble
 from lib.dery.assembly.recount import recount
 from lib.dery.assembly.tree import plant
 from lib.dery.paths import trees
-from lib.dery.paths.problem import AssemblyProblem, Candidate, Columns
-from lib.images.data import DataSet
+from lib.dery.paths.problem import Columns
 from lib.network.files import load_as, save
 from lib.network.reassembled import Reassembled
-from lib.params.assembly import Assembly, Stitching
+from lib.params.assembly import Assembly, Treatment
 from lib.trace import cost
 from tests import pico
 
@@ -35,15 +33,14 @@ TREES: list[list[Columns]] = [
 
 
 @pytest.mark.parametrize("paths", TREES)
-@pytest.mark.parametrize("how", ["layers", "statistics"])
+@pytest.mark.parametrize("how", ["layers", "statistics", "layers_and_head"])
 @torch.no_grad()
 def test_a_tree_answers_with_the_mean_of_its_tails(
-    bricks: Bricks, params: Callable[..., Assembly], paths: list[Columns], how: Any, tmp_path: Path
+    bricks: Bricks, params: Callable[..., Assembly], paths: list[Columns], how: Treatment, tmp_path: Path
 ) -> None:
-    bricks = replace(bricks, stitching=Stitching(recalibrate=how))
     task = prices.assembly_problem(bricks, params(), LATENCY)
     picks = [bricks.pick(path) for path in paths]
-    chains = [reassemble(bricks, pick) for pick in picks]
+    chains = [reassemble(bricks, pick, how) for pick in picks]
     weights = [0.5, 0.3, 0.2][: len(paths)] if len(paths) > 2 else [0.75, 0.25]
     made, recipe = plant(bricks, picks, chains, weights)
     x = torch.rand(6, *pico.IMAGE)
@@ -51,6 +48,7 @@ def test_a_tree_answers_with_the_mean_of_its_tails(
     for found, expected in zip(made.tails(x), own, strict=True):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(made(x), sum(w * y for w, y in zip(weights, own, strict=True)), atol=1e-5, rtol=1e-5)
+    assert [tail.refitted for tail in recipe.tails] == [told.tails[0].refitted for _, told in chains]
     assert trees.may_join(task, paths)
     priced, counted = trees.price(task, paths), cost.count(made, pico.IMAGE)
     assert (counted.params, counted.macs) == (priced["params"], priced["macs"])
@@ -68,10 +66,10 @@ def test_a_tree_answers_with_the_mean_of_its_tails(
 @torch.no_grad()
 def test_a_tree_costs_what_was_foreseen(bricks: Bricks, params: Callable[..., Assembly]) -> None:
     """Some of all pairs and triples; needs no more memory."""
-    bricks = replace(bricks, stitching=Stitching(recalibrate="none"))
     task = prices.assembly_problem(bricks, params(), LATENCY)
     every = list(product(range(3), repeat=3))
-    made = {path: reassemble(bricks, bricks.pick(path)) for path in every}
+    workshop = Workshop(bricks, 2**30)
+    made = {path: workshop.reassemble(bricks.pick(path), "none") for path in every}
     sets = [*list(combinations(every, 2))[::7], *list(combinations(every, 3))[::100]]
     for paths in sets:
         if trees.may_join(task, paths):
@@ -105,10 +103,7 @@ def test_a_tree_learns_in_all_its_parts(bricks: Bricks) -> None:
 
 def test_candidates_that_were_put_together_differently_are_no_tree(bricks: Bricks) -> None:
     picks = [bricks.pick(path) for path in ((0, 1, 1), (0, 1, 0))]
-    chains = [
-        reassemble(replace(bricks, stitching=Stitching(recalibrate=how)), pick)
-        for how, pick in zip(("layers", "statistics"), picks, strict=True)
-    ]
+    chains = [reassemble(bricks, pick, how) for how, pick in zip(("layers", "statistics"), picks, strict=True)]
     with pytest.raises(BrickyardError, match="is another one in two candidates"):
         plant(bricks, picks, chains, [0.5, 0.5])
 
@@ -127,51 +122,6 @@ def test_the_price_is_that_of_all_different_beginnings(
             k = len(prefix) - 1
             expected += table.blocks[k, prefix[-1]] + (table.stitches[k - 1, prefix[-2], prefix[-1]] if k else 0)
         assert trees.price(task, paths)[kind] == expected
-
-
-def test_the_best_trees_within_the_budget_are_joined(
-    bricks: Bricks, params: Callable[..., Assembly], measures: Measures
-) -> None:
-    """Against all sets of two and three, by the accuracy of the mean of their logits."""
-    task = prices.assembly_problem(bricks, params(), LATENCY)
-    every = [path for path in product(range(3), repeat=3) if path[0] != 1][:9]
-    pool = [Candidate.of(task, path) for path in every]
-    limit = 2 * max(one.cost["params"] for one in pool)
-    task = replace(task, limits={"params": limit})
-    workshop = Workshop(bricks, 2**30)
-    known = joining.members(workshop, task, pool, [0, 1, 2], measures)
-    labels = measures.ranking.labels
-    found = joining.join(task, known, labels, 3, 5)
-    _with_rules(task, known, labels)
-    best = []
-    for size in (2, 3):
-        for some in combinations(known, size):
-            paths = [one.path for one in some]
-            if trees.price(task, paths)["params"] <= limit:
-                right = (torch.stack([one.logits for one in some]).mean(0).argmax(1) == labels).double().mean()
-                best.append(float(right))
-    assert len(found) == 5
-    chosen = []
-    for candidate in found:
-        assert candidate.cost["params"] <= limit
-        network, recipe = ranking.put_together(workshop, candidate)
-        chosen.append(measures.ranking(network, recipe.input) / 100)
-    assert chosen == pytest.approx(sorted(best, reverse=True)[:5], abs=1e-6)
-
-
-def _with_rules(task: AssemblyProblem, known: list[joining.Member], labels: torch.Tensor) -> None:
-    """What every candidate has to take blocks from, every tree has to; and tails see the same images."""
-    for rules in ({"required": frozenset({1})}, {"max_sources": 1}, {"excluded": frozenset({2})}):
-        own = replace(task, **rules)
-        for candidate in joining.join(own, known, labels, 3, 50):
-            sources = frozenset(own.names.index(name) for pick in candidate.picks for name in pick.networks)
-            assert own.admits(sources)
-    assert joining.join(replace(task, required=frozenset({1})), known, labels, 2, 50)
-    other = replace(known[0].input, mean=(0.1, 0.2, 0.3))
-    apart = [replace(one, input=other if one.path[0] == 0 else one.input) for one in known]
-    begins = {tuple(pick.networks[0] for pick in c.picks) for c in joining.join(task, apart, labels, 2, 200)}
-    assert begins
-    assert not any("resnet" in first and len(set(first)) > 1 for first in begins)
 
 
 @torch.no_grad()
@@ -194,8 +144,3 @@ def test_roots_that_expect_other_images_prepare_them_for_themselves(bricks: Bric
 
 def _column(values: tuple[float, ...]) -> torch.Tensor:
     return torch.tensor(values)[:, None, None]
-
-
-@pytest.fixture
-def measures(images: DataSet, params: Callable[..., Assembly]) -> Measures:
-    return built.measures(images, params(), 0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import groupby, pairwise, product
 
 import numpy as np
 
@@ -86,6 +86,71 @@ def sharing(seed: int) -> tuple[AssemblyProblem, dict[Columns, float]]:
         limit = float(np.quantile(list(counted.values()), generator.uniform(0.05, 0.95)))
         found = replace(found, limits={**found.limits, "params": limit})
     return found, counted
+
+
+def between(seed: int) -> AssemblyProblem:
+    """Like `instance` or `sharing`, with lower limits, stitches that may cost less, and rules on single blocks."""
+    problem = sharing(seed)[0] if seed % 2 else instance(seed)
+    generator = np.random.default_rng(seed + 2 * 10**6)
+    networks, sets = len(problem.names), problem.sets
+    cheapest: dict[Kind, Table] = {}
+    for kind in ("params", "macs"):
+        if generator.random() < 0.4:
+            table = problem.costs[kind]
+            less = generator.integers(0, 1 + np.maximum(table.stitches, 0).astype(int)) * (
+                1 - np.eye(networks, dtype=int)
+            )
+            cheapest[kind] = Table(table.blocks, table.stitches - less)
+    problem = replace(problem, cheapest=cheapest)
+    at_least: dict[Kind, float] = {}
+    for kind in KINDS:
+        if generator.random() < 0.4:
+            values = [spent(problem, path, kind, cheapest=True) for path in everything(problem)]
+            at_least[kind] = float(np.quantile(values, generator.uniform(0.02, 0.6)))
+
+    def blocks(count: int) -> frozenset[tuple[int, int]]:
+        return frozenset((int(generator.integers(sets)), int(generator.integers(networks))) for _ in range(count))
+
+    required = blocks(int(generator.random() < 0.2))
+    return replace(
+        problem,
+        at_least=at_least,
+        required_blocks=required,
+        excluded_blocks=blocks(int(generator.integers(0, 3))) - required,
+        min_sources=1 if generator.random() < 0.5 else problem.min_sources,
+    )
+
+
+def spent(problem: AssemblyProblem, path: Columns, kind: Kind, *, cheapest: bool = False) -> float:
+    """The cost of a path by its definition: the most of memory, the sum of everything else, what runs share once."""
+    table = problem.cheapest.get(kind, problem.costs[kind]) if cheapest else problem.costs[kind]
+    parts = [table.blocks[k, m] for k, m in enumerate(path)]
+    parts += [table.stitches[k, m, n] for k, (m, n) in enumerate(pairwise(path))]
+    if kind == "memory":
+        return max(parts)
+    for m, run in groupby(range(len(path)), key=lambda k: path[k]):
+        own = list(run)
+        parts.append(-problem.shared[kind][m, own[0], own[-1]] if kind in problem.shared else 0)
+    return sum(parts)
+
+
+def lawful(problem: AssemblyProblem) -> list[Columns]:
+    """All paths that keep every limit and rule, by their definitions, best first, equal scores by path."""
+
+    def right(path: Columns) -> bool:
+        sources = set(path)
+        most = len(problem.names) if problem.max_sources is None else problem.max_sources
+        return (
+            all(spent(problem, path, kind) <= limit for kind, limit in problem.limits.items())
+            and all(spent(problem, path, kind, cheapest=True) >= least for kind, least in problem.at_least.items())
+            and problem.min_sources <= len(sources) <= most
+            and problem.required <= sources
+            and not problem.excluded & sources
+            and all(path[k] == m for k, m in problem.required_blocks)
+            and all(path[k] != m for k, m in problem.excluded_blocks)
+        )
+
+    return sorted(filter(right, everything(problem)), key=lambda path: (-problem.score(path), path))
 
 
 def everything(problem: AssemblyProblem) -> Iterator[Columns]:

@@ -72,7 +72,7 @@ def test_a_pool_may_hold_everything() -> None:
 @pytest.mark.parametrize("seed", range(30))
 def test_bounds_are_bounds(seed: int) -> None:
     problem = instance(seed)
-    plain = bounds.relax(problem, np.zeros(len(problem.additive)))
+    plain = bounds.relax(problem, np.zeros(len(problem.ceilings)))
     tight = bounds.tightest(problem)
     assert tight.value <= plain.value
     assert all(problem.score(path) <= tight.value + 1e-9 for path in feasible(problem))

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from lib.dery.similarity import covariance, gram, hsic, memo
+from lib.base import memo
+from lib.base.memo import Memo
+from lib.dery.similarity import covariance, gram, hsic
+from lib.dery.similarity import matrix as matrix_module
 from lib.dery.similarity.index import find
 from lib.dery.similarity.layers import Network, Pair, Tile
 from lib.dery.similarity.matrix import matrix
-from lib.dery.similarity.memo import Memo
 from tests.dery.similarity.naive import DEFINITIONS, network, params, zoo
 
 MEMORY = 2**30
@@ -108,10 +110,10 @@ def test_an_interrupted_run_keeps_what_it_has(form: str, tmp_path: Path, monkeyp
     asked = _asked(monkeypatch, "cka_debiased" if form == "minibatches" else "cka")
     put = Memo.put
 
-    def failing(self: Memo, key: str, tile: torch.Tensor) -> None:
+    def failing(self: Memo, key: str, tensors: dict[str, torch.Tensor]) -> None:
         if len(list(tmp_path.iterdir())) == 4:
             raise KeyboardInterrupt
-        put(self, key, tile)
+        put(self, key, tensors)
 
     with monkeypatch.context() as interrupted:
         interrupted.setattr(Memo, "put", failing)
@@ -124,12 +126,12 @@ def test_an_interrupted_run_keeps_what_it_has(form: str, tmp_path: Path, monkeyp
 
 def test_a_killed_run_keeps_what_it_has(tmp_path: Path) -> None:
     script = (
-        "import os, signal, sys, torch; from pathlib import Path; from lib.dery.similarity.memo import Memo\n"
+        "import os, signal, sys, torch; from pathlib import Path; from lib.base.memo import Memo\n"
         f"torch.set_num_threads({torch.get_num_threads()})\n"
         "from tests.dery.similarity.naive import params, zoo; from lib.dery.similarity.matrix import matrix\n"
         "class Killed(Memo):\n"
-        "    def put(self, key, tile):\n"
-        "        super().put(key, tile)\n"
+        "    def put(self, key, tensors):\n"
+        "        super().put(key, tensors)\n"
         "        if len(list(self.folder.iterdir())) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"matrix(zoo(50, *{WIDTHS}), params('cka'), {MEMORY}, Killed(Path(sys.argv[1])))\n"
     )
@@ -203,17 +205,21 @@ def test_other_content_params_threads_and_code_are_other_tiles(tmp_path: Path, m
     other = network("net0", *networks[0].layers)
     matrix([Network(other.name, "another", other.nodes, other.layers)], params("cka"), MEMORY, kept)
     assert count() == 6
-    before = memo.key("a")
+    before = _key()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
-    assert memo.key("a") != before
+    assert _key() != before
     monkeypatch.undo()
     for what in ({"digest": lambda _: "other code"}, {"installed": lambda _: {"numpy": "0", "scipy": "0"}}):
         with monkeypatch.context() as changed:
             memo.made_by.cache_clear()
             changed.setattr(memo, *next(iter(what.items())))
-            assert memo.key("a") != before
+            assert _key() != before
     memo.made_by.cache_clear()
-    assert memo.key("a") == before
+    assert _key() == before
+
+
+def _key() -> str:
+    return memo.key(Path(matrix_module.__file__), "a")
 
 
 def test_the_same_network_twice(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def naswot(network: nn.Module, batches: Iterable[torch.Tensor]) -> float | None:
     K_H [b, b] counts the units that two images switch alike; the code of a unit is the sign of its pre-activation.
     Every rectifier-like operation counts, whether a module or a function calls it. None where there is none.
 
-    Differs from the paper: its code hooks modules that are ReLUs, and so misses functions and other rectifiers.
+    Differs from the paper's code: that looks at what leaves modules of some kinds, not all of them rectifiers, in train
+    mode, and so misses functions; see `naswot_paper`.
     """
     scores = []
     for x in batches:

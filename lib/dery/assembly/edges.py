@@ -1,0 +1,186 @@
+"""Edges: the stitches that end in one network, from every other network behind every inner cut, each fitted once to the
+networks' own activations, and what is left of that network's answers with this one stitch in it.
+
+Ours, not in the paper.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+from torch.nn import functional as F
+
+from ...base import artifacts, memo
+from ...base.errors import BrickyardError
+from ...base.memo import Memo, below
+from ...base.progress import track
+from ...base.stored import CHECKED
+from ...chain.layout import Layout
+from ...fit import batchnorm
+from ...network.modules import make_stitch
+from ...trace.duplicate import duplicate
+from .fronts import Fronts, fingerprint
+from .material import Bricks, Joint
+from .stitching import Edge, StitchEquations, better, initial, settled
+
+FILE, WEIGHTS = "edges.json", "edges.safetensors"
+
+
+class Row(BaseModel):
+    """An edge as edges.json has it; its weights stand beside it."""
+
+    model_config = CHECKED
+    boundary: int
+    source: str
+    patch: int
+    r2: float
+    kl: float
+
+
+class Rows(BaseModel):
+    """edges.json: all edges that end in `target`."""
+
+    model_config = CHECKED
+    target: str
+    edges: list[Row]
+
+
+def fit(bricks: Bricks, target: str, fronts: Fronts, kept: Memo) -> list[Edge]:
+    """All edges that end in a network, by boundary and source. kept: pairs that were fitted before are found there.
+
+    Raises BrickyardError where two networks cannot be joined: activations or answers that are not finite.
+    """
+    n = bricks.place(target)
+    others = [m for m in range(len(bricks.cards)) if m != n]
+    how = [bricks.joining.model_dump(), bricks.seed]
+    found = []
+    for m in track(others, f"edges to {target}", len(others)):
+        key = memo.key(Path(__file__), fingerprint(bricks, m), fingerprint(bricks, n), *how)
+        tensors = kept.get(key)
+        if tensors is None:
+            made = _pair(bricks, m, n, fronts)
+            kept.put(key, {name: tensor for edge in made for name, tensor in _tensors(edge).items()})
+            fronts.kept.prune()  # a large zoo's do not fit all at once
+        else:
+            made = [_restored(bricks, m, n, k, tensors) for k in range(1, bricks.sets)]
+        found += made
+    return sorted(found, key=lambda edge: (edge.boundary, edge.source))
+
+
+@torch.no_grad()
+def _pair(bricks: Bricks, m: int, n: int, fronts: Fronts) -> list[Edge]:
+    """The edges from network m to network n, one a boundary."""
+    source, target = bricks.cards[m].name, bricks.cards[n].name
+    forms = [_forms(bricks, m, n, k) for k in range(1, bricks.sets)]
+    for (xs, _), (ys, _) in zip(fronts.of(m), fronts.of(n), strict=True):
+        for own, x, y in zip(forms, xs, ys, strict=True):
+            if not (torch.isfinite(x).all() and torch.isfinite(y).all()):
+                raise _apart(source, target, "activations")
+            for form in own:
+                form.add(x, y)
+    found = []
+    for k, own in enumerate(forms, start=1):
+        form = better(own, bricks.joining.ridge)
+        stitch = initial(form, bricks.joining.init, bricks.joining.ridge, bricks.seed + 1)
+        edge = Edge(k, source, target, stitch, form.matched(stitch), form.r2(bricks.joining.ridge), 0.0)
+        found.append(replace(edge, kl=_replace_one(bricks, m, n, edge, fronts)))
+        if not isfinite(found[-1].kl):
+            raise _apart(source, target, f"answers with its stitch behind set {k}")
+    return found
+
+
+def _apart(source: str, target: str, what: str) -> BrickyardError:
+    return BrickyardError(f"{source} cannot be joined to {target}: {what} are not finite; leave one of them out")
+
+
+def _forms(bricks: Bricks, m: int, n: int, k: int) -> list[StitchEquations]:
+    source, target = _ends(bricks, m, n, k)
+    return [StitchEquations(source, target, patch, bricks.positions) for patch in bricks.patches(source, target)]
+
+
+def _ends(bricks: Bricks, m: int, n: int, k: int) -> tuple[Layout, Layout]:
+    """What crosses cut k of two networks."""
+    return bricks.chains[m].layout(bricks.cuts[m][k]), bricks.chains[n].layout(bricks.cuts[n][k])
+
+
+def _replace_one(bricks: Bricks, m: int, n: int, edge: Edge, fronts: Fronts) -> float:
+    """KL of the answers of network n with a front of network m from its own, mean over the images of the fit."""
+    chain, k = bricks.chains[n], edge.boundary
+    back, head = duplicate(chain[bricks.cuts[n][k] : len(chain)]), duplicate(chain.head)
+    plain = batchnorm.has_batchnorm(back)
+    stitch = settled(edge.stitch if plain else edge.matched, (xs[k - 1] for xs, _ in fronts.of(m)))
+    batchnorm.batchnorm(back, (stitch(xs[k - 1]) for xs, _ in fronts.of(m)))
+    total, count = 0.0, 0
+    for (xs, _), (_, own) in zip(fronts.of(m), fronts.of(n), strict=True):
+        made, given = (F.log_softmax(one.double(), 1) for one in (head(back(stitch(xs[k - 1]))), own))
+        total += float(F.kl_div(made, given, reduction="sum", log_target=True))
+        count += len(own)
+    return total / count
+
+
+def _tensors(edge: Edge) -> dict[str, torch.Tensor]:
+    """An edge as tensors that begin with its boundary."""
+    forms = {"stitch": edge.stitch, "matched": edge.matched}
+    weights = {f"{name}.{key}": value for name, form in forms.items() for key, value in form.state_dict().items()}
+    told = {"patch": torch.tensor(edge.stitch.patch), "told": torch.tensor([edge.r2, edge.kl], dtype=torch.float64)}
+    return {f"{edge.boundary}.{name}": value for name, value in (weights | told).items()}
+
+
+def _restored(bricks: Bricks, m: int, n: int, k: int, tensors: Mapping[str, torch.Tensor]) -> Edge:
+    """The inverse of `_tensors`."""
+    own, (source, target) = below(str(k), tensors), _ends(bricks, m, n, k)
+    forms = []
+    for name in ("stitch", "matched"):
+        stitch = make_stitch(source, target, int(own["patch"]), bricks.form)
+        stitch.load_state_dict(below(name, own))
+        forms.append(stitch.eval())
+    r2, kl = own["told"].tolist()
+    return Edge(k, bricks.cards[m].name, bricks.cards[n].name, forms[0], forms[1], r2, kl)
+
+
+def save(folder: Path, target: str, edges: Sequence[Edge]) -> None:
+    """Writes edges.json and edges.safetensors."""
+    rows = [
+        {"boundary": e.boundary, "source": e.source, "patch": e.stitch.patch, "r2": e.r2, "kl": e.kl} for e in edges
+    ]
+    tensors = {f"{edge.source}.{name}": value for edge in edges for name, value in _tensors(edge).items()}
+    artifacts.write_tensors(folder / WEIGHTS, tensors)
+    artifacts.write_json(folder / FILE, {"target": target, "edges": rows})
+
+
+def load(bricks: Bricks, folder: Path) -> dict[Joint, Edge]:
+    """The edges between all networks of `bricks`, below `folder`, by boundary, source and target.
+
+    Raises BrickyardError where one is missing, or of other networks or cuts.
+    """
+    found = {}
+    for n, target in enumerate(bricks.cards):
+        at = folder / target.name
+        told, tensors = artifacts.read_json(at / FILE, Rows), artifacts.read_tensors(at / WEIGHTS)
+        if told["target"] != target.name:
+            raise BrickyardError(f"{at} holds the edges to {told['target']}; dvc repro")
+        known = {(row["boundary"], row["source"]) for row in told["edges"]}
+        for m, k in product(range(len(bricks.cards)), range(1, bricks.sets)):
+            source = bricks.cards[m].name
+            if m == n:
+                continue
+            if (k, source) not in known:
+                raise BrickyardError(f"{at}: has no edge from {source} behind set {k}; dvc repro")
+            try:
+                found[k, source, target.name] = _restored(bricks, m, n, k, below(source, tensors))
+            except (KeyError, RuntimeError, ValueError):
+                raise BrickyardError(f"{at}: its edge from {source} behind set {k} is another's; dvc repro") from None
+    return found
+
+
+def figures(edges: Sequence[Edge]) -> dict[str, Any]:
+    """R^2 and KL by boundary and source, for metrics."""
+    found: dict[str, Any] = {}
+    for edge in edges:
+        found.setdefault(f"behind_{edge.boundary}", {})[edge.source] = {"r2": edge.r2, "kl": edge.kl}
+    return found

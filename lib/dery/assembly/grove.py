@@ -1,0 +1,108 @@
+"""Many networks made of the same blocks, asked at once: what begins alike is computed once. Ours."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice, pairwise
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from ...base.artifacts import tensor_checksum
+from ...images.data import Loader
+from ...trace.duplicate import duplicate
+from ...trace.logits import logits
+from ...zoo.card import Input
+from .material import Bricks
+from .reassembly import Made
+
+
+@dataclass
+class Node:
+    """A part, what comes behind it, and the heads of the networks that end with it, by name."""
+
+    part: nn.Module
+    children: dict[str, "Node"] = field(default_factory=dict)
+    heads: dict[str, nn.Module] = field(default_factory=dict)
+
+    def answers(self, x: Float[torch.Tensor, "b ..."]) -> Iterator[tuple[str, Float[torch.Tensor, "b classes"]]]:
+        """The logits of each network, by name; depth first, so that few activations are alive."""
+        x = self.part(x)
+        for name, head in self.heads.items():
+            yield name, logits(head(x))
+        for child in self.children.values():
+            yield from child.answers(x)
+
+
+@dataclass(frozen=True)
+class Grove:
+    """Networks by the images that enter them, as tries of their parts."""
+
+    roots: Mapping[Input, Mapping[str, Node]]
+
+    @classmethod
+    def of(
+        cls, bricks: Bricks, chains: Mapping[str, Made], quicker: Callable[[nn.Module], nn.Module] | None = None
+    ) -> "Grove":
+        """Of chains by name. Runs of blocks are split at the cuts; equal parts behind equal parts, by their weights,
+        are one node. quicker: gives what is asked in place of a part, the same function.
+        """
+        roots: dict[Input, dict[str, Node]] = {}
+        for name, made in chains.items():
+            network, recipe = made
+            nodes, node = roots.setdefault(recipe.input, {}), None
+            for key, part in _pieces(bricks, made):
+                if key not in nodes:
+                    nodes[key] = Node(part if quicker is None else quicker(part))
+                node = nodes[key]
+                nodes = node.children
+            assert node is not None
+            node.heads[name] = network.heads[0]
+        return cls(roots)
+
+    @torch.inference_mode()
+    def ask(self, expected: Input, x: Float[torch.Tensor, "b 3 h w"]) -> dict[str, Float[torch.Tensor, "b classes"]]:
+        """The logits of all networks that expect such images, by name."""
+        return {name: said.clone() for node in self.roots[expected].values() for name, said in node.answers(x)}
+
+    def answers(self, images: Callable[[Input], Loader]) -> dict[str, Float[torch.Tensor, "n classes"]]:
+        """The logits of every network on some images, given as each expects them, by name.
+
+        As many batches at a time as there are CPU threads, each by one of its own: quicker on small maps than all
+        threads on one batch, and the bits do not depend on their number.
+        """
+        threads, found = torch.get_num_threads(), dict[str, list[torch.Tensor]]()
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for expected in self.roots:
+                batches = (x for x, _ in images(expected))
+                while group := list(islice(batches, threads)):
+                    for answered in pool.map(partial(self.ask, expected), group):
+                        for name, said in answered.items():
+                            found.setdefault(name, []).append(said)
+        return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def _pieces(bricks: Bricks, made: Made) -> Iterator[tuple[str, nn.Module]]:
+    """A network's parts with a hash of each, runs of blocks split at the cuts."""
+    network, recipe = made
+    for part, told in zip(network.parts, recipe.parts, strict=True):
+        pieces: list[tuple[str, nn.Module]] = []
+        if told["kind"] == "stitch":
+            pieces = [(json.dumps([told["source"], told["target"], told["patch"]], sort_keys=True), part)]
+        else:
+            m, start, stop = bricks.place(told["source"]), told["start"], told["stop"]
+            inside = [cut for cut in bricks.cuts[m] if start <= cut <= stop]
+            pieces = [(f"{told['source']} {start}:{stop}", part)]
+            if len(inside) > 2:
+                pieces = [(f"{told['source']} {i}:{j}", _piece(bricks, m, i, j, part)) for i, j in pairwise(inside)]
+        for title, piece in pieces:
+            yield title + tensor_checksum(piece.state_dict()), piece
+
+
+def _piece(bricks: Bricks, m: int, start: int, stop: int, whole: nn.Module) -> nn.Module:
+    piece, state = duplicate(bricks.chains[m][start:stop]), whole.state_dict()
+    piece.load_state_dict({name: state[name] for name in piece.state_dict()})
+    return piece.eval()

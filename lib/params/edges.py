@@ -1,0 +1,27 @@
+"""`edges`: how the stitches between the networks of the zoo are fitted."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .section import Batch, Ridge, Section
+
+Init = Literal["least_squares", "random", "identity", "paper"]
+
+
+class Edges(Section):
+    """What a stitch is before anything behind it is treated.
+
+    init: least_squares: to what the target's own front gives; else not fitted, as a control. All but the paper's are
+        linear maps; that has a norm, a bias-free (strided) convolution with random weights and a LeakyReLU, and is made
+        to be trained.
+    down: how it comes to half the grid: pool, patch (2 x 2 positions side by side), or what fits better.
+    ridge: lambda, relative to the mean diagonal of X'X.
+    rows: most rows of a regression, images times positions; of more, as many are drawn.
+    """
+
+    init: Init = "least_squares"
+    down: Literal["auto", "pool", "patch"] = "auto"
+    ridge: Ridge = 1e-4
+    rows: Annotated[int, Field(ge=64, le=100_000_000)] = 65_536
+    batch_size: Batch = 64
