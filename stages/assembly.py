@@ -5,11 +5,12 @@ from pathlib import Path
 
 from lib.base import artifacts, environment
 from lib.base.memo import Memo
-from lib.dery.assembly import built, controls, gains, joining, listing, prices, ranking, recount
+from lib.dery.assembly import built, controls, forms, gains, joining, listing, prices, ranking, recount
 from lib.dery.assembly import edges as lib_edges
 from lib.dery.assembly.material import open_bricks
 from lib.dery.assembly.paper_search import paper_search
-from lib.dery.assembly.reassembly import Workshop
+from lib.dery.assembly.widened import widened
+from lib.dery.assembly.workshop import Workshop
 from lib.dery.partition.sets import Partition
 from lib.dery.paths import propose, sample
 from lib.images import data
@@ -29,6 +30,7 @@ def main(
     similarity: Path,
     partition: Path,
     edges: Path,
+    bricks: Path,
     latency: Path,
     out: Path,
     metrics: Path,
@@ -40,17 +42,19 @@ def main(
     frozen, full = read("finetune.frozen.teacher", str), read("finetune.full.teacher", str)
     prepare(run_params)
     artifacts.keep_only(zoo, names)
-    artifacts.keep_only(edges, names)
+    for folder in (edges, bricks):
+        artifacts.keep_only(folder, names)
     images, sets = data.load(dataset, SCRATCH), Partition.read(partition)
-    bricks = open_bricks(zoo, names, sets.cuts, images, read("edges", Edges), run_params.seed, params, entries())
-    bricks = replace(bricks, edges=lib_edges.load(bricks, edges))
-    lent = teachers.lent({"frozen": frozen, "full": full}, bricks.cards, images.classes)
-    problem, lenders = prices.assembly_problem(bricks, params, latency), prices.lenders(bricks, params)
-    problem = replace(problem, scores=gains.scores(bricks, params, sets, similarity))
+    own = open_bricks(zoo, names, sets.cuts, images, read("edges", Edges), run_params.seed, params, entries())
+    own = forms.load(replace(own, edges=lib_edges.load(own, edges)), bricks, entries())
+    lent = teachers.lent({"frozen": frozen, "full": full}, own.cards, images.classes)
+    problem, lenders = prices.assembly_problem(own, params, latency), prices.lenders(own, params)
+    problem = replace(problem, scores=gains.scores(own, params, sets, similarity))
+    problem = widened(problem, own, params, latency)
     found = propose.propose(problem, params.pool, wanted, params.differ_by)
     measures = built.measures(images, params, run_params.seed)
     kept = Memo(SCRATCH / "prefixes", 2**32)
-    workshop = Workshop(bricks, environment.memory() // 4, kept)
+    workshop = Workshop(own, environment.memory() // 4, kept)
     known = joining.members(workshop, problem, found.pool.candidates, params.treatments, measures)
     pool = joining.chains(known, measures)
     if params.tails > 1:
@@ -58,15 +62,15 @@ def main(
         known += joining.members(workshop, problem, others, ("none",), measures)
         pool += joining.Joiner(problem, known, measures, params.tails).best(params.trees)
     ranked = ranking.rank(workshop, pool, params.rank, wanted, measures, params.proxies)
-    ranked = recount.finished(bricks, ranked, problem.limits, problem.at_least)
+    ranked = recount.finished(own, ranked, problem.limits, problem.at_least)
     drawn = sample.random_candidates(problem, max(params.random_search, params.random_assemblies), run_params.seed)
     rivals = controls.random_controls(workshop, drawn, problem, params, measures)
-    rivals["zoo"] = controls.zoo_control(bricks, problem, lenders, measures)
+    rivals["zoo"] = controls.zoo_control(own, problem, lenders, measures)
     rivals["ensemble"] = controls.ensemble_control(workshop, problem, lenders, params, measures)
     if params.paper_search is not None:
         rivals["paper_search"] = paper_search(workshop, problem, params.paper_search, params, measures, run_params.seed)
     kept.prune()
-    saved = controls.save(out / "candidates", bricks, ranked[:wanted], rivals["zoo"]["best_within_budget"], measures)
+    saved = controls.save(out / "candidates", own, ranked[:wanted], rivals["zoo"]["best_within_budget"], measures)
     for rank in saved:
         teachers.lend(lent, zoo, out / "candidates" / rank / "teachers")
     taus = ranking.agreements(ranked)

@@ -3,7 +3,7 @@ sections 3.1 and 3.4). Plain values with one JSON form each: no network is opene
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -13,28 +13,73 @@ from ..base.stored import CHECKED, Count, Name, parse
 
 @dataclass(frozen=True, order=True)
 class Block:
-    """Nodes start + 1 to stop of a network, which are `chain[start:stop]` of its chain (DeRy, section 3.1)."""
+    """Nodes start + 1 to stop of a network, which are `chain[start:stop]` of its chain (DeRy, section 3.1), or one of
+    their smaller forms, which is entered and left by the same tensors; those are ours.
+
+    width: share of the channels inside the block that are there.
+    without: (i, j): a stitch stands for nodes i + 1 to j.
+    """
 
     __pydantic_config__ = CHECKED
 
     network: Name
     start: Count
     stop: Count
+    width: Annotated[float, Field(gt=0, le=1)] = 1.0
+    without: tuple[Count, Count] | tuple[()] = ()
 
     def __post_init__(self) -> None:
         if self.stop <= self.start:
             raise ValueError(f"stop = {self.stop} should be more than start = {self.start}")
+        if self.without and not self.start <= self.without[0] < self.without[1] <= self.stop:
+            raise ValueError(f"without = {self.without} should be nodes of {self.start}:{self.stop}")
 
     def __str__(self) -> str:
-        return f"{self.network} {self.start}:{self.stop}"
+        return f"{self.network} {self.start}:{self.stop}" + (f" at {self.width:g}" if self.narrow else "")
+
+    @property
+    def narrow(self) -> bool:
+        """Whether channels are missing."""
+        return self.width < 1
+
+    @property
+    def form(self) -> str:
+        """In what it differs from the whole block, in words; empty for that."""
+        if not self.without:
+            return f"at {self.width:g}" if self.narrow else ""
+        first, last = self.without[0] + 1, self.without[1]
+        return f"without {first}" if first == last else f"without {first}-{last}"
+
+    @property
+    def opens(self) -> bool:
+        """Whether a stitch stands where it begins: only its own network can be before it."""
+        return bool(self.without) and self.without[0] == self.start
+
+    @property
+    def closes(self) -> bool:
+        """Whether a stitch stands where it ends: only its own network can be behind it."""
+        return bool(self.without) and self.without[1] == self.stop
+
+    def pieces(self) -> tuple["Block", ...]:
+        """What is left of it."""
+        if not self.without:
+            return (self,)
+        ends = ((self.start, self.without[0]), (self.without[1], self.stop))
+        return tuple(Block(self.network, i, j, self.width) for i, j in ends if i < j)
+
+    def continues(self, other: "Block") -> bool:
+        """Whether it begins where `other` ends, in their own network: nothing has to stand between them."""
+        return (other.network, other.stop) == (self.network, self.start)
 
     def covers(self, other: "Block") -> bool:
         """Whether all nodes of `other` are among its own."""
         return self.network == other.network and self.start <= other.start and other.stop <= self.stop
 
     def to_dict(self) -> dict[str, Any]:
-        """The block as JSON holds it."""
-        return asdict(self)
+        """The block as JSON holds it, without what is not special of it."""
+        found = {"network": self.network, "start": self.start, "stop": self.stop}
+        special = {"width": self.width, "without": list(self.without)}
+        return found | {key: value for key, value in special.items() if value not in (1.0, [])}
 
     @classmethod
     def from_dict(cls, stored: Any) -> "Block":
@@ -62,11 +107,18 @@ class Pick:
         """The network that supplies each set."""
         return tuple(block.network for block in self.blocks)
 
+    @property
+    def words(self) -> str:
+        """The networks and forms of its blocks, for people."""
+        return " > ".join(f"{block.network} {block.form}".rstrip() for block in self.blocks)
+
     def runs(self) -> tuple[Block, ...]:
-        """The same nodes in fewer blocks: neighbours in their own network, too, are one."""
+        """The same nodes in fewer blocks: neighbours in their own network, too, are one, if no channel is missing. What
+        does not continue the one before stands behind a stitch.
+        """
         found: list[Block] = []
-        for block in self.blocks:
-            if found and (found[-1].network, found[-1].stop) == (block.network, block.start):
+        for block in (piece for whole in self.blocks for piece in whole.pieces()):
+            if found and block.continues(found[-1]) and not (block.narrow or found[-1].narrow):
                 found[-1] = Block(block.network, found[-1].start, block.stop)
             else:
                 found.append(block)
@@ -74,7 +126,7 @@ class Pick:
 
     def to_dict(self) -> dict[str, Any]:
         """The pick as JSON holds it."""
-        return asdict(self)
+        return {"blocks": [block.to_dict() for block in self.blocks]}
 
     @classmethod
     def from_dict(cls, stored: Any) -> "Pick":

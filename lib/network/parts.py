@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from ..base.errors import BrickyardError
-from ..base.stored import CHECKED, Count, Name, Size, Text
+from ..base.stored import CHECKED, Count, Indices, Name, Size, Text
 from ..chain.layout import Kind, Layout
+from .blocks import Block
 
 Json = dict[str, Any]
 
@@ -42,7 +43,8 @@ class Grid(BaseModel):
 
 class BlockPart(BaseModel):
     """A block of a source as recipe.json has it, with the names of its nodes. after: the part that it reads, None for
-    the images.
+    the images; width: share of the channels inside that it has; kept: where that is less than 1, the output channels
+    that layers of the narrow source keep, of the others all.
     """
 
     model_config = CHECKED
@@ -54,6 +56,8 @@ class BlockPart(BaseModel):
     stop: Count
     nodes: tuple[Text, ...]
     recalibrated: Literal["none", "statistics", "head", "layers"] = "none"
+    width: Annotated[float, Field(gt=0, le=1)] = 1.0
+    kept: dict[Text, Indices] = Field(default_factory=dict)
 
 
 class StitchPart(BaseModel):
@@ -103,8 +107,16 @@ def line(parts: Sequence[Json]) -> tuple[Json, ...]:
 
 
 def part_name(part: Json, stitch: int) -> str:
-    """The name of a part: of a block by its source and nodes, of a stitch by its number."""
-    return f"stitch_{stitch}" if part["kind"] == "stitch" else f"{part['source']}_{part['start'] + 1}_{part['stop']}"
+    """The name of a part: of a block by its source and nodes, and width in percent, of a stitch by its number."""
+    if part["kind"] == "stitch":
+        return f"stitch_{stitch}"
+    narrow = f"_at_{100 * part['width']:g}".replace(".", "_") if block_of(part).narrow else ""
+    return f"{part['source']}_{part['start'] + 1}_{part['stop']}{narrow}"
+
+
+def block_of(part: Json) -> Block:
+    """The nodes of a part that is a block."""
+    return Block(part["source"], part["start"], part["stop"], part.get("width", 1.0))
 
 
 def may_follow(part: Json, before: Json | None) -> bool:

@@ -2,6 +2,7 @@
 build it again, to credit and to repeat it.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -15,13 +16,14 @@ from ..base.errors import BrickyardError
 from ..base.stored import CHECKED, ClassNames, Seal, Text, parse_kind, stamped
 from ..chain.chain import Chain
 from ..chain.layout import Layout
+from ..channels.cutting import cut
 from ..trace.cost import Cost, Counted
 from ..trace.duplicate import duplicate
 from ..zoo.architecture import MEMORY, Bounded, Trust
 from ..zoo.card import Input
 from .blocks import Block, Pick
 from .modules import LinearHead, ReassembledNetwork, Stitch, make_stitch
-from .parts import Json, Part, Tail, may_follow
+from .parts import Json, Part, Tail, block_of, may_follow
 from .source import Source
 
 
@@ -63,8 +65,9 @@ class Reassembled:
     """The recipe of a reassembled network.
 
     parts: blocks {name, after: the part that it reads, None for the images, source, start, stop, nodes: their names,
-        recalibrated: behind a stitch, what the block and a head of the same source went through, see `Assembly`} and
-        stitches {name, after, what `make_stitch` takes, r2: of a linear map's fit}; none before what it reads.
+        recalibrated: behind a stitch, what the block and a head of the same source went through, see `Assembly`; of
+        narrow ones width and kept, see `BlockPart`} and stitches {name, after, what `make_stitch` takes, r2: of a
+        linear map's fit}; none before what it reads.
     tails: where the network ends, and by what weights their logits are added up.
     input: that of the root which sees most.
     tuning: protocols it went through, with all settings.
@@ -122,7 +125,7 @@ class Reassembled:
     @property
     def blocks(self) -> tuple[Block, ...]:
         """The blocks among the parts, in order."""
-        return tuple(Block(p["source"], p["start"], p["stop"]) for p in self.parts if p["kind"] == "block")
+        return tuple(block_of(part) for part in self.parts if part["kind"] == "block")
 
     @property
     def words(self) -> str:
@@ -133,7 +136,7 @@ class Reassembled:
             while name is not None:
                 part = parts[name]
                 if part["kind"] == "block":
-                    way.insert(0, Block(part["source"], part["start"], part["stop"]))
+                    way.insert(0, block_of(part))
                 name = part["after"]
             ways.append(" > ".join(map(str, Pick(tuple(way)).runs())))
         return " + ".join(ways)
@@ -145,12 +148,22 @@ class Reassembled:
         here than it had when it lent them.
         """
         room = room or Bounded(MEMORY)
-        chains = {
-            one.name: Chain(one.name, one.build(trust, room), one.input.shape, declared=one.nodes)
-            for one in self.sources
-        }
+        models = {one.name: one.build(trust, room) for one in self.sources}
+        given = {one.name: one for one in self.sources}
+        chains = {name: _chain(given[name], model) for name, model in models.items()}
+        narrow: dict[str, Chain] = {}
+
+        def chain(part: Json) -> Chain:
+            kept, name = part.get("kept"), part["source"]
+            if not kept:
+                return chains[name]
+            key = json.dumps([name, kept], sort_keys=True)
+            if key not in narrow:
+                narrow[key] = _chain(given[name], cut(models[name], kept, given[name].input.shape))
+            return narrow[key]
+
         parts = [
-            self._block(chains[part["source"]], part) if part["kind"] == "block" else self._stitch(chains, part)
+            self._block(chain(part), part) if part["kind"] == "block" else self._stitch(chains, part)
             for part in self.parts
         ]
         heads = [self._head(chains, tail) for tail in self.tails]
@@ -226,6 +239,10 @@ class Reassembled:
         if abs(sum(tail.weight for tail in self.tails) - 1) > 1e-6:
             raise BrickyardError("damaged: the weights of its tails do not add up to 1; dvc repro")
         return self
+
+
+def _chain(source: Source, model: nn.Module) -> Chain:
+    return Chain(source.name, model, source.input.shape, declared=source.nodes)
 
 
 def _check_fit(name: str, layout: Layout, beside: Layout) -> None:

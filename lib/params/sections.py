@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from .activations import Activations
 from .assembly import Assembly
+from .bricks import Bricks
 from .components import Components
 from .contributions import Contributions
 from .dataset import Dataset
@@ -25,6 +26,7 @@ SECTIONS: dict[str, type[Section]] = {
     "similarity": Similarity,
     "partition": Partition,
     "edges": Edges,
+    "bricks": Bricks,
     "assembly": Assembly,
     "finetune": Finetune,
     "contributions": Contributions,
@@ -45,6 +47,7 @@ class Sections:
     similarity: Similarity | None = None
     partition: Partition | None = None
     edges: Edges | None = None
+    bricks: Bricks | None = None
     assembly: Assembly | None = None
     finetune: Finetune | None = None
     contributions: Contributions | None = None

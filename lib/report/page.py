@@ -72,6 +72,7 @@ def notes(findings: Findings) -> dict[str, str]:
         "similarity": f"{findings.single('similarity')['nodes']:,} nodes",
         "partition": f"K = {findings.partition.num_blocks} blocks",
         "edges": f"{(findings.partition.num_blocks - 1) * len(findings.zoo) * (len(findings.zoo) - 1):,} stitches",
+        "bricks": "smaller forms",
         "assembly": _plural(len(findings.assembly["candidates"]), "candidate"),
         "finetune": f"{len(findings.ranks)} tuned",
         "contributions": _plural(len(findings.kept), "network"),

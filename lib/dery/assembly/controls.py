@@ -18,8 +18,9 @@ from . import joining
 from .built import Built, Design, Measures
 from .material import Bricks
 from .ranking import PROXIES, Ranked, key, put_together
-from .reassembly import Workshop, reassemble
+from .reassembly import reassemble
 from .recount import recount
+from .workshop import Workshop
 
 
 def random_controls(
@@ -104,7 +105,7 @@ def zoo_control(bricks: Bricks, problem: AssemblyProblem, lenders: Sequence[int]
     """
     models: dict[str, dict[str, Any]] = {}
     for m, card in track(list(enumerate(bricks.cards)), "zoo networks"):
-        path = (m,) * problem.sets
+        path = problem.whole(m)
         cost, within = problem.price(path), problem.within(path)
         whole, recipe = reassemble(bricks, bricks.whole(m))
         recount(card.name, whole, recipe, bricks, cost, problem.limits if within else {})

@@ -4,7 +4,7 @@ networks' own activations, and what is left of that network's answers with this 
 Ours, not in the paper.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from math import isfinite
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel
+from torch import nn
 from torch.nn import functional as F
 
 from ...base import artifacts, memo
@@ -22,7 +23,7 @@ from ...base.progress import track
 from ...base.stored import CHECKED
 from ...chain.layout import Layout
 from ...fit import batchnorm
-from ...network.modules import make_stitch
+from ...network.modules import Form, Stitch, make_stitch
 from ...trace.duplicate import duplicate
 from .fronts import Fronts, fingerprint
 from .material import Bricks, Joint
@@ -64,7 +65,7 @@ def fit(bricks: Bricks, target: str, fronts: Fronts, kept: Memo) -> list[Edge]:
         tensors = kept.get(key)
         if tensors is None:
             made = _pair(bricks, m, n, fronts)
-            kept.put(key, {name: tensor for edge in made for name, tensor in _tensors(edge).items()})
+            kept.put(key, {name: tensor for edge in made for name, tensor in as_tensors(edge).items()})
             fronts.kept.prune()  # a large zoo's do not fit all at once
         else:
             made = [_restored(bricks, m, n, k, tensors) for k in range(1, bricks.sets)]
@@ -110,20 +111,40 @@ def _ends(bricks: Bricks, m: int, n: int, k: int) -> tuple[Layout, Layout]:
 
 def _replace_one(bricks: Bricks, m: int, n: int, edge: Edge, fronts: Fronts) -> float:
     """KL of the answers of network n with a front of network m from its own, mean over the images of the fit."""
-    chain, k = bricks.chains[n], edge.boundary
-    back, head = duplicate(chain[bricks.cuts[n][k] : len(chain)]), duplicate(chain.head)
-    plain = batchnorm.has_batchnorm(back)
-    stitch = settled(edge.stitch if plain else edge.matched, (xs[k - 1] for xs, _ in fronts.of(m)))
-    batchnorm.batchnorm(back, (stitch(xs[k - 1]) for xs, _ in fronts.of(m)))
-    total, count = 0.0, 0
-    for (xs, _), (_, own) in zip(fronts.of(m), fronts.of(n), strict=True):
-        made, given = (F.log_softmax(one.double(), 1) for one in (head(back(stitch(xs[k - 1]))), own))
+    k = edge.boundary
+
+    def arriving() -> Iterator[torch.Tensor]:
+        return (xs[k - 1] for xs, _ in fronts.of(m))
+
+    return replaced(bricks, n, bricks.cuts[n][k], edge, arriving, fronts)
+
+
+def replaced(
+    bricks: Bricks, n: int, start: int, edge: Edge, arriving: Callable[[], Iterator[torch.Tensor]], fronts: Fronts
+) -> float:
+    """KL of the answers of network n, given through a stitch what is not its own at its boundary `start`, from its own,
+    mean over the images of the fit; statistics behind the stitch are those of what arrives.
+    """
+    chain = bricks.chains[n]
+    back: nn.Module = duplicate(chain[start : len(chain)]) if start < len(chain) else nn.Identity()
+    stitch = settled(edge.stitch if batchnorm.has_batchnorm(back) else edge.matched, arriving())
+    return unlike(bricks, n, back, lambda: (stitch(x) for x in arriving()), fronts)
+
+
+def unlike(
+    bricks: Bricks, n: int, back: nn.Module, entering: Callable[[], Iterator[torch.Tensor]], fronts: Fronts
+) -> float:
+    """KL of what the head of network n answers behind `back`, whose statistics become those of what is entering."""
+    head, total, count = duplicate(bricks.chains[n].head), 0.0, 0
+    batchnorm.batchnorm(back, entering())
+    for x, (_, own) in zip(entering(), fronts.of(n), strict=True):
+        made, given = (F.log_softmax(one.double(), 1) for one in (head(back(x)), own))
         total += float(F.kl_div(made, given, reduction="sum", log_target=True))
         count += len(own)
     return total / count
 
 
-def _tensors(edge: Edge) -> dict[str, torch.Tensor]:
+def as_tensors(edge: Edge) -> dict[str, torch.Tensor]:
     """An edge as tensors that begin with its boundary."""
     forms = {"stitch": edge.stitch, "matched": edge.matched}
     weights = {f"{name}.{key}": value for name, form in forms.items() for key, value in form.state_dict().items()}
@@ -132,15 +153,22 @@ def _tensors(edge: Edge) -> dict[str, torch.Tensor]:
 
 
 def _restored(bricks: Bricks, m: int, n: int, k: int, tensors: Mapping[str, torch.Tensor]) -> Edge:
-    """The inverse of `_tensors`."""
-    own, (source, target) = below(str(k), tensors), _ends(bricks, m, n, k)
-    forms = []
+    """The inverse of `as_tensors`."""
+    source, target = bricks.cards[m].name, bricks.cards[n].name
+    return from_tensors(k, (source, target), _ends(bricks, m, n, k), bricks.form, tensors)
+
+
+def from_tensors(
+    k: int, names: tuple[str, str], ends: tuple[Layout, Layout], form: Form, tensors: Mapping[str, torch.Tensor]
+) -> Edge:
+    """The inverse of `as_tensors`: between two networks, with what crosses its ends."""
+    own, forms = below(str(k), tensors), list[Stitch]()
     for name in ("stitch", "matched"):
-        stitch = make_stitch(source, target, int(own["patch"]), bricks.form)
+        stitch = make_stitch(*ends, int(own["patch"]), form)
         stitch.load_state_dict(below(name, own))
         forms.append(stitch.eval())
     r2, kl = own["told"].tolist()
-    return Edge(k, bricks.cards[m].name, bricks.cards[n].name, forms[0], forms[1], r2, kl)
+    return Edge(k, *names, forms[0], forms[1], r2, kl)
 
 
 def save(folder: Path, target: str, edges: Sequence[Edge]) -> None:
@@ -148,7 +176,7 @@ def save(folder: Path, target: str, edges: Sequence[Edge]) -> None:
     rows = [
         {"boundary": e.boundary, "source": e.source, "patch": e.stitch.patch, "r2": e.r2, "kl": e.kl} for e in edges
     ]
-    tensors = {f"{edge.source}.{name}": value for edge in edges for name, value in _tensors(edge).items()}
+    tensors = {f"{edge.source}.{name}": value for edge in edges for name, value in as_tensors(edge).items()}
     artifacts.write_tensors(folder / WEIGHTS, tensors)
     artifacts.write_json(folder / FILE, {"target": target, "edges": rows})
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice, pairwise
 
@@ -13,6 +13,8 @@ from torch import nn
 
 from ...base.artifacts import tensor_checksum
 from ...images.data import Loader
+from ...network.blocks import Block
+from ...network.parts import block_of
 from ...trace.duplicate import duplicate
 from ...trace.logits import logits
 from ...zoo.card import Input
@@ -93,16 +95,15 @@ def _pieces(bricks: Bricks, made: Made) -> Iterator[tuple[str, nn.Module]]:
         if told["kind"] == "stitch":
             pieces = [(json.dumps([told["source"], told["target"], told["patch"]], sort_keys=True), part)]
         else:
-            m, start, stop = bricks.place(told["source"]), told["start"], told["stop"]
-            inside = [cut for cut in bricks.cuts[m] if start <= cut <= stop]
-            pieces = [(f"{told['source']} {start}:{stop}", part)]
-            if len(inside) > 2:
-                pieces = [(f"{told['source']} {i}:{j}", _piece(bricks, m, i, j, part)) for i, j in pairwise(inside)]
+            block = block_of(told)
+            inside = [cut for cut in bricks.cuts[bricks.place(block.network)] if block.start < cut < block.stop]
+            own = [replace(block, start=i, stop=j) for i, j in pairwise([block.start, *inside, block.stop])]
+            pieces = [(str(one), part if one == block else _piece(bricks, one, part)) for one in own]
         for title, piece in pieces:
             yield title + tensor_checksum(piece.state_dict()), piece
 
 
-def _piece(bricks: Bricks, m: int, start: int, stop: int, whole: nn.Module) -> nn.Module:
-    piece, state = duplicate(bricks.chains[m][start:stop]), whole.state_dict()
+def _piece(bricks: Bricks, block: Block, whole: nn.Module) -> nn.Module:
+    piece, state = duplicate(bricks.chain(block)[block.start : block.stop]), whole.state_dict()
     piece.load_state_dict({name: state[name] for name in piece.state_dict()})
     return piece.eval()

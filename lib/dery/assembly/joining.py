@@ -19,7 +19,8 @@ from ..paths import trees
 from ..paths.problem import AssemblyProblem, Candidate, Columns, Kind
 from .built import Design, Measures, judge
 from .grove import Grove
-from .reassembly import Workshop, blocks_of
+from .reassembly import blocks_of
+from .workshop import Workshop
 
 Chosen = tuple[int, ...]  # of the members, ascending
 AT_ONCE = 96  # networks that are asked together
@@ -58,14 +59,14 @@ def members(
         grove = Grove.of(workshop.bricks, {str(i): network for i, network in enumerate(made)})
         halves = [grove.answers(half.images) for half in (measures.choosing, measures.picking)]
         for i, ((candidate, treatment), (_, recipe)) in enumerate(zip(group, made, strict=True)):
-            path = tuple(problem.names.index(name) for name in candidate.pick.networks)
+            path = problem.path(candidate.pick)
             found.append(Member(candidate, path, treatment, recipe.input, *(half[str(i)] for half in halves)))
     return found
 
 
 def whole(problem: AssemblyProblem, lenders: Sequence[int]) -> list[Candidate]:
     """The whole networks that may lend blocks, as far as they are within the budget."""
-    found = [Candidate.of(problem, (m,) * problem.sets) for m in lenders]
+    found = [Candidate.of(problem, problem.whole(m)) for m in lenders]
     return [one for one in found if _within(one.cost, problem.limits)]
 
 

@@ -79,4 +79,4 @@ def report(found: Proposal, ranked: Sequence[Ranked], problem: AssemblyProblem, 
 
 def words(candidate: Candidate) -> str:
     """The networks that supply the sets, in order; of a tree for each of its tails."""
-    return " + ".join(" > ".join(pick.networks) for pick in candidate.picks)
+    return " + ".join(pick.words for pick in candidate.picks)

@@ -58,6 +58,32 @@ class Shelf(Sequence[Chain]):
 
 
 @dataclass(frozen=True)
+class Smaller:
+    """A block in a smaller form, as it was fitted: see `lib.dery.assembly.forms`.
+
+    set: k, from 1.
+    r2: of what leaves it, or its stitch, to what leaves those nodes in the whole block, over positions and channels.
+    kl: KL divergence of the network's answers with this form in it from its own, in nats an image.
+    edge: the stitch that stands for what is left out, None of narrow forms.
+    """
+
+    block: Block
+    set: int
+    r2: float
+    kl: float
+    edge: Edge | None = None
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """A network all of whose blocks have one width. kept: layer name -> output channels; checksum: of its weights."""
+
+    chain: Chain
+    kept: Mapping[str, tuple[int, ...]]
+    checksum: str
+
+
+@dataclass(frozen=True)
 class Bricks:
     """The networks and the images.
 
@@ -70,6 +96,8 @@ class Bricks:
     head, head_shrinkage: method of those heads and its strength.
     pull: of refitted layers and heads towards the weights that they had.
     edges: stitches that have been fitted; the others are when they are needed.
+    forms: of each network's blocks, beside the whole ones; narrow: where those with fewer channels lie, by network and
+        width.
     """
 
     cards: tuple[Card, ...]
@@ -84,6 +112,8 @@ class Bricks:
     head_shrinkage: float = 1e-3
     pull: float = 0.1
     edges: Mapping[Joint, Edge] = field(default_factory=dict)
+    forms: Mapping[str, Sequence[Smaller]] = field(default_factory=dict)
+    narrow: Mapping[tuple[str, float], Narrow] = field(default_factory=dict)
 
     @property
     def sets(self) -> int:
@@ -120,6 +150,10 @@ class Bricks:
         pairs = zip(self.cards, self.cuts, strict=True)
         own = [[Block(card.name, i, j) for i, j in pairwise(cuts)] for card, cuts in pairs]
         return tuple(zip(*own, strict=True))
+
+    def chain(self, block: Block) -> Chain:
+        """The chain whose nodes are those of a block, which leaves out none."""
+        return self.narrow[block.network, block.width].chain if block.narrow else self.chains[self.place(block.network)]
 
     def pick(self, networks: Sequence[int]) -> Pick:
         """The choice of the k-th block of the k-th of `networks`."""

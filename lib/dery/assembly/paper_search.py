@@ -8,7 +8,7 @@ from ..paths.exchange import exchange
 from ..paths.problem import AssemblyProblem, Candidate
 from . import controls
 from .built import Measures
-from .reassembly import Workshop
+from .workshop import Workshop
 
 
 def paper_search(

@@ -15,8 +15,8 @@ from ...trace.cost import Cost
 from ..paths.problem import Candidate
 from .agreement import kendall_tau
 from .built import Built, Design, Measures
-from .reassembly import Workshop
 from .tree import plant
+from .workshop import Workshop
 
 
 class Proxy(Protocol):

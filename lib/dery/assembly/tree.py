@@ -13,7 +13,7 @@ from torch import nn
 from ...base.errors import BrickyardError
 from ...network.blocks import Block, Pick
 from ...network.modules import ReassembledNetwork
-from ...network.parts import part_name
+from ...network.parts import block_of, part_name
 from ...network.reassembled import Reassembled
 from ...trace.duplicate import duplicate
 from .material import Bricks
@@ -67,9 +67,11 @@ def _grow(
     """Adds a candidate to the tree of those before it."""
     runs = iter(zip(recipe.parts, network.parts, strict=True))
     run, stitch, level, place = next(runs), None, roots, None
-    for block in pick.blocks:
-        if block.start >= run[0]["stop"] or block.network != run[0]["source"]:
-            stitch, run = next(runs), next(runs)
+    for block in (piece for whole in pick.blocks for piece in whole.pieces()):
+        if not (own := block_of(run[0])).covers(block) or own.width != block.width:
+            run = next(runs)
+            if run[0]["kind"] == "stitch":
+                stitch, run = run, next(runs)
         if block in level:
             place = level[block]
             _check_same(place, run, stitch)
@@ -102,9 +104,11 @@ def _emit(
         after = _add(told, duplicate(module), after, parts, modules)
     last = place
     while len(last.below) == 1 and not last.tails and (only := next(iter(last.below.values()))).stitch is None:
+        if only.block.narrow or last.block.narrow:
+            break
         last = only
-    block = Block(place.block.network, place.block.start, last.block.stop)
-    chain = bricks.chains[bricks.place(block.network)]
+    block = replace(place.block, stop=last.block.stop)
+    chain = bricks.chain(block)
     nodes = [node.name for node in chain.nodes[block.start : block.stop]]
     told = {**place.run[0], "start": block.start, "stop": block.stop, "nodes": nodes}
     after = _add(told, _piece(chain[block.start : block.stop], place.run, block), after, parts, modules)

@@ -62,8 +62,8 @@ def pool_by_cuts(problem: AssemblyProblem, count: int, apart: int = 1) -> Pool:
     found: list[Columns] = []
     while len(found) < count and (solved := _next(unrolled, own)) is not None:
         found.append(solved[0])
-        networks = np.array(unrolled.networks)
-        _exclude(own, [np.flatnonzero(networks == networks[m]).tolist() for m in solved[0]], apart)
+        origins = np.array(unrolled.origins)
+        _exclude(own, [np.flatnonzero(origins == origins[m]).tolist() for m in solved[0]], apart)
     return Pool(tuple(Candidate.of(problem, rolled(unrolled, path, problem)) for path in found), "optimal")
 
 
@@ -72,7 +72,7 @@ def model(problem: AssemblyProblem) -> Any:
 
     Of a problem that `unroll` gave, m and n are columns, but in `used`.
     """
-    sets, networks, sources = range(problem.sets), range(len(problem.names)), sorted(set(problem.networks))
+    sets, networks, sources = range(problem.sets), range(problem.choices), sorted(set(problem.networks))
     most = len(sources) if problem.max_sources is None else problem.max_sources
     model = cast(Any, pyo.ConcreteModel())
     model.x = pyo.Var(sets, networks, domain=pyo.Binary)

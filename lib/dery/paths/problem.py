@@ -64,7 +64,7 @@ class Ceiling:
 class AssemblyProblem:
     """Maximise the sum of `scores` over paths.
 
-    blocks: [K][N], what there is to choose from, a column a network.
+    blocks: [K][N], what there is to choose from, a column a network, or a form of its blocks.
     costs: what parts need: params, macs and latency (milliseconds a batch) add up; memory (bytes of activations that
         must be alive at once) is that of the part or the step which needs most.
     limits: upper limits, of the kinds in `costs`.
@@ -76,8 +76,10 @@ class AssemblyProblem:
     required_blocks, excluded_blocks: (set, network) of blocks that every candidate has, and that none has.
     shared: [N, K, K], how much less blocks i..j of network m cost in one run than `costs` say, because blocks that are
         no neighbours need the same.
-    columns: where it is not empty, the columns of all tables are no networks but (network, set in which its run
-        begins), see `lib.dery.paths.unrolled`; paths are paths of columns then.
+    lenders: the network of each column, where some have several: their blocks in smaller forms; empty: a column each.
+    absent: (set, column) of forms that there are not.
+    columns: where it is not empty, the columns of all tables are (column, set in which its run begins) of another
+        problem, see `lib.dery.paths.unrolled`; paths are paths of these then.
     leaving: [K, N], bytes of what leaves each block for one image, of the logits behind the last; a tree keeps them
         where it parts and ends.
     """
@@ -95,13 +97,20 @@ class AssemblyProblem:
     required_blocks: frozenset[tuple[int, int]] = frozenset()
     excluded_blocks: frozenset[tuple[int, int]] = frozenset()
     shared: Mapping[Kind, Real[np.ndarray, "N K K"]] = field(default_factory=dict)
+    lenders: tuple[int, ...] = ()
+    absent: frozenset[tuple[int, int]] = frozenset()
     columns: tuple[tuple[int, int], ...] = ()
     leaving: Real[np.ndarray, "_ _"] = field(default_factory=lambda: np.zeros((0, 0)))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The network of each column, by name."""
-        return tuple(block.network for block in self.blocks[0])
+        """Of the networks."""
+        return tuple(dict.fromkeys(block.network for block in self.blocks[0]))
+
+    @property
+    def choices(self) -> int:
+        """The number of columns."""
+        return len(self.blocks[0])
 
     @property
     def sets(self) -> int:
@@ -119,7 +128,7 @@ class AssemblyProblem:
             return max(parts)
         found = sum(parts)
         if kind in self.shared:
-            found -= sum(float(self.shared[kind][m, i, j]) for m, i, j in runs(path))
+            found -= sum(float(self.shared[kind][self.networks[m], i, j]) for m, i, j in runs(path))
         return found
 
     def price(self, path: Columns) -> dict[Kind, float]:
@@ -142,7 +151,20 @@ class AssemblyProblem:
     def feasible(self, path: Columns) -> bool:
         """Whether a path keeps the limits and takes the right blocks from the right number of the right networks."""
         own = [tuple(self.networks[m] for m in path)]
-        return self.admits(frozenset(own[0])) and self.takes(own) and self.within(path) and self.reaches(path)
+        return (
+            self.admits(frozenset(own[0]))
+            and self.takes(own)
+            and self._open(path)
+            and self.within(path)
+            and self.reaches(path)
+        )
+
+    def _open(self, path: Columns) -> bool:
+        """Whether all blocks and stitches on a path are there."""
+        if not self.lenders:
+            return True
+        stitches = [self.open_stitches[k, m, n] for k, (m, n) in enumerate(pairwise(path))]
+        return all(self.open_blocks[k, m] for k, m in enumerate(path)) and all(stitches)
 
     def admits(self, sources: frozenset[int]) -> bool:
         """Whether a candidate may take its blocks from exactly these networks."""
@@ -165,7 +187,21 @@ class AssemblyProblem:
     @cached_property
     def networks(self) -> tuple[int, ...]:
         """The network of each column."""
-        return tuple(m for m, _ in self.columns) or tuple(range(len(self.names)))
+        own = self.lenders or range(len(self.names))
+        return tuple(own[column] for column in self.origins)
+
+    @cached_property
+    def origins(self) -> tuple[int, ...]:
+        """The column of each column before `unroll`."""
+        return tuple(column for column, _ in self.columns) or tuple(range(self.choices))
+
+    def whole(self, m: int) -> Columns:
+        """The path of the unmodified network m."""
+        return (self.networks.index(m),) * self.sets
+
+    def path(self, pick: Pick) -> Columns:
+        """The inverse of `Pick.of`."""
+        return tuple(row.index(block) for row, block in zip(self.blocks, pick.blocks, strict=True))
 
     @cached_property
     def ceilings(self) -> tuple[Ceiling, ...]:
@@ -188,6 +224,8 @@ class AssemblyProblem:
         """bool [K, N]: blocks that may be taken, and that fit into memory by themselves."""
         networks = np.array(self.networks)
         found = self._fits("blocks") & ~np.isin(networks, sorted(self.excluded))
+        for k, column in self.absent:
+            found[k, column] = False
         for k, m in self.excluded_blocks:
             found[k] &= networks != m
         for k, m in self.required_blocks:
@@ -199,13 +237,20 @@ class AssemblyProblem:
 
     @cached_property
     def open_stitches(self) -> Bool[np.ndarray, "J N N"]:
-        """bool [K-1, N, N]: stitches that fit into memory by themselves."""
+        """bool [K-1, N, N]: stitches that fit into memory by themselves, and have no other beside them."""
         found = self._fits("stitches")
         if self.columns:
             networks, begins = np.array(self.networks), np.array([begin for _, begin in self.columns])
             stays = np.eye(len(begins), dtype=bool)
             begun = (begins == ANYWHERE) | (begins == np.arange(1, self.sets)[:, None])
-            found &= stays | ((networks[:, None] != networks) & begun[:, None, :])
+            free = (networks[:, None] != networks) | ((begins[:, None] == ANYWHERE) & (begins == ANYWHERE))
+            found &= stays | (free & begun[:, None, :])
+        if self.lenders:
+            networks = np.array(self.networks)
+            for k, (before, behind) in enumerate(pairwise(self.blocks)):
+                closes, opens = (np.array(own) for own in ([b.closes for b in before], [b.opens for b in behind]))
+                alone = (networks[:, None] == networks) & ~(closes[:, None] & opens)
+                found[k] &= alone | ~(closes[:, None] | opens)
         return found
 
     def _fits(self, parts: Literal["blocks", "stitches"]) -> np.ndarray:
@@ -238,7 +283,7 @@ class AssemblyProblem:
 
 
 def runs(path: Columns) -> list[tuple[int, int, int]]:
-    """(network, first set, last set) of each run of consecutive blocks from one network."""
+    """(column, first set, last set) of each run of consecutive blocks in one column."""
     begins = [0, *(k for k in range(1, len(path)) if path[k] != path[k - 1]), len(path)]
     return [(path[begin], begin, end - 1) for begin, end in pairwise(begins)]
 

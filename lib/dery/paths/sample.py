@@ -12,9 +12,10 @@ def random_candidates(problem: AssemblyProblem, count: int, seed: int) -> list[C
     """
     generator = np.random.default_rng(seed)
     found: dict[Columns, None] = {}
+    required = {k: problem.networks.index(m) for k, m in problem.required_blocks}
     for _ in range(100 * count):
-        drawn = dict(enumerate(generator.integers(len(problem.names), size=problem.sets).tolist()))
-        path = tuple((drawn | dict(problem.required_blocks)).values())
+        drawn = dict(enumerate(generator.integers(problem.choices, size=problem.sets).tolist()))
+        path = tuple((drawn | required).values())
         if len(found) < count and path not in found and problem.feasible(path):
             found[path] = None
     return [Candidate.of(problem, path) for path in found]

@@ -35,15 +35,15 @@ def best(problem: AssemblyProblem, count: int, labels: int = LABELS, apart: int 
     queue: list[Label] = list(graph.successors((), 0.0, 0, np.zeros(len(problem.ceilings))))
     heapq.heapify(queue)
     found: list[Columns] = []
-    taken: list[Columns] = []  # their networks
+    taken: list[Columns] = []  # as columns of `whole`
     made = len(queue)
     while queue and len(found) < count and made <= labels:
         _, path, score, sources, used = heapq.heappop(queue)
-        if apart > 1 and _near(tuple(problem.networks[m] for m in path), taken, problem.sets - apart):
+        if apart > 1 and _near(tuple(problem.origins[m] for m in path), taken, problem.sets - apart):
             continue
         if len(path) == problem.sets:
             found.append(path)
-            taken.append(tuple(problem.networks[m] for m in path))
+            taken.append(tuple(problem.origins[m] for m in path))
             continue
         for label in graph.successors(path, score, sources, used):
             heapq.heappush(queue, label)
@@ -68,19 +68,19 @@ class _Graph:
     """All steps from a block m to the next one, n of set k: gains and bounds [K, N, N], costs and room [K, N, N, R]."""
 
     def __init__(self, problem: AssemblyProblem) -> None:
-        self.sets, names = problem.sets, range(len(problem.names))
+        self.sets, columns = problem.sets, problem.choices
         self.bits = [1 << m for m in problem.networks]
         self.required = sum(1 << m for m in problem.required)
         self.least_sources = problem.min_sources
-        self.most_sources = len(names) if problem.max_sources is None else problem.max_sources
+        self.most_sources = columns if problem.max_sources is None else problem.max_sources
 
         ceilings = problem.ceilings
         limits = np.floor(np.array([one.most for one in ceilings]) * GRAIN) / GRAIN  # costs are multiples
         relaxed, plain = bounds.tightest(problem), bounds.relax(problem, np.zeros(len(ceilings)))
         closed = np.where(problem.open_blocks, 0, -np.inf)[:, None, :]
-        closed = closed + _before(np.where(problem.open_stitches, 0, -np.inf), len(names))
-        self.gains = problem.scores.blocks[:, None, :] + _before(problem.scores.stitches, len(names))
-        costs = [one.table.blocks[:, None, :] + _before(one.table.stitches, len(names)) for one in ceilings]
+        closed = closed + _before(np.where(problem.open_stitches, 0, -np.inf), columns)
+        self.gains = problem.scores.blocks[:, None, :] + _before(problem.scores.stitches, columns)
+        costs = [one.table.blocks[:, None, :] + _before(one.table.stitches, columns) for one in ceilings]
         self.costs = np.stack([*costs, self.gains], -1)[..., :-1]
         least = np.stack([*(bounds.least(problem, one.table) for one in ceilings), plain.rest], -1)[..., :-1]
         self.room = limits - self.costs - least[:, None]

@@ -48,11 +48,12 @@ def feasible(problem: AssemblyProblem, paths: Sequence[Columns]) -> bool:
     """Whether the tree of some paths can be made, keeps all limits, and takes the right blocks from the right networks
     (those that it must have in any of its tails).
     """
-    if not may_join(problem, paths) or not problem.admits(frozenset(m for path in paths for m in path)):
+    own = [tuple(problem.networks[m] for m in path) for path in paths]
+    if not may_join(problem, paths) or not problem.admits(frozenset(m for path in own for m in path)):
         return False
     cost, least = price(problem, paths), price(problem.at_cheapest, paths) if problem.at_least else {}
     within = all(cost[kind] <= limit for kind, limit in problem.limits.items())
-    return within and problem.takes(paths) and all(least[kind] >= value for kind, value in problem.at_least.items())
+    return within and problem.takes(own) and all(least[kind] >= value for kind, value in problem.at_least.items())
 
 
 def _alike(one: Columns, other: Columns) -> int:
@@ -65,7 +66,9 @@ def _apart(problem: AssemblyProblem, path: Columns, at: int) -> bool:
         return True
     m = path[at]
     tables = [problem.costs[kind].stitches for kind in ("params", "macs") if kind in problem.costs]
-    return not any(table[at - 1, m, m] for table in tables) and not any(own[m].any() for own in problem.shared.values())
+    return not any(table[at - 1, m, m] for table in tables) and not any(
+        own[problem.networks[m]].any() for own in problem.shared.values()
+    )
 
 
 def _prefix(problem: AssemblyProblem, path: Columns, kind: Kind) -> float:
@@ -75,7 +78,9 @@ def _prefix(problem: AssemblyProblem, path: Columns, kind: Kind) -> float:
     found = blocks + sum(float(table.stitches[k, m, n]) for k, (m, n) in enumerate(pairwise(path)))
     if kind in problem.shared:
         begins = [0, *(k for k in range(1, len(path)) if path[k] != path[k - 1]), len(path)]
-        found -= sum(float(problem.shared[kind][path[i], i, j - 1]) for i, j in pairwise(begins) if j > i)
+        found -= sum(
+            float(problem.shared[kind][problem.networks[path[i]], i, j - 1]) for i, j in pairwise(begins) if j > i
+        )
     return found
 
 

@@ -5,7 +5,7 @@ so that from what the component now gives it, it makes what the source makes bef
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 from torch import nn
@@ -28,6 +28,7 @@ def repair(
     images: torch.Tensor,
     how: Repair,
     more: Iterable[Batch] | None = None,
+    only: Collection[str] | None = None,
 ) -> nn.Module:
     """A copy of `component`, which was cut from `source` with the output channels `kept`, that follows it more closely.
 
@@ -36,6 +37,7 @@ def repair(
     how: see below, its numbers of images do not matter here.
     more: batches of images for the classifier's answers, as they are and whose labels do not matter, instead of
         `images`.
+    only: layers and BatchNorms that may change, by module path; None: all.
 
     `how.method` ridge minimises for every layer ||X W + b - Y||^2 + lambda ||W - W0||^2: X the patches of what the
     repaired component gives it, W0 the weights that were cut out, Y what the source makes before its BatchNorm, b free
@@ -56,20 +58,21 @@ def repair(
         return component
     images = torch.cat([images, images.flip(-1)]) if how.mirror else images
     both = Beside(evaluating(source), component, kept, images)
-    _follow(both, how)
+    _follow(both, how, only)
     if how.method == "ridge" and how.classifier == "answers":
         answer(both, (x for x, _ in more) if more is not None else images.split(_BATCH), how.classifier_ridge)
     return component
 
 
 @torch.no_grad()
-def _follow(both: Beside, how: Repair) -> None:
+def _follow(both: Beside, how: Repair, only: Collection[str] | None) -> None:
     """Runs both networks once, and changes the component's layers and BatchNorms as their turn comes."""
-    matched = _matched(both, how)
+    matched = {name for name in _matched(both, how) if only is None or name in only}
     waiting: list[Fitted] = []  # for the layers that read them, to be fitted together with these
     for node, twin in both.pairs:
         made, layer = both.before.step(node), both.layer(node)
-        if layer is not None and can_be_fitted(both, node, layer) and how.method == "ridge":
+        free = layer is not None and (only is None or layer.name in only)
+        if layer is not None and free and can_be_fitted(both, node, layer) and how.method == "ridge":
             fitted = fit(both, node, layer, made, how)
             waiting += [fitted] if how.joint else []
         elif node.op == "call_module" and str(node.target) in matched:

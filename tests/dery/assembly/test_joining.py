@@ -12,7 +12,8 @@ from lib.dery.assembly import built, joining, prices, ranking
 from lib.dery.assembly.built import Design, Measures, judge
 from lib.dery.assembly.joining import Member
 from lib.dery.assembly.material import Bricks
-from lib.dery.assembly.reassembly import Workshop, reassemble
+from lib.dery.assembly.reassembly import reassemble
+from lib.dery.assembly.workshop import Workshop
 from lib.dery.paths import trees
 from lib.dery.paths.problem import AssemblyProblem, Candidate
 from lib.images.data import DataSet

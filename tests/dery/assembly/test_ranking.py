@@ -15,7 +15,8 @@ from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.paper_search import paper_search
 from lib.dery.assembly.proxies.naswot import naswot
 from lib.dery.assembly.ranking import PROXIES, Ranked, key
-from lib.dery.assembly.reassembly import Workshop, reassemble
+from lib.dery.assembly.reassembly import reassemble
+from lib.dery.assembly.workshop import Workshop
 from lib.dery.paths import search
 from lib.dery.paths.problem import AssemblyProblem, Candidate
 from lib.dery.paths.propose import propose

@@ -12,9 +12,10 @@ import torch
 from lib.base.errors import BrickyardError
 from lib.dery.assembly import prices
 from lib.dery.assembly.material import Bricks
-from lib.dery.assembly.reassembly import Workshop, reassemble
+from lib.dery.assembly.reassembly import reassemble
 from lib.dery.assembly.recount import recount
 from lib.dery.assembly.tree import plant
+from lib.dery.assembly.workshop import Workshop
 from lib.dery.paths import trees
 from lib.dery.paths.problem import Columns
 from lib.network.files import load_as, save

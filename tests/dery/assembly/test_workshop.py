@@ -15,7 +15,8 @@ from lib.base.artifacts import tensor_checksum
 from lib.base.memo import Memo
 from lib.dery.assembly import reassembly
 from lib.dery.assembly.material import Bricks
-from lib.dery.assembly.reassembly import Made, Workshop, reassemble
+from lib.dery.assembly.reassembly import Made, reassemble
+from lib.dery.assembly.workshop import Workshop
 from lib.images.data import Loader
 from lib.params.assembly import Treatment
 from lib.params.edges import Edges

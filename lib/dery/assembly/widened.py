@@ -1,0 +1,139 @@
+"""The assembly problem with smaller forms of blocks: further columns of the same exact search and certificate. Ours."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from math import log
+from pathlib import Path
+
+import numpy as np
+
+from ...base.errors import BrickyardError
+from ...chain import latency
+from ...chain.layout import Layout
+from ...params.assembly import Assembly
+from ..paths.problem import AssemblyProblem, Kind, Table
+from .gains import SMALLEST
+from .material import Bricks, Smaller
+from .prices import stitch_cost
+
+Places = Mapping[tuple[int, int], Smaller]  # by set, from 0, and column
+
+
+def widened(problem: AssemblyProblem, bricks: Bricks, params: Assembly, latencies: Path) -> AssemblyProblem:
+    """`problem` with further columns behind those of whole blocks: one a network and a form of its blocks, as many as
+    it has in any set. What is there to choose costs and scores what the whole block does and what the form changes.
+    Between forms of one network no stitch stands.
+
+    The score of a form is log R^2 of what leaves it, or minus its KL where that is the score of stitches. Its memory is
+    an upper bound; its latency that of the nodes that are left and of a stitch, of narrow blocks that of the whole.
+
+    Raises BrickyardError naming a network whose blocks have weights in common: their forms cannot be priced apart.
+    """
+    lenders, places = list(range(len(problem.names))), dict[tuple[int, int], Smaller]()
+    for m, name in enumerate(problem.names):
+        begin, used = len(lenders), [0] * problem.sets
+        for form in bricks.forms.get(name, ()):
+            places[form.set - 1, begin + used[form.set - 1]] = form
+            used[form.set - 1] += 1
+        lenders += [m] * max(used)
+        if max(used) and _tied(problem, m):
+            raise BrickyardError(f"bricks: blocks of {name} have weights in common; leave it out of bricks.models")
+    if not places:
+        return problem
+    blocks = [[row[m] for m in lenders] for row in problem.blocks]
+    for (k, column), form in places.items():
+        blocks[k][column] = form.block
+    extra = range(len(problem.names), len(lenders))
+
+    def gain(form: Smaller) -> float:
+        return -form.kl if params.score == "replace_one" else log(max(form.r2, SMALLEST))
+
+    costs = dict[Kind, Table]()
+    for kind, table in problem.costs.items():
+        if kind == "memory":
+            costs[kind] = _memory(table, bricks, lenders, places)
+        else:
+            costs[kind] = _changed(table, lenders, places, _change(bricks, kind, latencies, max))
+    return replace(
+        problem,
+        blocks=tuple(map(tuple, blocks)),
+        scores=_changed(problem.scores, lenders, places, gain),
+        costs=costs,
+        cheapest={
+            kind: _changed(table, lenders, places, _change(bricks, kind, latencies, min))
+            for kind, table in problem.cheapest.items()
+        },
+        lenders=tuple(lenders),
+        absent=frozenset((k, column) for k in range(problem.sets) for column in extra if (k, column) not in places),
+        leaving=problem.leaving[:, lenders],
+    )
+
+
+def _tied(problem: AssemblyProblem, m: int) -> bool:
+    tables = [problem.costs[kind].stitches[:, m, m] for kind in ("params", "macs") if kind in problem.costs]
+    return any(table.any() for table in tables) or any(saved[m].any() for saved in problem.shared.values())
+
+
+def _changed(table: Table, lenders: list[int], places: Places, change: Callable[[Smaller], float]) -> Table:
+    """`table` with a column for each of `lenders`, blocks in smaller forms changed."""
+    blocks, stitches = table.blocks[:, lenders], table.stitches[:, lenders][:, :, lenders]
+    for place, form in places.items():
+        blocks[place] += change(form)
+    return Table(blocks, stitches)
+
+
+def _change(
+    bricks: Bricks, kind: Kind, latencies: Path, which: Callable[[Iterable[float]], float]
+) -> Callable[[Smaller], float]:
+    """What a form costs more than the whole block, params, MACs or milliseconds; which: of the patches that its stitch
+    may turn out to have, the dearest or the cheapest.
+    """
+
+    def found(form: Smaller) -> float:
+        block, m = form.block, bricks.place(form.block.network)
+        whole = bricks.chains[m]
+        if kind == "latency":
+            if not block.without:
+                return 0.0
+            known = latency.load(latencies)
+            ends = _ends(bricks, form)
+            macs = which(stitch_cost(*ends, p, bricks.form).macs for p in bricks.patches(*ends))
+            return known.stitch.of(int(macs)) - known.of(whole).block(*block.without)
+        before = getattr(whole.cost(block.start, block.stop), kind)
+        pieces = sum(getattr(bricks.chain(one).cost(one.start, one.stop), kind) for one in block.pieces())
+        if not block.without:
+            return pieces - before
+        ends = _ends(bricks, form)
+        return pieces - before + which(getattr(stitch_cost(*ends, p, bricks.form), kind) for p in bricks.patches(*ends))
+
+    return found
+
+
+def _ends(bricks: Bricks, form: Smaller) -> tuple[Layout, Layout]:
+    """What enters and what leaves the nodes that a form leaves out."""
+    chain = bricks.chains[bricks.place(form.block.network)]
+    first, last = form.block.without or (0, 0)
+    return chain.layout(first), chain.layout(last)
+
+
+def _memory(table: Table, bricks: Bricks, lenders: list[int], places: Places) -> Table:
+    """Of a form its parts by themselves, or as the beginning of what its network goes on with: the largest of its
+    blocks from there on, with the tensor that enters the last piece kept. A stitch in front of it needs what it needs.
+    """
+    blocks, stitches = table.blocks[:, lenders], table.stitches[:, lenders][:, :, lenders]
+    image = max(chain.entering(0) for chain in bricks.chains)
+    for (k, column), form in places.items():
+        block, m = form.block, bricks.place(form.block.network)
+        whole, cuts = bricks.chains[m], bricks.cuts[m]
+        pieces = block.pieces()
+        need = max([bricks.chain(one).cost(one.start, one.stop).memory for one in pieces], default=0)
+        if block.without:
+            ends = _ends(bricks, form)
+            need = max(need, *(stitch_cost(*ends, p, bricks.form).memory for p in bricks.patches(*ends)))
+        if pieces:
+            later = max(whole.alive(i, j) for i, j in zip(cuts[k:-1], cuts[k + 1 :], strict=True))
+            need = max(need, later + whole.entering(pieces[-1].start))
+        blocks[k, column] = max(blocks[k, column], need + image)
+        if k:
+            stitches[k - 1, :, column] = np.maximum(stitches[k - 1, :, column], need + image)
+    return Table(blocks, stitches)

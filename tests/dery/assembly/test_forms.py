@@ -1,0 +1,230 @@
+"""Smaller forms of blocks: what they are, what they cost, how they are put together, against definitions."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise, product
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lib.base.errors import BrickyardError
+from lib.base.memo import Memo
+from lib.dery.assembly import forms, narrowing, prices
+from lib.dery.assembly.edges import fit
+from lib.dery.assembly.fronts import Fronts
+from lib.dery.assembly.gains import scores
+from lib.dery.assembly.grove import Grove
+from lib.dery.assembly.material import Bricks, Smaller
+from lib.dery.assembly.reassembly import reassemble
+from lib.dery.assembly.recount import recount
+from lib.dery.assembly.tree import plant
+from lib.dery.assembly.widened import widened
+from lib.dery.assembly.workshop import Workshop
+from lib.dery.paths import search, trees
+from lib.dery.paths.certificate import certify
+from lib.dery.paths.problem import AssemblyProblem, Columns
+from lib.images.data import DataSet
+from lib.network import files
+from lib.network.blocks import Block
+from lib.network.reassembled import Reassembled
+from lib.params.assembly import Assembly
+from lib.params.components import Repair
+from lib.params.contributions import Contributions
+from lib.trace import cost
+from tests.dery.conftest import PARAMS
+
+CONTRIBUTIONS = Contributions.model_validate(
+    {"models": ["resnet"], "images_per_class": 5, "batch_size": 8}
+    | {kind: {"alpha": 0.3, "beta": 0.2} for kind in ("conv", "linear")}
+)
+REPAIR = Repair(images=40, classifier_images=40)
+NOWHERE = Path("latency.json")
+
+
+@pytest.fixture(scope="module")
+def wide(bricks: Bricks, images: DataSet, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bricks, Path]:
+    """The bricks with all forms of all networks, as stages leave and read them."""
+    folder = tmp_path_factory.mktemp("bricks")
+    for m, card in enumerate(bricks.cards):
+        module = bricks.chains[m]._model
+        widths = [] if card.name == "plain" else [0.5]  # each of its blocks is one layer
+        made = narrowing.narrow(bricks, card.name, module, widths, images, CONTRIBUTIONS, REPAIR) if widths else {}
+        opened = {(card.name, width): forms.opened(card, *one) for width, one in made.items()}
+        fronts = Fronts(bricks, Memo())
+        found = forms.priced(replace(bricks, narrow=opened), card.name, fronts)
+        found += forms.skipped(bricks, card.name, fronts)
+        forms.save(folder / card.name, card.name, found, made, None)
+    edges = [edge for card in bricks.cards for edge in fit(bricks, card.name, Fronts(bricks, Memo()), Memo())]
+    own = replace(bricks, edges={(edge.boundary, edge.source, edge.target): edge for edge in edges})
+    return forms.load(own, folder, trust=True), folder
+
+
+@pytest.fixture(scope="module")
+def problem(wide: tuple[Bricks, Path]) -> AssemblyProblem:
+    params = Assembly.model_validate(PARAMS)
+    found = prices.assembly_problem(wide[0], params, NOWHERE)
+    found = replace(found, scores=scores(wide[0], params, None, Path()))
+    return widened(found, wide[0], params, NOWHERE)
+
+
+def every(problem: AssemblyProblem) -> list[Columns]:
+    paths = product(range(problem.choices), repeat=problem.sets)
+    return [path for path in paths if problem.feasible(path)]
+
+
+def some(paths: Sequence[Columns], count: int) -> list[Columns]:
+    return [paths[i] for i in torch.randperm(len(paths), generator=torch.Generator().manual_seed(0)).tolist()[:count]]
+
+
+def test_a_narrow_block_fits_where_the_whole_one_does(wide: tuple[Bricks, Path]) -> None:
+    bricks, _ = wide
+    assert {name for name, _ in bricks.narrow} == {"resnet", "vit"}
+    for (name, width), narrow in bricks.narrow.items():
+        m = bricks.place(name)
+        whole = bricks.chains[m]
+        assert [node.output for node in narrow.chain.nodes] == [node.output for node in whole.nodes]
+        assert narrow.chain.total.params < whole.total.params
+        full = {layer: range(bricks.chains[m]._model.get_submodule(layer).weight.shape[0]) for layer in narrow.kept}
+        for layer, kept in narrow.kept.items():
+            assert len(kept) in (len(full[layer]), max(1, round(width * len(full[layer])))) or name == "vit"
+
+
+@pytest.mark.parametrize("kind", ["narrow", "without"])
+def test_prices_of_forms_are_what_is_left_of_the_network(wide: tuple[Bricks, Path], kind: str) -> None:
+    bricks, _ = wide
+    for name, found in bricks.forms.items():
+        one = next((form for form in found if form.block.narrow == (kind == "narrow")), None)
+        if one is None:
+            assert name == "plain"
+            continue
+        m = bricks.place(name)
+        chain, (start, stop) = bricks.chains[m], (one.block.start, one.block.stop)
+        i, j = one.block.without or (start, stop)
+        x = torch.cat([x for x, _ in bricks.fit[m]])
+        with torch.no_grad():
+            before = chain[0:i](x.clone()) if i else x
+            wanted = chain[i:j](before.clone())
+            part = one.edge.stitch if one.edge else bricks.chain(one.block)[start:stop]
+            made = part(before.clone())
+        axes = (0, 2, 3) if wanted.ndim == 4 else (0, 1)
+        spread = (wanted - wanted.mean(axes, keepdim=True)).double().square().sum()
+        r2 = 1 - float((made - wanted).double().square().sum() / spread)
+        assert one.r2 == pytest.approx(r2, abs=2e-3 if one.edge else 1e-5)
+        plain = name == "vit"
+        if plain and kind == "narrow":  # no BatchNorm whose statistics would change
+            with torch.no_grad():
+                said = chain.head(chain[j : len(chain)](made) if j < len(chain) else made)
+                own = chain.head(chain[0 : len(chain)](x.clone()))
+            kl = F.kl_div(said.log_softmax(1), own.log_softmax(1), reduction="batchmean", log_target=True)
+            assert one.kl == pytest.approx(float(kl), rel=1e-4, abs=1e-7)
+        assert one.kl >= 0
+
+
+def test_repair_brings_a_narrow_block_nearer_to_the_whole_one(bricks: Bricks, images: DataSet) -> None:
+    module = bricks.chains[0]._model
+    found = {}
+    for how in (REPAIR, Repair(method="none", images=40)):
+        made = narrowing.narrow(bricks, "resnet", module, [0.5], images, CONTRIBUTIONS, how)
+        opened = {("resnet", width): forms.opened(bricks.cards[0], *one) for width, one in made.items()}
+        found[how.method] = forms.priced(replace(bricks, narrow=opened), "resnet", Fronts(bricks, Memo()))
+    assert [one.block for one in found["ridge"]] == [one.block for one in found["none"]]
+    assert sum(one.r2 for one in found["ridge"]) > sum(one.r2 for one in found["none"])
+
+
+def test_a_network_of_single_layers_has_no_narrow_form(bricks: Bricks, images: DataSet) -> None:
+    with pytest.raises(BrickyardError, match=r"^bricks\.widths: plain: no channel lies within one block"):
+        narrowing.narrow(bricks, "plain", bricks.chains[2]._model, [0.5], images, CONTRIBUTIONS, REPAIR)
+
+
+def test_whole_blocks_keep_their_columns(wide: tuple[Bricks, Path], problem: AssemblyProblem) -> None:
+    bricks, _ = wide
+    base = prices.assembly_problem(bricks, Assembly.model_validate(PARAMS), NOWHERE)
+    for path in product(range(3), repeat=3):
+        assert base.price(path) == problem.price(path)
+        assert base.feasible(path) == problem.feasible(path)
+    assert problem.whole(1) == (1, 1, 1)
+
+
+def test_the_search_is_exact_over_all_forms(problem: AssemblyProblem) -> None:
+    paths = every(problem)
+    assert len(paths) > 100
+    limit = sorted(problem.cost(path, "params") for path in paths)[len(paths) // 2]
+    limited = replace(problem, limits={"params": limit})
+    best = sorted((-limited.score(path), path) for path in every(limited))[:20]
+    pool = search.best(limited, 20)
+    assert [limited.path(one.pick) for one in pool.candidates] == [path for _, path in best]
+    certify(limited, pool)
+
+
+def test_no_stitch_stands_beside_one(problem: AssemblyProblem) -> None:
+    for path in every(problem):
+        blocks = [problem.blocks[k][column] for k, column in enumerate(path)]
+        assert not blocks[0].opens
+        assert not blocks[-1].closes
+        for one, other in pairwise(blocks):
+            if one.closes or other.opens:
+                assert one.network == other.network
+                assert not (one.closes and other.opens)
+
+
+def test_a_candidate_of_forms_costs_what_was_predicted_and_survives_the_disk(
+    wide: tuple[Bricks, Path], problem: AssemblyProblem, tmp_path: Path
+) -> None:
+    bricks, _ = wide
+    x = next(iter(bricks.fit[0]))[0]
+    free = replace(problem, min_sources=1)
+    for number, path in enumerate(some(every(free), 40)):
+        candidate = search.Candidate.of(free, path)
+        network, recipe = reassemble(bricks, candidate.pick, ("none", "statistics", "layers")[number % 3])
+        recount("it", network, recipe, bricks, candidate.cost, {})
+        if number % 5 == 0:
+            files.save(tmp_path / str(number), network, recipe)
+            again, _ = files.load_as(Reassembled, tmp_path / str(number), trust=True)
+            assert torch.equal(again(x), network(x))
+
+
+def test_kept_fits_of_forms_are_found_again(
+    wide: tuple[Bricks, Path], problem: AssemblyProblem, tmp_path: Path
+) -> None:
+    bricks, _ = wide
+    picks = [search.Candidate.of(problem, path).pick for path in some(every(problem), 12)]
+    first = Workshop(bricks, 2**30, Memo(tmp_path))
+    made = [first.reassemble(pick, "layers")[0].state_dict() for pick in picks]
+    for pick, state in zip(picks, made, strict=True):
+        again = Workshop(bricks, 2**30, Memo(tmp_path)).reassemble(pick, "layers")[0].state_dict()
+        assert again.keys() == state.keys()
+        assert all(torch.equal(again[key], state[key]) for key in state)
+
+
+def test_a_tree_of_forms_is_the_mean_of_its_chains(wide: tuple[Bricks, Path], problem: AssemblyProblem) -> None:
+    bricks, _ = wide
+    x = next(iter(bricks.fit[0]))[0]
+    paths = [path for path in every(replace(problem, min_sources=1)) if problem.networks[path[0]] != 2]
+    workshop = Workshop(bricks, 2**30)
+    for one, other in zip(some(paths, 12), some(paths, 24)[12:], strict=True):
+        picks = [search.Candidate.of(problem, path).pick for path in (one, other)]
+        chains = [workshop.reassemble(pick, "statistics") for pick in picks]
+        tree, recipe = plant(bricks, picks, chains, (0.5, 0.5))
+        apart = Grove.of(bricks, {str(i): chain for i, chain in enumerate(chains)}).ask(recipe.input, x)
+        assert torch.allclose(tree(x), (chains[0][0](x) + chains[1][0](x)) / 2, atol=1e-5)
+        assert torch.allclose(torch.stack([*apart.values()]).mean(0), tree(x), atol=1e-5)
+        counted, price = cost.count(tree, recipe.input.shape), trees.price(problem, (one, other))
+        assert (counted.params, counted.macs) == (price["params"], price["macs"])
+        assert counted.memory <= price["memory"]
+
+
+def test_what_belongs_to_another_cut_is_one_line(wide: tuple[Bricks, Path]) -> None:
+    bricks, folder = wide
+    other = replace(bricks, cuts=((0, 2, 3, 4), *bricks.cuts[1:]))
+    with pytest.raises(BrickyardError, match="is no block of set"):
+        forms.load(other, folder, trust=True)
+
+
+def test_figures_name_every_form(wide: tuple[Bricks, Path]) -> None:
+    found: list[Smaller] = [*wide[0].forms["resnet"]]
+    told = forms.figures(found)
+    assert sum(map(len, told.values())) == len(found)
+    assert set(told["set_2"]) == {"at_0.5", "without_2", "without_3"}
+    assert Block("a", 0, 3, without=(1, 2)).form == "without 2"
