@@ -33,12 +33,12 @@ def main(dataset: Path, zoo: Path, partition: Path, model: str, out: Path, metri
     images, cuts = data.load(dataset, SCRATCH), Partition.read(partition).cuts
     found: list[Smaller] = []
     if asked and (params.narrow or params.skip):
-        bricks = open_bricks(zoo, [model], cuts, images, read("edges", Edges), seed, trust=entry(model))
+        bricks = open_bricks(zoo.parent, [model], cuts, images, read("edges", Edges), seed, trust=entry(model))
         fronts = Fronts(bricks, Memo(SCRATCH / "fronts", FRONTS))
         try:
             forms.check_apart(bricks, model)
             if params.narrow:
-                network, card = files.load_as(Card, zoo / model, entry(model))
+                network, card = files.load_as(Card, zoo, entry(model))
                 how = read("components", Components).repair
                 scores = read("contributions", Contributions)
                 narrow = narrowing.narrow(bricks, model, network, params.narrow, images, scores, how)

@@ -8,6 +8,7 @@ from torch import nn
 
 from ...base.errors import BrickyardError
 from ...base.progress import track
+from ...chain.chain import Chain
 from ...channels.channels import Coupling
 from ...channels.coupling import couple
 from ...channels.cutting import cut, indices
@@ -39,7 +40,8 @@ def narrow(
     module: the network, in eval mode; it is left as it is.
     images: whose probe images, by class, speak for channels; how: it is repaired, on the images of the fit.
 
-    Raises BrickyardError naming the network where no channel lies within one block.
+    Raises BrickyardError naming the network where no channel lies within one block, or where numbers of channels are
+    written into its code, so that what is cut is no longer made of the same modules.
     """
     m = bricks.place(name)
     card, chain, cuts = bricks.cards[m], bricks.chains[m], bricks.cuts[m]
@@ -63,6 +65,9 @@ def narrow(
         kept = indices(coupling, set(range(coupling.count)) - frozenset().union(*taken))
         made = cut(module, kept, card.input.shape)
         made.load_state_dict({**made.state_dict(), **state})
+        nodes = Chain(name, made, card.input.shape, declared=card.nodes).nodes
+        if [(node.name, node.output) for node in nodes] != [(node.name, node.output) for node in chain.nodes]:
+            raise BrickyardError(f"bricks.widths: {name}: cut, it has other nodes, so its blocks cannot be narrow")
         outputs = range(len(card.classes))
         found[width] = (
             made,
