@@ -32,12 +32,11 @@ class Stitch(nn.Module):
         self.prefix = nn.Linear(source.channels, target.prefix * target.channels) if target.prefix else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """A batch in the source's layout -> the same batch in the target's."""
-        y = enlarged(self.positions(self.source.to_map(x)), self.target)
-        if self.prefix is None:
-            return self.target.from_map(y)
-        prefix = self.prefix(self.source.pool(x)).unflatten(1, (self.target.prefix, self.target.channels))
-        return self.target.from_map(y, prefix)
+        """A batch in the source's layout -> the same batch in the target's, contiguous, as views of a map need it."""
+        y, prefix = enlarged(self.positions(self.source.to_map(x)), self.target), None
+        if self.prefix is not None:
+            prefix = self.prefix(self.source.pool(x)).unflatten(1, (self.target.prefix, self.target.channels))
+        return self.target.from_map(y, prefix).contiguous()
 
     def positions(self, given: torch.Tensor) -> torch.Tensor:
         """A map [b, c, h, w] of the source -> that of the target, on its grid where that is the smaller one."""
