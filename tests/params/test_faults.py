@@ -219,6 +219,11 @@ RELATIONS = [
         {"macs": 2e7},
         "assembly.budget.at_least.macs = 2e+07: should be at most assembly.",
     ),
+    (
+        "assembly.treatment",
+        "layer",
+        "assembly.treatment = 'layer': should be 'auto', 'none', 'statistics', 'head', 'layers' or 'layers_and_head'",
+    ),
     ("assembly.licences", ["MIT"], "assembly.licences = ['MIT']: the zoo's networks are under Apache-2.0"),
     ("contributions.models", ["plain_low", "vitt"], "contributions.models.1 = 'vitt': is not one of zoo.models; did"),
     ("components.tasks.low.model", "vit", "components.tasks.low.model = 'vit': is not one of contributions.models"),
