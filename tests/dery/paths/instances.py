@@ -144,6 +144,7 @@ def lawful(problem: AssemblyProblem) -> list[Columns]:
             all(spent(problem, path, kind) <= limit for kind, limit in problem.limits.items())
             and all(spent(problem, path, kind, cheapest=True) >= least for kind, least in problem.at_least.items())
             and problem.min_sources <= len(sources) <= most
+            and (problem.max_stitches is None or len(list(groupby(path))) <= problem.max_stitches + 1)
             and problem.required <= sources
             and not problem.excluded & sources
             and all(path[k] == m for k, m in problem.required_blocks)
