@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..base.errors import BrickyardError
 from ..chain.layout import Layout
 from ..zoo.adapter import Adapter, Prepared
 from ..zoo.card import Input
@@ -139,11 +140,15 @@ class ReassembledNetwork(nn.Module):
         return [getattr(self, name) for name in self.recipe.head_names]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images [b, 3, h, w] -> logits [b, classes]."""
+        """Images [b, 3, h, w] -> logits [b, classes]. Raises BrickyardError where tails do not give as many."""
         weights = [tail.weight for tail in self.recipe.tails]
         logits = self.tails(x)
         if weights == [1.0]:
             return logits[0]
+        if len({own.shape for own in logits}) > 1:
+            named = zip(self.recipe.head_names, logits, strict=True)
+            told = ", ".join(f"{own.shape[1]} of {name}" for name, own in named)
+            raise BrickyardError(f"its tails know other classes than each other: logits are {told}")
         return sum((weight * own for weight, own in zip(weights, logits, strict=True)), torch.zeros_like(logits[0]))
 
     def tails(self, images: torch.Tensor) -> list[torch.Tensor]:
