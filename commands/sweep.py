@@ -8,9 +8,10 @@ a picture to OUT. What has been fitted is kept in .scratch: a second sweep is qu
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -43,13 +44,15 @@ def main(kinds: Sequence[Kind] | None, count: int, out: Path) -> None:
     """Prints the tables and writes KIND.json and KIND.svg for each kind of cost.
 
     kinds: None for all that are known. Raises BrickyardError, before anything is fitted, where no candidate meets the
-    other limits, or latency is asked for and not measured.
+    other limits, latency is asked for and not measured, or artifacts are of other networks.
     """
     if count < 1:
         raise BrickyardError(f"--count {count}: should be 1 or more")
     params, run_params, names = read("assembly", Assembly), read("run", Run), sorted(read("zoo", Zoo).models)
     prepare(run_params)
     images, sets = data.load(DATASET, SCRATCH), Partition.read(PARTITION)
+    if sorted(sets.networks) != names:
+        raise BrickyardError(f"{PARTITION} is of {', '.join(sets.networks)}, zoo.models has others; dvc repro edges")
     bricks = open_bricks(ZOO, names, sets.cuts, images, read("edges", Edges), run_params.seed, params, entries())
     bricks = replace(bricks, edges=lib_edges.load(bricks, EDGES))
     problem, lenders = prices.assembly_problem(bricks, params, LATENCY), prices.lenders(bricks, params)
@@ -70,16 +73,22 @@ def main(kinds: Sequence[Kind] | None, count: int, out: Path) -> None:
         size, unit = scaled(kind, max(row["cost"] for row in rows))
         artifacts.write_metrics(out / f"{kind}.json", rows)
         artifacts.write_text(out / f"{kind}.svg", swept(rows, size, unit))
-        table = Table("limit", "form", "made of", "cost", "score", "accuracy, %", title=unit, title_justify="left")
-        before = None
-        for row in rows:
-            limit = "" if row["limit"] == before else f"{row['limit'] / size:.4g}"
-            before, accuracy = row["limit"], f"{row['accuracy']:.1f}{' *' if row['on_front'] else ''}"
-            cost, score = f"{row['cost'] / size:.4g}", f"{row['score']:.3f}" if row["form"] == "chain" else ""
-            table.add_row(limit, row["form"], row["path"], cost, score, accuracy)
-        Console().print(table)
-    count = len(measures.picking.labels)
-    print(f"accuracy on {count} {params.rank_on} images that chose nothing; *: nothing here is cheaper and better")
+        Console().print(_table(rows, size, unit))
+    images_of = f"{len(measures.picking.labels)} {params.rank_on} images that chose nothing"
+    print(f"accuracy on {images_of}; *: nothing here is cheaper and as good")
+
+
+def _table(rows: Sequence[Mapping[str, Any]], size: float, unit: str) -> Table:
+    """Of one kind of cost, in units of `size`."""
+    table = Table("limit", "form", "made of", "cost", "score", "accuracy, %", title=unit, title_justify="left")
+    before = None
+    for row in rows:
+        limit, cost = (f"{row[key] / size:.4g}" for key in ("limit", "cost"))
+        score = f"{row['score']:.3f}" if row["form"] == "chain" else ""
+        accuracy = f"{row['accuracy']:.1f}{' *' if row['on_front'] else ''}"
+        table.add_row("" if row["limit"] == before else limit, row["form"], row["path"], cost, score, accuracy)
+        before = row["limit"]
+    return table
 
 
 if __name__ == "__main__":

@@ -85,6 +85,10 @@ def test_a_sweep_tells_what_each_budget_buys(
     with pytest.raises(BrickyardError, match=r"^no candidate meets the budgets: assembly.budget.macs = 10: at least"):
         sweep.main(["params"], 3, tmp_path / "none")
     _edit(repo, "macs: 10", "macs: null")
+    _edit(repo, "    residual:", "    other:")
+    with pytest.raises(BrickyardError, match=r"^artifacts/partition/partition.json is of high, low, residual, zoo.mod"):
+        sweep.main(["params"], 3, tmp_path / "none")
+    _edit(repo, "    other:", "    residual:")
     assert not (tmp_path / "none").exists()
 
 

@@ -46,9 +46,7 @@ def test_a_limit_on_stitches_is_the_problems(bricks: Bricks, params: Params) -> 
     found = search.best(problem, 100).candidates
     assert {len(one.pick.runs()) for one in found} == {2}
     assert len(found) == 3 * 2 * 2  # pairs of networks, either cut
-    with pytest.raises(
-        BrickyardError, match=r"assembly\.max_stitches = 1: a candidate has 2 sources at most; see m"
-    ):
+    with pytest.raises(BrickyardError, match=r"assembly\.max_stitches = 1: a candidate has 2 sources at most; see m"):
         prices.assembly_problem(bricks, params(max_stitches=1, min_sources=3), UNMEASURED)
 
 

@@ -17,7 +17,7 @@ from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import Workshop, reassemble
 from lib.dery.assembly.sweeping import Step
 from lib.dery.paths import search, trees
-from lib.dery.paths.problem import AssemblyProblem, Kind
+from lib.dery.paths.problem import AssemblyProblem, Kind, Table
 from lib.images.data import DataSet
 from lib.params.assembly import Assembly
 from tests.dery.assembly.test_gains import known
@@ -70,6 +70,17 @@ def test_limits_go_from_what_is_needed_at_least_to_whole_networks_side_by_side(
     steps = np.diff(np.log(found))
     np.testing.assert_allclose(steps, steps.mean(), rtol=1e-2)
     assert sweeping.limits(problem, kind, 1, [0, 1, 2], 2) == found[-1:]
+
+
+def test_milliseconds_are_rounded_up(problem: AssemblyProblem) -> None:
+    """To a thousandth, so that what needs least is within the first limit."""
+    macs = problem.costs["macs"]
+    took = replace(problem, costs={**problem.costs, "latency": Table(macs.blocks / 7e5, macs.stitches / 7e5)})
+    found = sweeping.limits(took, "latency", 4, [0, 1, 2], 2)
+    least = min(one.cost["latency"] for one in search.best(took, 1000).candidates)
+    assert 0 <= found[0] - least < 1e-3
+    assert [round(limit, 3) for limit in found] == found
+    assert search.best(replace(took, limits={"latency": found[0]}), 1).candidates
 
 
 def test_every_limit_buys_what_a_search_under_it_finds(
