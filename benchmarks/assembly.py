@@ -27,8 +27,9 @@ from rich.console import Console
 from rich.table import Table as Printed
 
 from lib.dery.paths import certificate, pareto, search
-from lib.dery.paths.problem import AssemblyProblem, Kind, Table
+from lib.dery.paths.problem import AssemblyProblem
 from lib.dery.paths.sample import random_candidates
+from lib.dery.paths.tables import Kind, Table
 from lib.network.blocks import Block, Pick
 
 T = TypeVar("T")

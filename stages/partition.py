@@ -25,6 +25,7 @@ def main(similarity: Path, out: Path, metrics: Path) -> None:
         gap=params.gap,
         random_partitions=params.random_partitions,
         seed=read("run", Run).seed,
+        cuts=params.cuts,
     )
     artifacts.write_json(out, result.to_dict())
     artifacts.write_metrics(metrics, result.figures())

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.dery.paths.problem import Table
+from lib.dery.paths.tables import Table
 from lib.fit.ridge import NormalEquations
 from lib.mda import accuracies
 

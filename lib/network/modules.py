@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..base.errors import BrickyardError
 from ..chain.layout import Layout
 from ..zoo.adapter import Adapter, Prepared
 from ..zoo.card import Input
@@ -32,12 +33,11 @@ class Stitch(nn.Module):
         self.prefix = nn.Linear(source.channels, target.prefix * target.channels) if target.prefix else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """A batch in the source's layout -> the same batch in the target's."""
-        y = enlarged(self.positions(self.source.to_map(x)), self.target)
-        if self.prefix is None:
-            return self.target.from_map(y)
-        prefix = self.prefix(self.source.pool(x)).unflatten(1, (self.target.prefix, self.target.channels))
-        return self.target.from_map(y, prefix)
+        """A batch in the source's layout -> the same batch in the target's, contiguous, as views of a map need it."""
+        y, prefix = enlarged(self.positions(self.source.to_map(x)), self.target), None
+        if self.prefix is not None:
+            prefix = self.prefix(self.source.pool(x)).unflatten(1, (self.target.prefix, self.target.channels))
+        return self.target.from_map(y, prefix).contiguous()
 
     def positions(self, given: torch.Tensor) -> torch.Tensor:
         """A map [b, c, h, w] of the source -> that of the target, on its grid where that is the smaller one."""
@@ -140,11 +140,15 @@ class ReassembledNetwork(nn.Module):
         return [getattr(self, name) for name in self.recipe.head_names]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images [b, 3, h, w] -> logits [b, classes]."""
+        """Images [b, 3, h, w] -> logits [b, classes]. Raises BrickyardError where tails do not give as many."""
         weights = [tail.weight for tail in self.recipe.tails]
         logits = self.tails(x)
         if weights == [1.0]:
             return logits[0]
+        if len({own.shape for own in logits}) > 1:
+            named = zip(self.recipe.head_names, logits, strict=True)
+            told = ", ".join(f"{own.shape[1]} of {name}" for name, own in named)
+            raise BrickyardError(f"its tails know other classes than each other: logits are {told}")
         return sum((weight * own for weight, own in zip(weights, logits, strict=True)), torch.zeros_like(logits[0]))
 
     def tails(self, images: torch.Tensor) -> list[torch.Tensor]:

@@ -84,6 +84,7 @@ class Assembly(Section):
     budget: Budget
     min_sources: Count = Field(le=64)
     max_sources: Annotated[int, Field(ge=1, le=64)] | None = None
+    max_stitches: Annotated[int, Field(ge=1, le=63)] | None = None
     include: Lenders = Field(default_factory=list)
     exclude: Lenders = Field(default_factory=list)
     licences: Annotated[list[Text], Field(min_length=1)] | None = None

@@ -30,8 +30,13 @@ class Weights(Section):
 
 
 class Partition(Section):
-    """K blocks a model, size limit floor((1 + eps) ceil(|M| / K)), what similarity counts, the solver and its proof."""
+    """K blocks a model, size limit floor((1 + eps) ceil(|M| / K)), what similarity counts, the solver and its proof.
 
+    cuts: sets: where the solver finds the most similar sets of blocks; free: at equal depths, in units of `size`, for a
+        large K and `assembly.max_stitches`.
+    """
+
+    cuts: Literal["sets", "free"] = "sets"
     num_blocks: int = Field(ge=2, le=64)
     epsilon: float = Field(ge=0, le=100)
     size: Literal["nodes", "params", "macs"]

@@ -95,6 +95,9 @@ def _blocks(assembly: Assembly, blocks: int, zoo: Zoo | None) -> Iterator[str]:
     """Whether a candidate of so many blocks can be as it should."""
     if assembly.min_sources > blocks:
         yield f"assembly.min_sources = {assembly.min_sources}: should be at most partition.num_blocks = {blocks}"
+    runs = None if assembly.max_stitches is None else assembly.max_stitches + 1
+    if runs is not None and assembly.min_sources > runs:
+        yield f"assembly.min_sources = {assembly.min_sources}: should be at most assembly.max_stitches + 1 = {runs}"
     if assembly.differ_by > blocks:
         yield f"assembly.differ_by = {assembly.differ_by}: should be at most partition.num_blocks = {blocks}"
     for key, lenders in (("include", assembly.include), ("exclude", assembly.exclude)):
@@ -105,6 +108,8 @@ def _blocks(assembly: Assembly, blocks: int, zoo: Zoo | None) -> Iterator[str]:
     elsewhere = {name for name, _ in map(place, assembly.include)} - set(fixed)
     if len(fixed) + len(elsewhere) > blocks:
         yield f"assembly.include = {assembly.include}: needs more than partition.num_blocks = {blocks} blocks"
+    if runs is not None and len({name for name, _ in map(place, assembly.include)}) > runs:
+        yield f"assembly.include = {assembly.include}: needs more than assembly.max_stitches = {runs - 1} stitches"
     for number in sorted({number for _, number in map(place, assembly.exclude) if number}):
         if zoo and all(name in assembly.exclude or f"{name}:{number}" in assembly.exclude for name in zoo.models):
             yield f"assembly.exclude = {assembly.exclude}: no network is left for block {number}"

@@ -13,10 +13,9 @@ from .charts import Dot, Profile
 from .diagram import pipeline
 from .figures import PALETTE, heat_map, inline
 from .findings import Findings
-from .frontier import frontier
+from .frontier import UNITS, frontier, scaled
 from .routes import alike, routes
 
-UNITS = {"params": "parameters", "macs": "MACs an image", "memory": "bytes of activations", "latency": "ms a batch"}
 PANELS = 8  # learning curves shown, at most
 
 
@@ -119,13 +118,13 @@ def _heat_map(findings: Findings) -> Markup:
 def _scatter(findings: Findings) -> list[Markup]:
     budget = findings.assembly["budget"]
     pictures = []
-    for cost, unit in (("params", "parameters"), ("macs", "MACs an image")):
+    for cost in ("params", "macs"):
         found = dots(findings, cost)
-        size, letter = _scale(max(dot.x for dot in found))
-        scaled = [Dot(d.name, d.x / size, d.accuracy, d.kind, d.rank) for d in found]
+        size, what = scaled(cost, max(dot.x for dot in found))
+        in_units = [Dot(d.name, d.x / size, d.accuracy, d.kind, d.rank) for d in found]
         limit = None if budget[cost] is None else budget[cost] / size
-        svg = charts.scatter(scaled, limit, f"{unit}, {letter}" if letter else unit)
-        pictures.append(_picture(svg, f"cost-{cost}", f"Test accuracy against {unit}"))
+        svg = charts.scatter(in_units, limit, what)
+        pictures.append(_picture(svg, f"cost-{cost}", f"Test accuracy against {UNITS[cost]}"))
     return pictures
 
 
@@ -135,16 +134,10 @@ def _fronts(findings: Findings) -> list[Markup]:
     for cost, points in findings.assembly["pareto"].items():
         if not points:
             continue
-        size, letter = (1, "") if cost == "latency" else _scale(max(point["cost"] for point in points))
-        what = f"{UNITS[cost]}, {letter}" if letter else UNITS[cost]
+        size, what = scaled(cost, max(point["cost"] for point in points))
         svg = frontier(points, size, findings.assembly["budget"][cost], what)
         pictures.append(_picture(svg, f"front-{cost}", f"Predicted score against {UNITS[cost]}"))
     return pictures
-
-
-def _scale(largest: float) -> tuple[float, str]:
-    """The unit that keeps numbers short, and its letter."""
-    return next(((size, letter) for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if largest >= size), (1, ""))
 
 
 def _curves(findings: Findings) -> list[Markup]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.dery.assembly.agreement import kendall_tau
-from lib.dery.paths.problem import Columns
+from lib.dery.paths.tables import Columns
 
 ROUNDS = 10_000
 LEVEL = (2.5, 97.5)  # percentiles of an interval of 95 %

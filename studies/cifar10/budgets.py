@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.dery.paths.problem import Columns
+from lib.dery.paths.tables import Columns
 from lib.params.assembly import Assembly
 from lib.params.base import read
 from lib.params.run import Run

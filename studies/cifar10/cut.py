@@ -12,7 +12,7 @@ from lib.dery.assembly.material import Bricks
 from lib.dery.partition.cover import PartitionProblem
 from lib.dery.partition.sets import Partition
 from lib.dery.partition.solve import solve
-from lib.dery.paths.problem import Columns
+from lib.dery.paths.tables import Columns
 from lib.dery.similarity import rows
 from lib.dery.similarity.layers import Network as Layers
 from lib.dery.similarity.matrix import matrix

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from lib.dery.paths.problem import Columns
+from lib.dery.paths.tables import Columns
 from stages import run
 from studies.cifar10.group import Group, Measured, accuracy
 from studies.cifar10.hybrids import WORDS

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.base import artifacts
-from lib.dery.paths.problem import Columns
+from lib.dery.paths.tables import Columns
 from lib.params.assembly import Treatment
 from lib.params.edges import Edges, Init
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from lib.dery.paths.problem import Columns
+from lib.dery.paths.tables import Columns
 from lib.params.base import read
 from lib.params.run import Run
 from stages import run

@@ -21,7 +21,7 @@ from lib.dery.assembly.fronts import Fronts
 from lib.dery.assembly.grove import Grove
 from lib.dery.assembly.material import Bricks, open_bricks
 from lib.dery.assembly.reassembly import Made, Prefix, begin, extend, finish
-from lib.dery.paths.problem import Columns
+from lib.dery.paths.tables import Columns
 from lib.images.data import Batch, DataSet, Loader
 from lib.network.blocks import Block
 from lib.params.assembly import Assembly, Treatment

@@ -8,7 +8,7 @@ from lib.dery.assembly.built import NASWOT_BATCHES, NASWOT_IMAGES
 from lib.dery.assembly.proxies.naswot import naswot
 from lib.dery.assembly.proxies.synflow import synflow
 from lib.dery.assembly.reassembly import Made
-from lib.dery.paths.problem import Columns
+from lib.dery.paths.tables import Columns
 from lib.images import data
 from lib.images.data import DataSet, Loader
 from lib.network import files

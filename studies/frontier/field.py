@@ -15,7 +15,8 @@ from lib.dery.assembly.grove import Grove
 from lib.dery.assembly.joining import Joiner
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.workshop import Workshop
-from lib.dery.paths.problem import AssemblyProblem, Candidate, Columns, Kind
+from lib.dery.paths.problem import AssemblyProblem, Candidate
+from lib.dery.paths.tables import Columns, Kind
 from lib.images.data import DataSet
 from lib.params.assembly import Assembly, Treatment
 from lib.zoo.card import Input

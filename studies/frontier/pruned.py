@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lib.dery.paths.problem import Kind
+from lib.dery.paths.tables import Kind
 from lib.images.data import DataSet, Loader
 from lib.mda import accuracies
 from lib.mda.components import component

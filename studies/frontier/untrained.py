@@ -18,7 +18,8 @@ from lib.dery.assembly.material import Bricks, open_bricks
 from lib.dery.assembly.proxies.naswot import naswot
 from lib.dery.paths import propose
 from lib.dery.paths.exchange import exchange
-from lib.dery.paths.problem import AssemblyProblem, Kind
+from lib.dery.paths.problem import AssemblyProblem
+from lib.dery.paths.tables import Kind
 from lib.images import data
 from lib.network.blocks import Pick
 from lib.params.assembly import Assembly

@@ -207,6 +207,8 @@ RELATIONS = [
     ("assembly.max_sources", 1, "assembly.max_sources = 1: should be at least min_sources = 2"),
     ("assembly.include", ["resnt"], "assembly.include.0 = 'resnt': is not one of zoo.models; did you mean resnet?"),
     ("assembly.exclude", ["vit", "none"], "assembly.exclude.1 = 'none': is not one of zoo.models; plain_low,"),
+    ("assembly.max_stitches", 0, "assembly.max_stitches = 0: should be greater than or equal to 1"),
+    ("partition.cuts", "fre", "partition.cuts = 'fre': should be 'sets' or 'free'"),
     ("assembly.include", ["resnt:2"], "assembly.include.0 = 'resnt': is not one of zoo.models; did you mean resnet?"),
     ("assembly.include", ["resnet:4"], "assembly.include.0 = 'resnet:4': blocks go from 1 to partition.num_blocks = 3"),
     ("assembly.include", ["resnet:0"], "assembly.include.0 = 'resnet:0': should be the name of a network, or that and"),
@@ -218,6 +220,11 @@ RELATIONS = [
         "assembly.budget.at_least",
         {"macs": 2e7},
         "assembly.budget.at_least.macs = 2e+07: should be at most assembly.",
+    ),
+    (
+        "assembly.treatment",
+        "layer",
+        "assembly.treatment = 'layer': should be 'auto', 'none', 'statistics', 'head', 'layers' or 'layers_and_head'",
     ),
     ("assembly.licences", ["MIT"], "assembly.licences = ['MIT']: the zoo's networks are under Apache-2.0"),
     ("contributions.models", ["plain_low", "vitt"], "contributions.models.1 = 'vitt': is not one of zoo.models; did"),
@@ -291,6 +298,18 @@ def test_enough_networks_lend_blocks() -> None:
     others = [name for name in DOCUMENT["zoo"]["models"] if name != "vit"]
     assert lines(put(DOCUMENT, "assembly.exclude", others)) == [
         "assembly.min_sources = 2: 1 networks may lend blocks: vit"
+    ]
+
+
+def test_few_stitches_join_few_networks() -> None:
+    changed = put(DOCUMENT, "assembly.max_stitches", 1)
+    assert lines(changed) == []
+    assert lines(put(changed, "assembly.min_sources", 3)) == [
+        "assembly.min_sources = 3: should be at most assembly.max_stitches + 1 = 2"
+    ]
+    three = ["vit", "resnet:2", "convnext"]
+    assert lines(put(changed, "assembly.include", three)) == [
+        f"assembly.include = {three}: needs more than assembly.max_stitches = 1 stitches"
     ]
 
 

@@ -25,7 +25,7 @@ MISTAKES = [
     ("num_blocks: 3", "num_blocks: three", r"partition\.num_blocks = 'three': should be a valid integer"),
     ("start: input", "start: middle", r"partition\.start = 'middle': should be 'input' or 'first_output'"),
     ("starts: 5, ", "", r"partition\.starts is missing"),
-    ("starts: 5, ", "starts: 5, stars: 6, ", r"partition\.stars: unknown key; allowed: bound, epsilon, "),
+    ("starts: 5, ", "starts: 5, stars: 6, ", r"partition\.stars: unknown key; allowed: bound, cuts, epsilon, "),
     ("size: nodes", "size: flops", r"partition\.size = 'flops': should be 'nodes', 'params' or 'macs'"),
     ("start: 1.0, end: 1.0", "start: 0.0, end: 0.0", r"partition\.weights = .*: start or end must be above 0"),
     ("partition:", "partitions:", r"partitions: unknown section; allowed: run, dataset, zoo"),

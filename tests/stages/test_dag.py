@@ -11,8 +11,9 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from commands import check, predict
+from commands import check, predict, sweep
 from lib.base import artifacts
+from lib.base.errors import BrickyardError
 from lib.network.files import load_as
 from lib.network.reassembled import Reassembled
 from lib.trace import cost
@@ -59,6 +60,36 @@ def test_check_knows_whether_a_candidate_meets_the_budgets(
     assert not check.main()
     _edit(repo, "params: 100", "params: 20e+3")
     assert "no candidate meets the budgets: assembly.budget.params = 100: at least " in capsys.readouterr().out
+
+
+def test_a_sweep_tells_what_each_budget_buys(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the edges on disk; a second one writes the same bytes. One that nothing meets is one line, at once."""
+    monkeypatch.chdir(repo)
+    written = list[dict[str, bytes]]()
+    for name in ("first", "second"):
+        sweep.main(None, 3, tmp_path / name)
+        written.append({file.name: file.read_bytes() for file in sorted((tmp_path / name).iterdir())})
+    assert written[0] == written[1]
+    assert list(written[0]) == [f"{kind}.{form}" for kind in ("macs", "memory", "params") for form in ("json", "svg")]
+    rows = json.loads(written[0]["params.json"])
+    assert {row["form"] for row in rows} == {"chain", "tree", "whole"}
+    assert len({row["limit"] for row in rows}) == 3
+    assert all(row["params"] <= row["limit"] and 0 < row["accuracy"] <= 100 for row in rows)
+    printed = capsys.readouterr().out
+    assert all(f"{row['accuracy']:.1f}" in printed for row in rows)
+    with pytest.raises(BrickyardError, match=r"^--kinds latency: nothing has been measured; first "):
+        sweep.main(["macs", "latency"], 3, tmp_path / "none")
+    _edit(repo, "macs: null", "macs: 10")
+    with pytest.raises(BrickyardError, match=r"^no candidate meets the budgets: assembly.budget.macs = 10: at least"):
+        sweep.main(["params"], 3, tmp_path / "none")
+    _edit(repo, "macs: 10", "macs: null")
+    _edit(repo, "    residual:", "    other:")
+    with pytest.raises(BrickyardError, match=r"^artifacts/partition/partition.json is of high, low, residual, zoo.mod"):
+        sweep.main(["params"], 3, tmp_path / "none")
+    _edit(repo, "    other:", "    residual:")
+    assert not (tmp_path / "none").exists()
 
 
 def test_artifacts_hold_what_was_promised(repo: Path) -> None:

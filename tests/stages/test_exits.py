@@ -143,7 +143,7 @@ def test_ctrl_c_before_a_stage_has_begun_is_one_line() -> None:
     assert done.stderr == "interrupted; run it again\n"
 
 
-COMMANDS = {"latency": ["--repeats", "0"], "predict": ["nowhere", "nowhere"]}
+COMMANDS = {"latency": ["--repeats", "0"], "predict": ["nowhere", "nowhere"], "sweep": ["--count", "0"]}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

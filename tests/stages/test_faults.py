@@ -89,6 +89,27 @@ def test_what_is_killed_is_made_again_with_the_same_hashes(repo: Path, who: str)
 
 
 @pytest.mark.slow
+def test_edges_that_are_killed_half_way_find_their_pairs_again(repo: Path) -> None:
+    """What lies in .scratch then is not written again, and what comes out is the same."""
+    before, kept = _state(repo), repo / ".scratch/edges"
+    shutil.rmtree(kept)
+    command = [sys.executable, "-m", "stages.edges", "--dataset", "artifacts/dataset", "--zoo", "artifacts/zoo"]
+    command += ["--partition", "artifacts/partition/partition.json", "--model", "low"]
+    command += ["--out", "again", "--metrics", "again.json"]
+    running = subprocess.Popen(command, cwd=repo)
+    while not list(kept.glob("*.safetensors")) and running.poll() is None:
+        time.sleep(0.001)
+    running.kill()
+    assert running.wait(60) == -signal.SIGKILL
+    first = {file.name: file.stat().st_ino for file in kept.glob("*.safetensors")}
+    subprocess.run(command, cwd=repo, check=True)
+    assert len(list(kept.glob("*.safetensors"))) == 2 > len(first) > 0
+    assert all((kept / name).stat().st_ino == number for name, number in first.items())
+    for file in ("edges.json", "edges.safetensors"):
+        assert (repo / "again" / file).read_bytes() == before[f"artifacts/edges/low/{file}"]
+
+
+@pytest.mark.slow
 def test_fifty_random_kills_heal(repo: Path) -> None:
     before, drawn = _state(repo), random.Random(0)
     names = ["dataset", "zoo@low", "activations@low", "similarity", QUICK, "edges@low"]

@@ -12,7 +12,7 @@ from ...base import artifacts
 from ...params.assembly import Assembly
 from ..forms import Nodes
 from ..partition.sets import Partition
-from ..paths.problem import Table
+from ..paths.tables import Table
 from .material import Bricks
 
 SMALLEST = 1e-6  # R^2 or CKA whose logarithm is taken, at least

@@ -16,7 +16,8 @@ from ...base.progress import track
 from ...params.assembly import Treatment
 from ...zoo.card import Input
 from ..paths import trees
-from ..paths.problem import AssemblyProblem, Candidate, Columns, Kind
+from ..paths.problem import AssemblyProblem, Candidate
+from ..paths.tables import Columns, Kind
 from .built import Design, Measures, judge
 from .grove import Grove
 from .reassembly import blocks_of
@@ -67,7 +68,7 @@ def members(
 def whole(problem: AssemblyProblem, lenders: Sequence[int]) -> list[Candidate]:
     """The whole networks that may lend blocks, as far as they are within the budget."""
     found = [Candidate.of(problem, problem.whole(m)) for m in lenders]
-    return [one for one in found if _within(one.cost, problem.limits)]
+    return [one for one in found if within(one.cost, problem.limits)]
 
 
 def chains(known: Sequence[Member], measures: Measures) -> list[Design]:
@@ -98,7 +99,7 @@ class Joiner:
         choosing images, ties by likelihood, then by members. limits: instead of the problem's.
         """
         limits = self.problem.limits if limits is None else limits
-        members = [i for i, one in enumerate(self.known) if _within(one.candidate.cost, limits)]
+        members = [i for i, one in enumerate(self.known) if within(one.candidate.cost, limits)]
         begun, every = [(i,) for i in members], list[Chosen]()
         for size in range(2, min(self.tails, len(members)) + 1):
             sets = [one for one in _larger(begun, members, size) if self._affordable(one, limits)]
@@ -120,7 +121,7 @@ class Joiner:
             admitted = trees.feasible(replace(self.problem, limits={}), paths)
             self._costs[paths] = trees.price(self.problem, paths) if admitted else None
         cost = self._costs[paths]
-        return cost is not None and _within(cost, limits)
+        return cost is not None and within(cost, limits)
 
     def _judge(self, one: Chosen) -> None:
         if one not in self._judged:
@@ -151,7 +152,8 @@ def _larger(begun: Sequence[Chosen], members: Sequence[int], size: int) -> Itera
     return iter(sorted(grown))
 
 
-def _within(cost: Mapping[Kind, float], limits: Mapping[Kind, float]) -> bool:
+def within(cost: Mapping[Kind, float], limits: Mapping[Kind, float]) -> bool:
+    """Whether costs keep upper limits."""
     return all(cost[kind] <= limit for kind, limit in limits.items())
 
 

@@ -6,8 +6,9 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ...params.assembly import Assembly
-from ..paths.problem import KINDS, AssemblyProblem, Candidate, Kind
+from ..paths.problem import AssemblyProblem, Candidate
 from ..paths.propose import Proposal
+from ..paths.tables import KINDS, Kind
 from .ranking import Ranked
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from ...network.modules import Form, LinearHead, make_stitch
 from ...params.assembly import Assembly, place
 from ...trace import cost
 from ...trace.cost import Cost
-from ..paths.problem import AssemblyProblem, Kind, Table
+from ..paths.problem import AssemblyProblem
+from ..paths.tables import Kind, Table
 from .material import Bricks
 
 
@@ -43,6 +44,7 @@ def assembly_problem(bricks: Bricks, params: Assembly, latencies: Path) -> Assem
         cheapest=_cheapest(bricks, costs) if at_least else {},
         min_sources=params.min_sources,
         max_sources=params.max_sources,
+        max_stitches=params.max_stitches,
         required=frozenset(m for _, m in _lent(bricks, params.include, "include")),
         excluded=frozenset(range(len(names))) - frozenset(lenders(bricks, params)),
         required_blocks=_blocks(_lent(bricks, params.include, "include")),

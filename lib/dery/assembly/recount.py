@@ -9,7 +9,7 @@ from ...network.modules import ReassembledNetwork
 from ...network.reassembled import Reassembled
 from ...trace import cost
 from ...trace.cost import Cost
-from ..paths.problem import Kind
+from ..paths.tables import Kind
 from .material import Bricks
 from .prices import stitch_cost
 from .ranking import Ranked

@@ -42,8 +42,13 @@ def plant(bricks: Bricks, picks: Sequence[Pick], chains: Sequence[Made], weights
     chains: the candidates, put together; they are left as they are.
     weights: of their logits in the sum; they add up to 1.
 
-    Raises BrickyardError where candidates that begin alike were put together differently there.
+    Raises BrickyardError where candidates that begin alike were put together differently there, and where one knows
+    other classes than the task's.
     """
+    for _, recipe in chains:
+        if recipe.classes != bricks.classes:
+            own, task = (", ".join(classes) for classes in (recipe.classes, bricks.classes))
+            raise BrickyardError(f"{recipe.words} knows {own}; every tail of a tree should know the task's {task}")
     roots: dict[Block, _Place] = {}
     for number, (pick, (network, recipe)) in enumerate(zip(picks, chains, strict=True)):
         _grow(roots, number, pick, network, recipe)

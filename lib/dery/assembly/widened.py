@@ -11,7 +11,8 @@ from ...base.errors import BrickyardError
 from ...chain import latency
 from ...chain.layout import Layout
 from ...params.assembly import Assembly
-from ..paths.problem import AssemblyProblem, Kind, Table
+from ..paths.problem import AssemblyProblem
+from ..paths.tables import Kind, Table
 from .gains import SMALLEST
 from .material import Bricks, Smaller
 from .prices import stitch_cost

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from . import dp, kernighan_lin, milp
+from . import depth, dp, kernighan_lin, milp
 from .bound import relax
 from .cover import PartitionProblem
 from .sets import PROVED, Partition, relative_gap
@@ -12,6 +12,7 @@ from .space import CutSpace
 
 Solver = Literal["dp", "milp", "kernighan_lin"]
 Bound = Literal["exact", "relaxation", "none"]
+Where = Literal["sets", "free"]
 
 
 def solve(
@@ -22,8 +23,11 @@ def solve(
     gap: float = 0.0,
     random_partitions: int = 500,
     seed: int = 0,
+    cuts: Where = "sets",
 ) -> Partition:
     """Maximises J; raises BrickyardError where no legal cuts exist.
+
+    cuts: `free` ones are at equal depths (`depth`), whatever J is then, without a bound.
 
     starts: of `dp` and `kernighan_lin`; gap: relative, at which integer programs stop. bound, for these two solvers:
     `relaxation` gives a bound in little time; `exact` goes on to an integer program over the anchors that it leaves,
@@ -34,7 +38,9 @@ def solve(
     searching, sampling = (np.random.default_rng([seed, stream]) for stream in range(2))
     random = float(space.medoids(space.random(random_partitions, sampling))[0].mean())
     proven: float | None = None
-    if solver == "milp":
+    if cuts == "free":
+        rows, found = depth.solve(space), ""
+    elif solver == "milp":
         solution = milp.solve(space, space.blocks, gap)
         rows, proven, found = solution.rows, solution.bound, "integer program"
     else:
@@ -43,11 +49,12 @@ def solve(
         if bound != "none":
             known, (rows, proven) = rows, _bound(space, rows, bound, gap)
             found += "" if rows is known else ", bettered by the proof"
-    cuts, anchors = space.cuts(rows), tuple(int(m) for m in space.medoids(rows[None])[1][0])
-    objective = problem.objective(cuts, anchors)
+    made, anchors = space.cuts(rows), tuple(int(m) for m in space.medoids(rows[None])[1][0])
+    objective = problem.objective(made, anchors)
     if proven is not None:
         proven = max(proven, objective)
-    return problem.partition(cuts, anchors, random, proven, f"{_status(objective, proven)}; {found}")
+    status = "cut at equal depths" if cuts == "free" else f"{_status(objective, proven)}; {found}"
+    return problem.partition(made, anchors, random, proven, status)
 
 
 def _bound(space: CutSpace, rows: np.ndarray, kind: Bound, gap: float) -> tuple[np.ndarray, float]:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from .problem import AssemblyProblem, Table
+from .problem import AssemblyProblem
+from .tables import Table
 
 STEPS = 60  # of the descent on the Lagrange multipliers
 

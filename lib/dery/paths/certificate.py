@@ -13,7 +13,8 @@ import pyomo.environ as pyo
 
 from ...base import program
 from ...base.errors import BrickyardError
-from .problem import AssemblyProblem, Candidate, Columns, Pool, Table
+from .problem import AssemblyProblem, Candidate, Pool
+from .tables import Columns, Table
 from .unrolled import rolled, unroll
 
 TOLERANCE = 1e-6  # of HiGHS on objectives and constraints

@@ -6,7 +6,8 @@ from math import inf
 
 import numpy as np
 
-from .problem import AssemblyProblem, Candidate, Columns
+from .problem import AssemblyProblem, Candidate
+from .tables import Columns
 
 IDLE = 100  # rounds without a candidate that is new, after which the search ends
 

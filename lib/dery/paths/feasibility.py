@@ -8,7 +8,8 @@ import numpy as np
 
 from ...base.errors import BrickyardError
 from . import search
-from .problem import KINDS, AssemblyProblem, Candidate, Kind, Table
+from .problem import AssemblyProblem, Candidate
+from .tables import KINDS, Kind, Table
 from .unrolled import unroll
 
 UNITS = {"params": "", "macs": " MACs", "memory": " bytes", "latency": " ms"}
@@ -27,8 +28,8 @@ def explain(problem: AssemblyProblem) -> BrickyardError:
     lines = _lines(problem, replace(problem, limits={}, at_least={}))
     if not lines:
         return BrickyardError(
-            "no candidate has the sources that are asked for: see min_sources, max_sources, include, exclude and "
-            "licences of assembly"
+            "no candidate has the sources that are asked for: see min_sources, max_sources, max_stitches, include, "
+            "exclude and licences of assembly"
         )
     return BrickyardError(
         f"no candidate meets the budgets, whichever one of them is lifted; each by itself: {', '.join(lines)}"

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, Real, UInt64
 
 from . import bounds, search
-from .problem import GRAIN, AssemblyProblem, Candidate, Columns, Kind
+from .problem import AssemblyProblem, Candidate
+from .tables import GRAIN, Columns, Kind
 from .unrolled import rolled, unroll
 
 REGIONS = 24  # in which the sweep asks whether a prefix can still lead to something new
@@ -101,9 +102,9 @@ class _Sweep:
         self.required = np.bitwise_or.reduce(bits[sorted(problem.required)], axis=0)
         self.most = problem.sets if problem.max_sources is None else problem.max_sources
         ceilings = problem.ceilings
-        self.kinds: tuple[Kind, ...] = (kind, *(one.kind for one in ceilings))
+        self.kinds = (kind, *(one.kind for one in ceilings))
         self.limits = np.floor(np.array([one.most for one in ceilings]) * GRAIN) / GRAIN
-        tables = [problem.costs[k] for k in self.kinds]
+        tables = [problem.costs[kind], *(one.table for one in ceilings)]
         self.blocks = np.stack([table.blocks for table in tables], -1)
         self.stitches = np.stack([table.stitches for table in tables], -1)
         least = [bounds.least(problem, one.table) for one in ceilings]

@@ -17,47 +17,9 @@ from jaxtyping import Bool, Real
 
 from ...base.errors import BrickyardError
 from ...network.blocks import Block, Pick
+from .tables import KINDS, Ceiling, Columns, Kind, Table
 
-Columns = tuple[int, ...]  # of a path, one a set
-Kind = Literal["params", "macs", "memory", "latency"]
-KINDS: tuple[Kind, ...] = ("params", "macs", "memory", "latency")
-GRAIN = 2.0**32
 ANYWHERE = -1  # as the beginning of a run, where it makes no difference
-
-
-@dataclass(frozen=True)
-class Table:
-    """What the parts of a candidate contribute. blocks: [K, N], of network m's k-th block, its head counted into the
-    last; stitches: [K-1, N, N], from network m to network n behind set k; for m = n 0, or less than 0 where both blocks
-    need something that is there once (a shared weight), or what memory needs. A block and the stitch before it never
-    cost less than 0.
-
-    Values are rounded to multiples of 2^-32: below 2^21 their sums are then exact, so that equal ones are equal
-    whatever the order of the terms. Integers (parameters, MACs, bytes) stay what they are.
-    """
-
-    blocks: Real[np.ndarray, "K N"]
-    stitches: Real[np.ndarray, "K-1 N N"]
-
-    def __post_init__(self) -> None:
-        for name in ("blocks", "stitches"):
-            values = np.asarray(getattr(self, name), dtype=np.float64)
-            object.__setattr__(self, name, np.round(values * GRAIN) / GRAIN)
-
-    def parts(self, path: Columns) -> list[float]:
-        """What every block and every stitch on a path contributes."""
-        blocks = [float(self.blocks[k, m]) for k, m in enumerate(path)]
-        return blocks + [float(self.stitches[k, m, n]) for k, (m, n) in enumerate(pairwise(path))]
-
-
-@dataclass(frozen=True)
-class Ceiling:
-    """A limit on what a path adds up to in `table`: `most`. A lower limit on a kind of cost is one on its negative."""
-
-    kind: Kind
-    lower: bool
-    table: Table
-    most: float
 
 
 @dataclass(frozen=True)
@@ -72,6 +34,7 @@ class AssemblyProblem:
     cheapest: what parts cost at least, of kinds whose `costs` may turn out to be less (a stitch whose form is chosen
         when it is fitted); lower limits hold for these costs, upper ones for `costs`.
     min_sources, max_sources: how many networks lend blocks (an unmodified network is one source).
+    max_stitches: how often a candidate goes over from one network to another, at most.
     required, excluded: networks that lend at least one block, and none.
     required_blocks, excluded_blocks: (set, network) of blocks that every candidate has, and that none has.
     shared: [N, K, K], how much less blocks i..j of network m cost in one run than `costs` say, because blocks that are
@@ -92,6 +55,7 @@ class AssemblyProblem:
     cheapest: Mapping[Kind, Table] = field(default_factory=dict)
     min_sources: int = 1
     max_sources: int | None = None
+    max_stitches: int | None = None
     required: frozenset[int] = frozenset()
     excluded: frozenset[int] = frozenset()
     required_blocks: frozenset[tuple[int, int]] = frozenset()
@@ -150,14 +114,9 @@ class AssemblyProblem:
 
     def feasible(self, path: Columns) -> bool:
         """Whether a path keeps the limits and takes the right blocks from the right number of the right networks."""
-        own = [tuple(self.networks[m] for m in path)]
-        return (
-            self.admits(frozenset(own[0]))
-            and self.takes(own)
-            and self._open(path)
-            and self.within(path)
-            and self.reaches(path)
-        )
+        own = tuple(self.networks[m] for m in path)
+        right = self.admits(frozenset(own)) and self.takes([own]) and self.joins(own) and self._open(path)
+        return right and self.within(path) and self.reaches(path)
 
     def _open(self, path: Columns) -> bool:
         """Whether all blocks and stitches on a path are there."""
@@ -165,6 +124,10 @@ class AssemblyProblem:
             return True
         stitches = [self.open_stitches[k, m, n] for k, (m, n) in enumerate(pairwise(path))]
         return all(self.open_blocks[k, m] for k, m in enumerate(path)) and all(stitches)
+
+    def joins(self, networks: Sequence[int]) -> bool:
+        """Whether a candidate, or a tail, with blocks of these networks has no more stitches than it may."""
+        return self.max_stitches is None or sum(m != n for m, n in pairwise(networks)) <= self.max_stitches
 
     def admits(self, sources: frozenset[int]) -> bool:
         """Whether a candidate may take its blocks from exactly these networks."""
@@ -206,7 +169,7 @@ class AssemblyProblem:
     @cached_property
     def ceilings(self) -> tuple[Ceiling, ...]:
         """All limits on what adds up, without `shared`: also the lower one on memory, as the number of parts that reach
-        it. The upper one on memory closes parts.
+        it, and the number of stitches. The upper one on memory closes parts.
         """
         upper: list[Kind] = [kind for kind in KINDS if kind in self.limits and kind != "memory"]
         found = [Ceiling(kind, False, self.costs[kind], self.limits[kind]) for kind in upper]
@@ -217,6 +180,10 @@ class AssemblyProblem:
                 if kind == "memory":
                     least, table = 1.0, Table(1.0 * (table.blocks >= least), 1.0 * (table.stitches >= least))
                 found.append(Ceiling(kind, True, Table(-table.blocks, -table.stitches), -least))
+        if self.max_stitches is not None:
+            networks = np.array(self.networks)
+            changes = np.broadcast_to(1 * (networks[:, None] != networks), self.scores.stitches.shape)
+            found.append(Ceiling("stitches", False, Table(0 * self.scores.blocks, changes), self.max_stitches))
         return tuple(found)
 
     @cached_property
@@ -265,6 +232,12 @@ class AssemblyProblem:
             raise BrickyardError(
                 f"assembly.min_sources = {self.min_sources}: {open_to} networks may lend blocks and a candidate has "
                 f"{self.sets}; ask for {min(open_to, self.sets)} at most"
+            )
+        runs = self.sets if self.max_stitches is None else self.max_stitches + 1
+        if max(self.min_sources, len(self.required)) > runs:
+            wanted = "min_sources" if self.min_sources > runs else "include"
+            raise BrickyardError(
+                f"assembly.max_stitches = {self.max_stitches}: a candidate has {runs} sources at most; see {wanted}"
             )
         if len(self.required) > min(self.sets, self.sets if most is None else most):
             raise BrickyardError(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from ...base.errors import BrickyardError
 from . import feasibility, pareto, search
 from .certificate import certify
-from .problem import KINDS, AssemblyProblem, Candidate, Kind, Pool
+from .problem import AssemblyProblem, Candidate, Pool
+from .tables import KINDS, Kind
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .problem import AssemblyProblem, Candidate, Columns
+from .problem import AssemblyProblem, Candidate
+from .tables import Columns
 
 
 def random_candidates(problem: AssemblyProblem, count: int, seed: int) -> list[Candidate]:

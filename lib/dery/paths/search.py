@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from . import bounds
-from .problem import GRAIN, AssemblyProblem, Candidate, Columns, Pool
+from .problem import AssemblyProblem, Candidate, Pool
+from .tables import GRAIN, Columns
 from .unrolled import rolled, unroll
 
 LABELS = 3_000_000  # prefixes made, at most; about 1 GB

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from . import search
-from .problem import AssemblyProblem, Kind, Pool
+from .problem import AssemblyProblem, Pool
+from .tables import Kind
 
 
 def sweep(

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from .problem import KINDS, AssemblyProblem, Columns, Kind
+from .problem import AssemblyProblem
+from .tables import KINDS, Columns, Kind
 
 
 def common(path: Columns, others: Sequence[Columns]) -> int:
@@ -45,11 +46,13 @@ def price(problem: AssemblyProblem, paths: Sequence[Columns]) -> dict[Kind, floa
 
 
 def feasible(problem: AssemblyProblem, paths: Sequence[Columns]) -> bool:
-    """Whether the tree of some paths can be made, keeps all limits, and takes the right blocks from the right networks
-    (those that it must have in any of its tails).
+    """Whether the tree of some paths can be made, keeps all limits (that on stitches in each tail), and takes the right
+    blocks from the right networks (those that it must have in any of its tails).
     """
     own = [tuple(problem.networks[m] for m in path) for path in paths]
     if not may_join(problem, paths) or not problem.admits(frozenset(m for path in own for m in path)):
+        return False
+    if not all(map(problem.joins, paths)):
         return False
     cost, least = price(problem, paths), price(problem.at_cheapest, paths) if problem.at_least else {}
     within = all(cost[kind] <= limit for kind, limit in problem.limits.items())

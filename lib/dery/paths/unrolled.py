@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from .problem import ANYWHERE, AssemblyProblem, Columns, Table
+from .problem import ANYWHERE, AssemblyProblem
+from .tables import Columns, Table
 
 
 def unroll(problem: AssemblyProblem) -> AssemblyProblem:

@@ -239,6 +239,29 @@ def test_pairs_are_found_again(bricks: Bricks, found: dict[Joint, Edge], tmp_pat
     assert calls["pairs"] == 1  # from the network that is cut elsewhere
 
 
+def test_edges_that_were_interrupted_go_on_where_they_were(
+    bricks: Bricks, found: dict[Joint, Edge], tmp_path: Path, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was fitted before is found again, whatever the other one had done by then."""
+    counting = edges._pair
+
+    def stopped(own: Bricks, m: int, n: int, fronts: Fronts) -> list[Edge]:
+        made = counting(own, m, n, fronts)
+        if m == 2:
+            raise KeyboardInterrupt
+        return made
+
+    monkeypatch.setattr(edges, "_pair", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        fit(bricks, "vit", Fronts(bricks, Memo(tmp_path / "fronts")), Memo(tmp_path / "edges"))
+    monkeypatch.setattr(edges, "_pair", counting)
+    calls.clear()
+    made = fit(bricks, "vit", Fronts(bricks, Memo(tmp_path / "fronts")), Memo(tmp_path / "edges"))
+    assert calls == {"pairs": 1}  # and no network is run again to its cuts
+    again = {(edge.boundary, edge.source, edge.target): edge for edge in made}
+    assert bits(again) == bits({key: edge for key, edge in found.items() if key[2] == "vit"})
+
+
 def test_a_grown_zoo_fits_what_is_new(bricks: Bricks, tmp_path: Path, calls: Counter[str]) -> None:
     few = replace(bricks, cards=bricks.cards[1:], chains=bricks.chains[1:], cuts=bricks.cuts[1:], fit=bricks.fit[1:])
     before = fit(few, "vit", Fronts(few, Memo()), Memo(tmp_path))

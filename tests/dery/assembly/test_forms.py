@@ -24,7 +24,8 @@ from lib.dery.assembly.widened import widened
 from lib.dery.assembly.workshop import Workshop
 from lib.dery.paths import search, trees
 from lib.dery.paths.certificate import certify
-from lib.dery.paths.problem import AssemblyProblem, Columns
+from lib.dery.paths.problem import AssemblyProblem
+from lib.dery.paths.tables import Columns
 from lib.images.data import DataSet
 from lib.network import files
 from lib.network.blocks import Block
@@ -86,7 +87,7 @@ def test_a_narrow_block_fits_where_the_whole_one_does(wide: tuple[Bricks, Path])
         whole = bricks.chains[m]
         assert [node.output for node in narrow.chain.nodes] == [node.output for node in whole.nodes]
         assert narrow.chain.total.params < whole.total.params
-        full = {layer: range(bricks.chains[m]._model.get_submodule(layer).weight.shape[0]) for layer in narrow.kept}
+        full = {layer: range(bricks.chains[m]._model.get_submodule(layer).get_parameter("weight").shape[0]) for layer in narrow.kept}
         for layer, kept in narrow.kept.items():
             assert len(kept) in (len(full[layer]), max(1, round(width * len(full[layer])))) or name == "vit"
 

@@ -41,6 +41,15 @@ def test_latency_adds_up_over_nodes_stitches_and_head(bricks: Bricks, params: Pa
     assert problem.price((1, 0, 1))["latency"] == 10.0
 
 
+def test_a_limit_on_stitches_is_the_problems(bricks: Bricks, params: Params) -> None:
+    problem = prices.assembly_problem(bricks, params(max_stitches=1), UNMEASURED)
+    found = search.best(problem, 100).candidates
+    assert {len(one.pick.runs()) for one in found} == {2}
+    assert len(found) == 3 * 2 * 2  # pairs of networks, either cut
+    with pytest.raises(BrickyardError, match=r"assembly\.max_stitches = 1: a candidate has 2 sources at most; see m"):
+        prices.assembly_problem(bricks, params(max_stitches=1, min_sources=3), UNMEASURED)
+
+
 def test_latency_is_left_out_where_nothing_asks_for_it(bricks: Bricks, params: Params) -> None:
     assert set(prices.assembly_problem(bricks, params(), UNMEASURED).costs) == {"params", "macs", "memory"}
 

@@ -17,7 +17,7 @@ from lib.dery.assembly.proxies.naswot import naswot
 from lib.dery.assembly.ranking import PROXIES, Ranked, key
 from lib.dery.assembly.reassembly import reassemble
 from lib.dery.assembly.workshop import Workshop
-from lib.dery.paths import search
+from lib.dery.paths import search, trees
 from lib.dery.paths.problem import AssemblyProblem, Candidate
 from lib.dery.paths.propose import propose
 from lib.images.data import DataSet
@@ -255,6 +255,33 @@ def test_the_best_ensemble_within_the_budget(
     for none in (replace(problem, limits={"params": 1}), problem):
         lenders = [0] if none is problem else [0, 1, 2]
         assert controls.ensemble_control(workshop, none, lenders, asked, measures) is None
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"required_blocks": frozenset({(0, 1)})},
+        {"excluded_blocks": frozenset({(1, 0), (2, 2)})},
+        {"required": frozenset({1})},
+        {"at_least": {"params": 10**6}},
+        {"min_sources": 3, "max_sources": 3},
+        {"max_sources": 1},
+    ],
+    ids=str,
+)
+def test_the_best_ensemble_is_free_of_the_rules_of_the_pool(
+    bricks: Bricks, problem: AssemblyProblem, images: DataSet, params: Params, rules: dict[str, Any]
+) -> None:
+    """The same without them: the pair that the choosing images like best, which none of these rules admits."""
+    asked = params(rank_on="train", tails=2, trees=1)
+    measures, workshop = built.measures(images, asked, 0), Workshop(bricks, 2**30)
+    free = replace(problem, min_sources=1)
+    control = controls.ensemble_control(workshop, free, [0, 2], asked, measures)
+    assert control is not None
+    assert control["models"] == ["resnet", "plain"]
+    ruled = replace(free, **rules)
+    assert not trees.feasible(ruled, [(0, 0, 0), (2, 2, 2)])
+    assert controls.ensemble_control(workshop, ruled, [0, 2], asked, measures) == control
 
 
 def _ensemble(problem: AssemblyProblem, networks: tuple[int, ...]) -> Design:

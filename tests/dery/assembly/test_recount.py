@@ -18,7 +18,8 @@ from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.ranking import Ranked
 from lib.dery.assembly.reassembly import reassemble
 from lib.dery.assembly.recount import finished, recount
-from lib.dery.paths.problem import Candidate, Kind, Table
+from lib.dery.paths.problem import Candidate
+from lib.dery.paths.tables import Kind, Table
 from lib.params.assembly import Assembly
 from lib.trace import cost
 from tests import pico

@@ -17,8 +17,9 @@ from lib.dery.assembly.recount import recount
 from lib.dery.assembly.tree import plant
 from lib.dery.assembly.workshop import Workshop
 from lib.dery.paths import trees
-from lib.dery.paths.problem import Columns
+from lib.dery.paths.tables import Columns
 from lib.network.files import load_as, save
+from lib.network.modules import LinearHead
 from lib.network.reassembled import Reassembled
 from lib.params.assembly import Assembly, Treatment
 from lib.trace import cost
@@ -107,6 +108,22 @@ def test_candidates_that_were_put_together_differently_are_no_tree(bricks: Brick
     chains = [reassemble(bricks, pick, how) for how, pick in zip(("layers", "statistics"), picks, strict=True)]
     with pytest.raises(BrickyardError, match="is another one in two candidates"):
         plant(bricks, picks, chains, [0.5, 0.5])
+
+
+def test_a_tail_that_knows_other_classes_is_one_line(bricks: Bricks) -> None:
+    """When the tree is made, and when one that is opened is counted: a single logit would be broadcast."""
+    picks = [bricks.pick(path) for path in ((0, 0, 0), (2, 2, 2))]
+    other = replace(bricks, classes=("w", "x", "y", "z"))
+    chains = [reassemble(own, pick) for own, pick in zip((bricks, other), picks, strict=True)]
+    with pytest.raises(BrickyardError, match=r"^plain 0:3 knows w, x, y, z; every tail .* know the task's a, b, c, d$"):
+        plant(bricks, picks, chains, [0.5, 0.5])
+    chains = [reassemble(bricks, pick) for pick in picks]
+    made, _ = plant(bricks, picks, chains, [0.5, 0.5])
+    new = made.heads[1]
+    assert isinstance(new, LinearHead)
+    setattr(made, "head_2", LinearHead(new.source, 1))  # noqa: B010
+    with pytest.raises(BrickyardError, match=r"^its tails know other classes .*: logits are 4 of head_1, 1 of head_2$"):
+        cost.count(made, pico.IMAGE)
 
 
 @pytest.mark.parametrize("kind", ["params", "macs"])

@@ -109,6 +109,33 @@ def test_another_workshop_finds_all_that_was_fitted(bricks: Bricks, tmp_path: Pa
         assert one[1] == other[1], path
 
 
+def test_a_pool_that_was_interrupted_goes_on_where_it_was(
+    bricks: Bricks, tmp_path: Path, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped while the blocks behind the second stitch of its second candidate are refitted."""
+    counting, left = reassembly.refit_run, 3
+
+    def stopped(*arguments: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise KeyboardInterrupt
+        return counting(*arguments)
+
+    paths = [(0, 1, 1), (0, 2, 0)]
+    alone = [bits(reassemble(bricks, bricks.pick(path), "layers")) for path in paths]
+    monkeypatch.setattr(reassembly, "refit_run", stopped)
+    workshop = Workshop(bricks, MEMORY, Memo(tmp_path))
+    workshop.reassemble(bricks.pick(paths[0]), "layers")
+    with pytest.raises(KeyboardInterrupt):
+        workshop.reassemble(bricks.pick(paths[1]), "layers")
+    monkeypatch.setattr(reassembly, "refit_run", counting)
+    calls.clear()
+    workshop = Workshop(bricks, MEMORY, Memo(tmp_path))
+    assert [bits(workshop.reassemble(bricks.pick(path), "layers")) for path in paths] == alone
+    assert calls == {"_joined": 1, "refit_run": 1}
+
+
 def test_another_candidate_or_treatment_fits_what_is_new(bricks: Bricks, tmp_path: Path, calls: Counter[str]) -> None:
     Workshop(bricks, MEMORY, Memo(tmp_path)).reassemble(bricks.pick((0, 1, 0)), "layers")
     calls.clear()

@@ -59,6 +59,26 @@ def test_solvers_and_bounds_against_brute_force(seed: int, size: Any, start: Any
             assert found.status.startswith("optimal, proved; ")
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_free_cuts_are_those_nearest_to_equal_depths(seed: int, size: Any) -> None:
+    """Of all legal ones of each network; anchors and J are those of these cuts."""
+    made = drawn(seed, size, "input")
+    found = solve(made, random_partitions=10, seed=seed, cuts="free")
+    assert (found.bound, found.violations, found.status) == (None, 0, "cut at equal depths")
+    cuts, networks = list(found.cuts.values()), range(len(made.names))
+    best = [max(worth(made, cuts, k, anchor) for anchor in networks) for k in range(made.num_blocks)]
+    assert found.objective == pytest.approx(sum(best))
+    for m, own in enumerate(cuts):
+        ends = np.concatenate([[0], np.cumsum(made.sizes[m])])
+
+        def away(cuts: Any, ends: np.ndarray = ends) -> float:
+            shares = ends[list(cuts)] / max(1, ends[-1])
+            return float(np.square(shares - np.arange(made.num_blocks + 1) / made.num_blocks).sum())
+
+        assert away(own) == pytest.approx(min(map(away, legal(made, m))))
+
+
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_integer_program_closes_what_the_relaxation_leaves(

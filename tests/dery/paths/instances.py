@@ -6,7 +6,8 @@ from itertools import groupby, pairwise, product
 
 import numpy as np
 
-from lib.dery.paths.problem import KINDS, AssemblyProblem, Candidate, Columns, Kind, Table
+from lib.dery.paths.problem import AssemblyProblem, Candidate
+from lib.dery.paths.tables import KINDS, Columns, Kind, Table
 from lib.network.blocks import Block
 
 
@@ -144,6 +145,7 @@ def lawful(problem: AssemblyProblem) -> list[Columns]:
             all(spent(problem, path, kind) <= limit for kind, limit in problem.limits.items())
             and all(spent(problem, path, kind, cheapest=True) >= least for kind, least in problem.at_least.items())
             and problem.min_sources <= len(sources) <= most
+            and (problem.max_stitches is None or len(list(groupby(path))) <= problem.max_stitches + 1)
             and problem.required <= sources
             and not problem.excluded & sources
             and all(path[k] == m for k, m in problem.required_blocks)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lib.dery.paths.exchange import exchange
-from lib.dery.paths.problem import AssemblyProblem, Candidate, Columns, Table
+from lib.dery.paths.problem import AssemblyProblem, Candidate
+from lib.dery.paths.tables import Columns, Table
 from tests.dery.paths.instances import between, cut, lawful, path_of
 
 

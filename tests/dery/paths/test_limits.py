@@ -1,17 +1,18 @@
 """Lower limits, rules on single blocks, pools of candidates that differ, and sweeps, against brute force."""
 
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 
 from lib.base.errors import BrickyardError
 from lib.dery.paths import certificate, feasibility, pareto, search, trees
-from lib.dery.paths.problem import KINDS, AssemblyProblem, Columns, Kind, Table
+from lib.dery.paths.problem import AssemblyProblem
 from lib.dery.paths.propose import propose
 from lib.dery.paths.sample import random_candidates
 from lib.dery.paths.sweep import sweep
+from lib.dery.paths.tables import KINDS, Columns, Kind, Table
 from tests.dery.paths.instances import between, cut, everything, instance, lawful, path_of, spent
 
 
@@ -37,6 +38,38 @@ def test_highs_keeps_them(seed: int) -> None:
     cuts = certificate.pool_by_cuts(problem, 3)
     assert [c.score for c in cuts.candidates] == pytest.approx([c.score for c in pool.candidates], abs=1e-6)
     assert {path_of(c) for c in cuts.candidates} <= set(lawful(problem))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_candidate_has_more_stitches_than_it_may(seed: int) -> None:
+    """In the pool, in the integer program and in every front; with everything else that may limit a candidate."""
+    problem = replace(between(seed), max_stitches=1 + seed // 2 % 2)
+    expected = lawful(problem)
+    pool = search.best(problem, 10)
+    assert [path_of(c) for c in pool.candidates] == expected[:10]
+    assert [path for path in everything(problem) if problem.feasible(path)] == sorted(expected)
+    if seed < 8:
+        certificate.certify(problem, pool)
+    for kind in ("params", "memory"):
+        points = {(problem.score(path), problem.cost(path, kind)) for path in lawful(_without(problem, kind))}
+        best = {(s, c) for s, c in points if not any((t >= s and d < c) or (t > s and d <= c) for t, d in points)}
+        assert [(c.score, c.cost[kind]) for c in pareto.frontier(problem, kind)] == sorted(best)
+
+
+def test_a_limit_on_stitches_binds_and_holds_in_each_tail() -> None:
+    free = instance(4)
+    free = AssemblyProblem(free.blocks, free.scores, free.costs)
+    for most in range(1, free.sets):
+        problem = replace(free, max_stitches=most)
+        paths = {path for path in everything(problem) if problem.feasible(path)}
+        assert paths == {path for path in everything(free) if sum(a != b for a, b in pairwise(path)) <= most}
+        for path in everything(free):
+            assert trees.feasible(problem, [path]) == (path in paths)
+    problem = replace(free, max_stitches=1, min_sources=3)
+    with pytest.raises(BrickyardError, match="max_stitches = 1: a candidate has 2 sources at most; see min_sources"):
+        problem.check()
+    with pytest.raises(BrickyardError, match="max_stitches = 1: a candidate has 2 sources at most; see include"):
+        replace(problem, min_sources=1, required=frozenset({0, 1, 2})).check()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,8 +7,9 @@ import pytest
 
 from lib.base.errors import BrickyardError
 from lib.dery.paths import feasibility, pareto
-from lib.dery.paths.problem import KINDS, AssemblyProblem, Kind, Table
+from lib.dery.paths.problem import AssemblyProblem
 from lib.dery.paths.propose import propose
+from lib.dery.paths.tables import KINDS, Kind, Table
 from tests.dery.paths.instances import cut, feasible, instance, path_of, sharing
 
 

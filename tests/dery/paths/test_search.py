@@ -7,9 +7,10 @@ import pytest
 
 from lib.base.errors import BrickyardError
 from lib.dery.paths import bounds, certificate, feasibility, search
-from lib.dery.paths.problem import AssemblyProblem, Pool, Table
+from lib.dery.paths.problem import AssemblyProblem, Pool
 from lib.dery.paths.propose import propose
 from lib.dery.paths.sample import random_candidates
+from lib.dery.paths.tables import Table
 from tests.dery.paths.instances import cut, everything, feasible, instance, path_of, sharing
 
 
