@@ -52,7 +52,7 @@ def feasible(problem: AssemblyProblem, paths: Sequence[Columns]) -> bool:
     own = [tuple(problem.networks[m] for m in path) for path in paths]
     if not may_join(problem, paths) or not problem.admits(frozenset(m for path in own for m in path)):
         return False
-    if not all(map(problem.joins, paths)):
+    if not all(map(problem.joins, own)):
         return False
     cost, least = price(problem, paths), price(problem.at_cheapest, paths) if problem.at_least else {}
     within = all(cost[kind] <= limit for kind, limit in problem.limits.items())
