@@ -2,10 +2,11 @@
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from lib.base import artifacts
@@ -36,7 +37,7 @@ def main(tables: Path, plots: Path, docs: Path) -> None:
     picture = draw(lambda figure: _fronts(figure, {zoo: own.figures for zoo, own in results.items()}), 8.6, height)
     artifacts.write_text(plots / PICTURE, picture)
     shown = os.path.relpath(plots.resolve() / PICTURE, docs.resolve())
-    parts = [_opening(study, read("run", Run).seed), _summary(results).markdown(), f"![{PICTURE}]({shown})\n"]
+    parts = [_opening(study, read("run", Run).seed, results), _summary(results).markdown(), f"![{PICTURE}]({shown})\n"]
     for zoo, result in results.items():
         parts += [f"## Zoo {zoo}\n", *(one.markdown() for one in result.sheets)]
     artifacts.write_text(docs / "frontier.md", "\n".join(parts))
@@ -78,7 +79,11 @@ def _fronts(figure: "Figure", found: Mapping[str, Any]) -> None:
                     x, y = [one["limit"] / 1e6 for one in points], [one[side] for one in points]
                     label = f"{label}, {WORDS[treatment]}"
                     axes.step(x, y, where="post", color=colour, linestyle=line, linewidth=1.3, label=label)
+            limits = [one["limit"] / 1e6 for one in own[SEEN]["untrained"]["points"] if one["kind"] == kind]
+            ticks = [f"{float(f'{tick:.2g}'):g}" for tick in np.geomspace(min(limits), max(limits), 5)]
             axes.set_xscale("log")
+            axes.set_xticks([float(tick) for tick in ticks], ticks)
+            axes.minorticks_off()
             axes.set_title(zoo, fontsize=10, loc="left")
             axes.spines[["top", "right"]].set_visible(False)
         row[0].set_ylabel("test accuracy, %")
@@ -89,9 +94,7 @@ def _fronts(figure: "Figure", found: Mapping[str, Any]) -> None:
     figure.subplots_adjust(wspace=0.06, hspace=0.42)
 
 
-def _opening(study: Study, seed: int) -> str:
-    specialists = study.zoos["specialists"]
-    few = specialists.train_images or 0
+def _opening(study: Study, seed: int, measured: Collection[str]) -> str:
     return f"""# Ahead of the shelf
 
 Made by `./run dvc repro` in `studies/frontier`; seed {seed} for every random choice. Machine: {platform.system()},
@@ -104,20 +107,32 @@ networks, the best network that MDA has cut, a random assembly, the paper's sear
 same architecture from scratch, and the others taught by the zoo's largest network. All get the same unlabelled images,
 the same labels and the same tuning. Figures are of 10,000 test images, which choose nothing.
 
-- **published**: ResNet-20, -32 and -56 (trained by Y. Idelbayev). They have been trained on what are validation images
-  here: so all is counted a second time with {study.apart.get("published", 0):,} test images in their place, and the
-  other test images for figures.
-- **specialists**: five ResNet-8, of which two have seen half of the classes each, the others all classes, but blurred,
-  grey, or heavily compressed; {few:,} train images, of two those of their classes. The task asks for all classes, and
-  its images are as they are, blurred, grey or compressed, equally often, on validation and test images alike.
-- **alike**: the negative control, five ResNet-8 that have all seen the task's own mix, from other seeds.
-- **families**: a transformer, ConvNeXt, ResNet-18's and RegNet's blocks and a plain network, thin, trained on
-  {study.zoos["families"].train_images or 45000:,} images.
-
+{_told(study, measured)}
 Frozen: stitches and heads learn for an epoch on {study.frozen_images:,} train images. Full: then everything, for two
 epochs on {study.full_images:,}. Networks that several budgets pick are tuned once. What is tuned is chosen again, by us
 and of the rivals, on all validation images.
 """
+
+
+def _told(study: Study, measured: Collection[str]) -> str:
+    """A line on each zoo that has been measured, and which have not."""
+    images = {zoo: f"{shelf.train_images or 45_000:,}" for zoo, shelf in study.zoos.items()}
+    lines = {
+        "published": f"""ResNet-20, -32 and -56 (trained by Y. Idelbayev). They have been trained on what are validation
+  images here: so all is counted a second time with {study.apart.get("published", 0):,} test images in their place, and
+  the other test images for figures.""",
+        "specialists": f"""five ResNet-8, of which two have seen half of the classes each, the others all classes, but
+  blurred, grey, or heavily compressed; {images["specialists"]} train images, of two those of their classes. The task
+  asks for all classes, and its images are as they are, blurred, grey or compressed, equally often, on validation and
+  test images alike.""",
+        "alike": f"""the negative control, five ResNet-8 that have all seen {images["alike"]} images of the task's own
+  mix, from other seeds.""",
+        "families": f"""a transformer, ConvNeXt, ResNet-18's and RegNet's blocks and a plain network, thin, trained on
+  {images["families"]} images.""",
+    }
+    told = [f"- **{zoo}**: {line}" for zoo, line in lines.items() if zoo in measured]
+    missing = [zoo for zoo in study.zoos if zoo not in measured]
+    return "\n".join([*told, *([f"\nNot measured yet: {', '.join(missing)}."] if missing else []), ""])
 
 
 if __name__ == "__main__":
