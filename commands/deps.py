@@ -16,7 +16,7 @@ from lib.base.versions import FILE, of_imports
 PIPELINES = (ROOT / "dvc.yaml", *sorted(ROOT.glob("studies/*/dvc.yaml")))
 BY_FILE = ("zoo", "finetune")  # stages that are dear to run again
 _SECTIONS = "lib/params"  # by file: a new key of one is no matter of those that read another
-_CODE = re.compile(r"(\.\./\.\./)?(lib|stages)/|(\.\./)?\w+\.py$")
+_CODE = re.compile(r"(\.\./\.\./)?(lib|stages)/|(\.\./(\w+/)?)?\w+\.py$")
 _WIDTH = 120
 
 

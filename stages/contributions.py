@@ -1,15 +1,18 @@
 """Stage `contributions`: the channels of one network that each of its classes needs (MDA)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas
 import torch
+from torch import nn
 
 from lib.base import artifacts
 from lib.channels.coupling import couple, keeping
 from lib.images import data
 from lib.mda import classes
 from lib.mda.contributions import contribution, scores
+from lib.mda.contributions.found import Found
 from lib.mda.contributions.masks import masks, overall, shares, table
 from lib.network import files
 from lib.params.base import read
@@ -31,27 +34,42 @@ def main(dataset: Path, zoo: Path, model: str, out: Path, metrics: Path) -> None
     device = prepare(run_params)
     images = data.load(dataset, SCRATCH)
     network, card = files.load_as(Card, zoo, entry(model))
-    coupling = couple(graph.trace(network, model, card.input.shape), model)
-    coupling = keeping(coupling, kept, dict(network.named_modules()), model)
+    found = find(network, card, images, params, kept, run_params.seed, device)
+    artifacts.write_tensors(out / "masks.safetensors", found.masks)
+    artifacts.write_tensors(out / "selected.safetensors", found.selected)
+    artifacts.write_csv(out / "kept.csv", pandas.DataFrame(table(found.masks, card.classes)))
+    artifacts.write_metrics(metrics, {"kept": shares(found.masks), "overall": overall(found.masks)})
+
+
+def find(
+    network: nn.Module,
+    card: Card,
+    images: data.DataSet,
+    params: Contributions,
+    kept: Sequence[str],
+    seed: int,
+    device: torch.device,
+) -> Found:
+    """The channels that each class needs, and the train images that tell; the network is moved to `device`.
+
+    kept: modules whose channels stay; seed: of random scores.
+    """
+    name = card.name
+    coupling = couple(graph.trace(network, name, card.input.shape), name)
+    coupling = keeping(coupling, kept, dict(network.named_modules()), name)
     network.to(device)
-    numbers = classes.numbers(card.classes, images.classes, model)
+    numbers = classes.numbers(card.classes, images.classes, name)
     train = data.of_classes(images.images, images.train, numbers)
     loader = data.Loader(images.images, train, card.input.transform(), params.batch_size, numbers)
-    positions = contribution.select(network, loader, params.images_per_class, card.classes, model)
+    positions = contribution.select(network, loader, params.images_per_class, card.classes, name)
     selected = [train[chosen.numpy()] for chosen in positions]
     batches = {
         output: data.Loader(images.images, chosen, card.input.transform(), params.batch_size, numbers)
         for output, chosen in enumerate(selected)
     }
-    evidence = scores.gather(network, coupling, batches, params, run_params.seed)
-    found = masks(evidence, card.classes, params.thresholds, model)
-    artifacts.write_tensors(out / "masks.safetensors", found)
-    artifacts.write_tensors(
-        out / "selected.safetensors",
-        {name: torch.from_numpy(chosen) for name, chosen in zip(card.classes, selected, strict=True)},
-    )
-    artifacts.write_csv(out / "kept.csv", pandas.DataFrame(table(found, card.classes)))
-    artifacts.write_metrics(metrics, {"kept": shares(found), "overall": overall(found)})
+    evidence = scores.gather(network, coupling, batches, params, seed)
+    told = {label: torch.from_numpy(chosen) for label, chosen in zip(card.classes, selected, strict=True)}
+    return Found(masks(evidence, card.classes, params.thresholds, name), told)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from ..trace.plain import plain
 from .channels import Coupling, Layer
 from .coupling import couple
 from .operations import is_response_norm
-from .writing import answers, numbers, renumber, restore, rewritten
+from .writing import answers, changed, renumber, restore, rewritten
 
 Kept = Mapping[str, Sequence[int]]
 _WHO = "the network"
@@ -49,7 +49,7 @@ def cut(model: nn.Module, kept: Kept, shape: tuple[int, ...]) -> nn.Module:
         _resize(model.get_submodule(layer.name), layer, chosen)
     for path in {path.rpartition(".")[0] for path in coupling.axes}:
         _recount(model.get_submodule(path), source.get_submodule(path))
-    written = [numbers(*kind) | answers(found, model, *kind) for found, kind in zip(modes, kinds, strict=True)]
+    written = [changed(*kind) | answers(found, model, *kind) for found, kind in zip(modes, kinds, strict=True)]
     trim = any(is_unused(n, coupling) for n, _ in model.named_parameters())
     blind, rows = _blinded(source, coupling, chosen), _positions(coupling.classifier.outputs, chosen)
     if all(found.bare for found in modes) and not trim and (before := renumber(model, modes[0], written[0])):

@@ -19,9 +19,13 @@ _OF_HEADS = re.compile("head|attn")  # what attributes are called that count hea
 
 
 def numbers(coupling: Coupling, chosen: Collection[int]) -> dict[Place, int]:
-    """The numbers that are written into a graph, where it keeps the `chosen` channels, as far as they change."""
-    fewer = [size for size in coupling.sizes if not set(size.channels) <= set(chosen)]
-    return _numbers(fewer, chosen)
+    """The numbers that are written into a graph, where it keeps the `chosen` channels."""
+    return _numbers(coupling.sizes, chosen)
+
+
+def changed(coupling: Coupling, chosen: Collection[int]) -> dict[Place, int]:
+    """Those of them that are others than in the whole network."""
+    return _numbers([size for size in coupling.sizes if not set(size.channels) <= {*chosen}], chosen)
 
 
 def _numbers(sizes: Sequence[Size], chosen: Collection[int]) -> dict[Place, int]:

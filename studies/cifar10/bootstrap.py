@@ -1,4 +1,6 @@
-"""What is said of many accuracies at once: paired bootstraps over images, intervals of Kendall's tau, regret."""
+"""What is said of many accuracies at once: paired bootstraps and sign tests over images, intervals of Kendall's tau,
+regret.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +37,28 @@ def difference(ours: np.ndarray, theirs: np.ndarray, seed: int) -> Estimate:
     drawn = np.random.default_rng(seed).multinomial(n, [won / n, lost / n, (n - won - lost) / n], ROUNDS)
     low, high = np.percentile(100 * (drawn[:, 0] - drawn[:, 1]) / n, LEVEL)
     return Estimate(100 * (won - lost) / n, float(low), float(high))
+
+
+def sign_test(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The chance that two networks which are equally good differ on the same images as these do, or more, two-sided:
+    exact, of the images on which one of them alone is right. ours, theirs: whether they are, bool [n].
+    """
+    from scipy.stats import binomtest
+
+    won, lost = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
+
+
+def holm(chances: Sequence[float], level: float = 0.05) -> list[bool]:
+    """Which of several tests hold when all are meant to hold together (Holm 1979): the k-th smallest of n chances must
+    not exceed level / (n - k + 1), nor may any before it.
+    """
+    order, found = sorted(range(len(chances)), key=lambda i: chances[i]), [False] * len(chances)
+    for place, i in enumerate(order):
+        if chances[i] > level / (len(chances) - place):
+            break
+        found[i] = True
+    return found
 
 
 def tau(predicted: Sequence[float], measured: Sequence[float], seed: int, rounds: int = 2000) -> Estimate:

@@ -1,6 +1,7 @@
 """Stage `cut`: the networks of a group compared, cut into blocks, and its paths priced."""
 
 import tempfile
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -41,12 +42,12 @@ def main(group: str, dataset: Path, zoo: Path, out: Path, metrics: Path) -> None
 
     zoo: the folder with the networks of the group.
     """
-    seed, params = read("run", Run).seed, read("assembly", Assembly)
     prepare(read("run", Run))
     names = tuple(name for name in read("zoo", Zoo).models if (zoo / name).is_dir())
     images = task(group, data.load(dataset, SCRATCH))
-    partition = _partition(names, images, zoo, out, seed)
+    partition = cut(names, images, zoo, out)
     cuts = tuple(partition.cuts[name] for name in names)
+    seed, params = read("run", Run).seed, read("assembly", Assembly)
     bricks = joined(opened(zoo, names, cuts, images, read("edges", Edges), params, seed))
     anchors = [[member.similarity_to_anchor for member in partition.members(name)] for name in names]
     worth = priced(bricks, params, out, anchors)
@@ -81,8 +82,10 @@ def priced(
     }
 
 
-def _partition(names: tuple[str, ...], images: DataSet, zoo: Path, out: Path, seed: int) -> Partition:
-    """As stages `activations`, `similarity` and `partition` make it."""
+def cut(names: Sequence[str], images: DataSet, zoo: Path, out: Path) -> Partition:
+    """Networks cut as stages `activations`, `similarity` and `partition` do it, on the task's probe images; the
+    similarity is written to `out`.
+    """
     params = read("activations", Activations)
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
@@ -98,7 +101,7 @@ def _partition(names: tuple[str, ...], images: DataSet, zoo: Path, out: Path, se
     artifacts.write_json(out / "nodes.json", {"nodes": nodes})
     chosen = read("partition", Params)
     problem = PartitionProblem.of(nodes, similar.numpy(), chosen)
-    return solve(problem, **chosen.model_dump(include=SOLVER), seed=seed)
+    return solve(problem, **chosen.model_dump(include=SOLVER), seed=read("run", Run).seed)
 
 
 if __name__ == "__main__":

@@ -2,22 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from lib.base import environment
 from lib.base.memo import Memo
 from lib.dery.assembly import built, joining
-from lib.dery.assembly.built import Design, Measures
+from lib.dery.assembly.built import Design, Measure
 from lib.dery.assembly.grove import Grove
-from lib.dery.assembly.joining import Joiner
+from lib.dery.assembly.joining import Joiner, Member
 from lib.dery.assembly.material import Bricks
+from lib.dery.assembly.proxies.naswot import naswot
 from lib.dery.assembly.workshop import Workshop
+from lib.dery.paths.exchange import exchange
 from lib.dery.paths.problem import AssemblyProblem, Candidate
 from lib.dery.paths.tables import Columns, Kind
 from lib.images.data import DataSet
+from lib.network.blocks import Pick
 from lib.params.assembly import Assembly, Treatment
 from lib.zoo.card import Input
 from studies.cifar10.tree import BATCH, ChannelsLast, fused
@@ -46,6 +51,41 @@ class Entrant:
         return 100 * float(self.right.mean())
 
 
+class Questions:
+    """Images that all are asked, in memory for each kind of input: all that choose, and all test images."""
+
+    def __init__(self, images: DataSet) -> None:
+        self.images, self.index = images, np.union1d(images.validation, images.test)
+        self.labels = images.labels[self.index]
+        self._loaders: dict[Input, ChannelsLast] = {}
+
+    def loader(self, expected: Input) -> ChannelsLast:
+        """In the order of `index`."""
+        if expected not in self._loaders:
+            self._loaders[expected] = ChannelsLast(self.images.images, self.index, expected.transform(), BATCH)
+        return self._loaders[expected]
+
+    def at(self, index: np.ndarray) -> np.ndarray:
+        """Where some images stand among those that are asked."""
+        return np.searchsorted(self.index, index)
+
+    def entrant(self, name: str, cost: Mapping[Kind, float], said: np.ndarray, images: DataSet) -> Entrant:
+        """A network that answers the classes `said` [n]; images: says which of them choose and which test."""
+        right = said == self.labels
+        return Entrant(name, cost, 100 * float(right[self.at(images.validation)].mean()), right[self.at(images.test)])
+
+
+@dataclass(frozen=True)
+class Known:
+    """A chain under one treatment and its logits on all images that are asked."""
+
+    candidate: Candidate
+    path: Columns
+    treatment: Treatment
+    input: Input
+    said: Float[torch.Tensor, "n classes"]
+
+
 class Field:
     """The members of a zoo's trees with their logits.
 
@@ -57,62 +97,121 @@ class Field:
     def __init__(
         self, bricks: Bricks, problem: AssemblyProblem, images: DataSet, params: Assembly, seed: int, kept: Memo
     ) -> None:
-        self.problem, self.params = replace(problem, limits={}), params
-        self.measures: Measures = built.measures(images, params, seed)
+        self.problem, self.params, self.seed = replace(problem, limits={}), params, seed
         self.workshop = Workshop(bricks, environment.memory(), kept)
-        every = [Candidate.of(self.problem, path) for path in product(range(len(bricks.cards)), repeat=bricks.sets)]
-        self.known = joining.members(self.workshop, self.problem, every, params.treatments, self.measures)
-        self.joiner = Joiner(self.problem, self.known, self.measures, params.tails)
+        self.questions = Questions(images)
+        self.probes = built.measures(images, params, seed).probes
+        self.known = self._asked()
+        self._liked: dict[tuple[Pick, Treatment], float] = {}
+
+    def _asked(self) -> list[Known]:
+        bricks, found = self.workshop.bricks, list[Known]()
+        wanted = list[tuple[Columns, Treatment]]()
+        for path in product(range(len(bricks.cards)), repeat=bricks.sets):
+            tried: Sequence[Treatment] = self.params.treatments if len(set(path)) > 1 else ("none",)
+            for treatment in tried:
+                wanted.append((path, treatment))
+        for start in range(0, len(wanted), joining.AT_ONCE):
+            group = wanted[start : start + joining.AT_ONCE]
+            made = [self.workshop.reassemble(bricks.pick(path), treatment) for path, treatment in group]
+            said = Grove.of(bricks, {str(i): one for i, one in enumerate(made)}, fused).answers(self.questions.loader)
+            for i, ((path, treatment), (_, recipe)) in enumerate(zip(group, made, strict=True)):
+                candidate = Candidate.of(self.problem, path)
+                found.append(Known(candidate, path, treatment, recipe.input, said[str(i)]))
+        return found
+
+    def liked(self, design: Design) -> float:
+        """What NASWOT says of a chain."""
+        wanted = design.candidate.pick, design.treatments[0]
+        if wanted not in self._liked:
+            network, recipe = self.workshop.reassemble(*wanted)
+            found = naswot(network, (x for x, _ in self.probes.images(recipe.input)))
+            self._liked[wanted] = float("-inf") if found is None else found
+        return self._liked[wanted]
+
+
+class View:
+    """The field as images see it that are divided in one way.
+
+    images: whose validation and test images are among those that were asked.
+    """
+
+    def __init__(self, field: Field, images: DataSet) -> None:
+        self.field, self.images = field, images
+        self.measures = built.measures(images, field.params, field.seed)
+        choosing, picking = (self._at(half) for half in (self.measures.choosing, self.measures.picking))
+        self.known = [
+            Member(one.candidate, one.path, one.treatment, one.input, one.said[choosing], one.said[picking])
+            for one in field.known
+        ]
+        self.joiner = self._joiner(self.known, field.params.tails)
         self.designs = joining.chains(self.known, self.measures)
-        self._test: dict[tuple[Columns, Treatment], torch.Tensor] = {}
+
+    def _at(self, measure: Measure) -> torch.Tensor:
+        return torch.from_numpy(self.field.questions.at(measure.index))
+
+    def _joiner(self, known: Sequence[Member], tails: int) -> Joiner:
+        return Joiner(self.field.problem, known, self.measures, tails)
 
     def within(self, kind: Kind, limit: float) -> list[Design]:
-        """What our choice has to choose from, within one budget: chains as they are treated, the best trees."""
-        chains = [one for one in self.designs if one.candidate.cost[kind] <= limit]
-        return chains + self.joiner.best(self.params.trees, {kind: limit})
+        """What our choice has to choose from, within one budget: chains as they are treated, the best trees, and
+        every ensemble of whole networks.
+        """
+        fixed = [one for one in (*self.designs, *self.ensembles) if one.candidate.cost[kind] <= limit]
+        return fixed + self.joiner.best(self.field.params.trees, {kind: limit})
 
     def ours(self, kind: Kind, limit: float) -> Design:
         """The best of them on the picking images, ties by likelihood."""
         labels = self.measures.picking.labels
-        return max(self.within(kind, limit), key=lambda one: built.judge(_known(one), labels))
 
-    def rivals(self) -> list[Design]:
-        """Every whole network, and every set of them that may be averaged."""
-        whole = [one for one in self.known if len(set(one.path)) == 1]
-        joiner = Joiner(self.problem, whole, self.measures, self.params.tails)
-        return joining.chains(whole, self.measures) + joiner.best(2 ** len(whole))
+        def worth(design: Design) -> tuple[float, float]:
+            assert design.logits is not None
+            return built.judge(design.logits, labels)
 
-    def ask(self, designs: Sequence[Design]) -> None:
-        """Finds the test logits of all tails of some designs that are not known yet."""
-        tails = {tail for design in designs for tail in self._tails(design)} - self._test.keys()
-        bricks, test = self.workshop.bricks, self.measures.test
-        made = {str(tail): self.workshop.reassemble(bricks.pick(tail[0]), tail[1]) for tail in sorted(tails)}
+        return max(self.within(kind, limit), key=worth)
 
-        def images(expected: Input) -> ChannelsLast:
-            return ChannelsLast(test.data.images, test.index, expected.transform(), BATCH)
+    @cached_property
+    def whole(self) -> list[Design]:
+        """The networks of the zoo."""
+        return [one for one in self.designs if len(one.candidate.pick.runs()) == 1]
 
-        said = Grove.of(bricks, made, fused).answers(images)
-        self._test |= {tail: said[str(tail)] for tail in tails}
+    @cached_property
+    def ensembles(self) -> list[Design]:
+        """Every set of whole networks that may be averaged."""
+        known = [one for one in self.known if len(set(one.path)) == 1]
+        return self._joiner(known, len(known)).best(2 ** len(known))
+
+    def drawn(self, kind: Kind, limit: float) -> list[Design]:
+        """One chain within the budget at random, and what the paper's search finds there by NASWOT."""
+        within = [one for one in self.designs if one.candidate.cost[kind] <= limit]
+        if not within:
+            return []
+        chains, field = {one.candidate.pick: one for one in within}, self.field
+        drawn = within[int(np.random.default_rng(field.seed).integers(len(within)))]
+        problem, evaluations = replace(field.problem, limits={kind: limit}), field.params.paper_search
+        found = exchange(
+            problem, lambda one: field.liked(chains[one.pick]), evaluations or len(self.designs), field.seed
+        ).best
+        return [drawn] if found is None else [drawn, chains[found.pick]]
+
+    def said(self, design: Design) -> np.ndarray:
+        """The class that a design answers for each image that was asked, int [n]."""
+        logits = {(one.path, one.treatment): one.said for one in self.field.known}
+        names = self.field.problem.names
+        paths = [tuple(names.index(name) for name in pick.networks) for pick in design.candidate.picks]
+        tails = [logits[tail] for tail in zip(paths, design.treatments, strict=True)]
+        return torch.stack(tails).mean(0).argmax(1).numpy()
 
     def entrant(self, design: Design) -> Entrant:
-        """A design whose tails have been asked."""
-        tails = self._tails(design)
-        said = torch.stack([self._test[tail] for tail in tails]).mean(0)
-        own = {(one.path, one.treatment): one for one in self.known}
-        chosen_by = torch.stack([torch.cat([own[tail].choosing, own[tail].picking]) for tail in tails]).mean(0)
-        labels = torch.cat([self.measures.choosing.labels, self.measures.picking.labels])
-        right = (said.argmax(1) == self.measures.test.labels).numpy()
-        name = " + ".join(" > ".join(pick.networks) for pick in design.candidate.picks)
-        return Entrant(name, design.candidate.cost, built.judge(chosen_by, labels)[0], right)
-
-    def _tails(self, design: Design) -> list[tuple[Columns, Treatment]]:
-        paths = [tuple(self.problem.names.index(n) for n in pick.networks) for pick in design.candidate.picks]
-        return list(zip(paths, design.treatments, strict=True))
+        """A design as these images see it."""
+        return self.field.questions.entrant(title(design), design.candidate.cost, self.said(design), self.images)
 
 
-def _known(design: Design) -> torch.Tensor:
-    assert design.logits is not None
-    return design.logits
+def title(design: Design) -> str:
+    """What a design is made of."""
+    return " + ".join(
+        pick.networks[0] if len(pick.runs()) == 1 else " > ".join(pick.networks) for pick in design.candidate.picks
+    )
 
 
 def budgets(costs: Sequence[float], count: int) -> list[float]:

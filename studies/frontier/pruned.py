@@ -1,51 +1,46 @@
 """The rival of one's own shelf made smaller: whole networks cut by MDA for all their classes, and repaired."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import torch
+from torch import nn
 
-from lib.dery.paths.tables import Kind
-from lib.images.data import DataSet, Loader
-from lib.mda import accuracies
+from lib.images.data import DataSet, stratified_sample
 from lib.mda.components import component
-from lib.mda.contributions.found import Found
 from lib.network import files
-from lib.params.components import Components, Size, Task
+from lib.network.component import Component
+from lib.params.base import read
+from lib.params.components import Components, Repair, Size, Task
 from lib.params.contributions import Contributions
+from lib.params.run import Run
 from lib.zoo.card import Card
-from studies.frontier.field import Entrant
+from stages import prepare
+from stages.contributions import find
 
 
 def pruned(
-    zoo: Path, contributions: Path, images: DataSet, shares: Sequence[float], params: Contributions, seed: int
-) -> list[Entrant]:
-    """Every network of params.models at every share of its parameters, asked on validation and test images.
+    zoo: Path, names: Sequence[str], images: DataSet, shares: Sequence[float], repair: Repair, count: int
+) -> Iterator[tuple[str, nn.Module, Component]]:
+    """Every network that knows all classes of the task at every share of its parameters: its name, itself, its recipe.
 
-    zoo, contributions: the folders of those stages.
+    zoo: folder of the networks.
+    names: of them.
+    images: of the task.
+    shares: of parameters that stay.
+    repair: how what is cut is repaired.
+    count: train images among which those for contributions are selected.
     """
-    found = []
-    for name in params.models:
+    params, seed = read("contributions", Contributions), read("run", Run).seed
+    device = prepare(read("run", Run))
+    few = replace(images, train=stratified_sample(images.images, images.train, count, seed))
+    for name in names:
         network, card = files.load_as(Card, zoo / name, trust=True)
-        outputs = list(range(len(card.classes)))
+        if card.classes != images.classes:
+            continue
+        found, outputs = find(network, card, few, params, (), seed, device), list(range(len(card.classes)))
         for share in shares:
-            wanted = Components(tasks={name: Task(model=name, classes="all")}, size=Size(params=share))
-            masks = Found.load(contributions / name)
-            source = component.supplier(network, card, masks, outputs, images, wanted, params, seed)
-            made = component.make(name, source, outputs, images, wanted.repair, seed)
-            right = {
-                part: _right(made.module, card, images, index)
-                for part, index in (("validation", images.validation), ("test", images.test))
-            }
-            cost: dict[Kind, float] = {"params": made.recipe.cost.params, "macs": made.recipe.cost.macs}
-            accuracy = 100 * float(right["validation"].mean())
-            found.append(Entrant(f"{name} cut to {share:.0%}", cost, accuracy, right["test"]))
-    return found
-
-
-@torch.inference_mode()
-def _right(network: torch.nn.Module, card: Card, images: DataSet, index: np.ndarray) -> np.ndarray:
-    loader = Loader(images.images, index, card.input.transform(), accuracies.BATCH_SIZE)
-    said, labels = accuracies.logits(network, loader)
-    return (said.argmax(1) == labels).numpy()
+            wanted = Components(tasks={name: Task(model=name, classes="all")}, size=Size(params=share), repair=repair)
+            source = component.supplier(network, card, found, outputs, few, wanted, params, seed)
+            made = component.make(name, source, outputs, images, repair, seed)
+            yield f"{name} cut to {share:.0%}", made.module.cpu(), made.recipe

@@ -20,7 +20,7 @@ from lib.trace import cost
 from tests.stages.conftest import dvc
 
 pytestmark = pytest.mark.timeout(600)
-AFTER_PARTITION = {"partition", "edges", "assembly", "finetune", "report"}
+AFTER_PARTITION = {"partition", "edges", "bricks", "assembly", "finetune", "report"}
 
 
 def _dvc(repo: Path, *arguments: str) -> str:
@@ -161,14 +161,14 @@ def test_a_wrong_value_is_one_line_and_nothing_is_lost(repo: Path) -> None:
 
 def test_more_ranks_than_candidates_is_an_error_that_names_ranks(repo: Path) -> None:
     before = (repo / "params.yaml").read_text()
-    _edit(repo, "ranks: [1]", "ranks: [1, 9]")
-    _edit(repo, "  pool: 3\n", "  pool: 30\n")
+    _edit(repo, "ranks: [1]", "ranks: [1, 900]")
+    _edit(repo, "  pool: 3\n", "  pool: 3000\n")
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "repro", "-s", "assembly"], cwd=repo, capture_output=True, text=True, check=False
     )
     (repo / "params.yaml").write_text(before)
     assert done.returncode != 0
-    assert "finetune.ranks asks for r9, but" in done.stderr
+    assert "finetune.ranks asks for r900, but" in done.stderr
     _dvc(repo, "checkout")
 
 

@@ -127,3 +127,29 @@ def mda(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params["study"] |= {"validation_images": 100, "tuning_images": 60, "assemblies": few, "budgets": [None]}
     params["study"] |= {"compared": ["vgg_b"], "routes": ["vgg_b"]}
     return project("mda", folder, params)
+
+
+@pytest.fixture(scope="session")
+def frontier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study on networks of a few hundred parameters, as it is before anything has run."""
+    folder = tmp_path_factory.mktemp("frontier")
+    digits(folder / "images", 16)
+    params = YAML(typ="safe").load(ROOT / "studies" / "frontier" / "params.yaml")
+    shared = {"input_size": 16, "weights": "train", "training": {"epochs": 12, "learning_rate": 1e-2}}
+    resnet = {"factory": "tests.pico:PicoResNet", **shared}
+    plain = {**PLAIN, "kwargs": {"widths": [[6], [8], [8]]}, **shared}
+    models = dict.fromkeys(params["zoo"]["models"], plain)
+    models |= {"resnet32": resnet, "blurred": resnet, "vit": resnet}
+    models |= {"first": {**plain, "classes": "0-4"}, "second": {**resnet, "classes": "5-9"}}
+    params["zoo"]["models"] = models
+    params["zoo"]["training"] |= {"batch_size": 16, "augmentation": {"crop_padding": 0, "flip": False}}
+    for shelf in params["study"]["zoos"].values():
+        shelf["train_images"] = None
+    params["study"] |= {"apart": {"specialists": 30}, "budgets": 3, "full_budgets": 2, "select_images": 200}
+    params["study"] |= {"frozen_images": 40, "full_images": 40, "shares": [0.8]}
+    params["dataset"] |= {"image_size": 16, "probe_images": 60}
+    params["partition"] |= {"num_blocks": 2, "starts": 2, "random_partitions": 5}
+    params["assembly"] |= {"head_images": 60, "tails": 2}
+    params["contributions"] |= {"images_per_class": 10}
+    params["components"]["repair"] |= {"images": 60, "classifier_images": 60}
+    return project("frontier", folder, params)

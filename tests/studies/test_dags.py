@@ -1,6 +1,7 @@
 """The studies' stages, run as dvc.yaml says, on pico networks."""
 
 import json
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from studies.cifar10 import page as cifar10_page
+from studies.frontier import page as frontier_page
 from studies.mda import choices, controls, disassembly
 from studies.mda import page as mda_page
 from tests.studies.conftest import run_all
@@ -54,6 +56,23 @@ def test_every_table_of_cifar10_is_made_and_the_page_written(cifar10: Path):
     written = (cifar10 / "../../docs/results.md").read_text()
     assert all(f"### {number}. {title}" in written for number, title in enumerate(cifar10_page.TITLES.values(), 1))
     assert "![budgets.svg](../studies/cifar10/plots/budgets.svg)" in written
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_zoo_of_frontier_is_measured_and_the_page_written(frontier: Path):
+    run_all(frontier, "tables@specialists")
+    found = figures(frontier, "specialists")
+    assert list(found) == ["validation", "apart"]
+    for own in found.values():
+        assert [told["budgets"] for told in own.values()] == [6, 6, 4]
+        assert list(own) == ["untrained", "frozen", "full"]
+        assert all(told["won_after_holm"] <= told["won"] for told in own.values())
+    with chdir(frontier):
+        frontier_page.main(Path("metrics/tables"), Path("plots"), Path("../../docs"))
+    written = (frontier / "../../docs/frontier.md").read_text()
+    assert "![frontier.svg](../studies/frontier/plots/frontier.svg)" in written
+    assert "## Zoo specialists" in written
 
 
 @pytest.mark.slow

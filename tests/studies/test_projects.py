@@ -16,7 +16,7 @@ from lib.base.errors import BrickyardError
 from studies import inputs
 from tests.stages.conftest import dvc
 
-STUDIES = ("cifar10", "mda")
+STUDIES = ("cifar10", "frontier", "mda")
 STAGES: list[tuple[str, str, dict[str, Any]]] = [
     (study, name, stage.get("do", stage))
     for study in STUDIES

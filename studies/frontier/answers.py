@@ -1,0 +1,68 @@
+"""What networks have answered, and which of them were chosen where, between the stages of this study."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from lib.base import artifacts
+from lib.dery.paths.tables import Kind
+
+Role = Literal["whole", "ensemble", "cut", "drawn", "ours", "scratch", "distilled"]
+RIVALS: tuple[Role, ...] = ("whole", "ensemble", "cut", "drawn", "scratch", "distilled")
+OURS: tuple[Role, ...] = ("whole", "ensemble")  # in our pool at any budget, beside what was chosen there
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A network and the class that it answers for each image that is asked, uint8 [n].
+
+    role: what it is in the comparison; one that is chosen by us and drawn, too, is drawn.
+    cost: of each kind.
+    """
+
+    name: str
+    role: Role
+    cost: Mapping[Kind, float]
+    said: np.ndarray
+
+
+@dataclass(frozen=True)
+class Round:
+    """What was chosen within a budget: numbers of networks; drawn: by chance, and by the paper's search."""
+
+    kind: Kind
+    limit: float
+    ours: int
+    drawn: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Networks by number, and by the way in which images are divided the rounds."""
+
+    networks: Mapping[int, Answered]
+    rounds: Mapping[str, Sequence[Round]]
+
+    def save(self, folder: Path) -> None:
+        """Writes answers.json and answers.safetensors."""
+        told = {str(i): {**asdict(replace(one, said=np.empty(0))), "said": None} for i, one in self.networks.items()}
+        rounds = {name: [asdict(one) for one in own] for name, own in self.rounds.items()}
+        artifacts.write_json(folder / "answers.json", {"networks": told, "rounds": rounds})
+        said = {str(i): torch.from_numpy(one.said.astype(np.uint8)) for i, one in self.networks.items()}
+        artifacts.write_tensors(folder / "answers.safetensors", said)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Answers":
+        """The inverse of `save`."""
+        stored = artifacts.read_json(folder / "answers.json")
+        said = artifacts.read_tensors(folder / "answers.safetensors")
+        networks = {int(i): Answered(**{**one, "said": said[i].numpy()}) for i, one in stored["networks"].items()}
+        rounds = {
+            name: [Round(**{**one, "drawn": tuple(one["drawn"])}) for one in own]
+            for name, own in stored["rounds"].items()
+        }
+        return cls(networks, rounds)

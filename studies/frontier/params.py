@@ -1,0 +1,50 @@
+"""`study`: the zoos, the budgets, and how long networks learn."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from lib.params.section import Count, Fraction, Images, Name, Names, Section, Text, once
+
+Condition = Literal["sharp", "blurred", "grey", "compressed"]
+Conditions = Annotated[list[Condition], Field(min_length=1), AfterValidator(once)]
+
+
+class Shelf(Section):
+    """A zoo and its task.
+
+    conditions: those of the task's images, equally often, drawn by seed.
+    train_images: a sample on which each network is trained here, null = all.
+    learns: the conditions that networks are trained under, by name; the others are under those of the task.
+    """
+
+    networks: Names = Field(min_length=2)
+    conditions: Conditions = Field(default_factory=lambda: ["sharp"])
+    train_images: Images | None = None
+    learns: dict[Name, Conditions] = Field(default_factory=dict)
+
+
+class Study(Section):
+    """zoos: by name.
+
+    apart: by zoo, so many test images are validation images in a second count, for networks that have seen ours.
+    full: zoos whose networks learn whole, too.
+    budgets, full_budgets: of a kind; at how many all is told, and at how many of them everything learns.
+    shares: of a network's parameters, to which MDA cuts it.
+    select_images: train images among which those for contributions are selected.
+    frozen_images, full_images: train images of the two protocols.
+    distillation: weight of the teacher's answers, where one teaches.
+    """
+
+    images: Text | None
+    checkpoints: Text | None
+    zoos: dict[Name, Shelf]
+    apart: dict[Name, Images]
+    full: Names
+    budgets: Annotated[int, Field(ge=2, le=1000)]
+    full_budgets: Count
+    shares: Annotated[list[Fraction], AfterValidator(once)]
+    select_images: Images
+    frozen_images: Images
+    full_images: Images
+    distillation: Annotated[float, Field(gt=0, lt=1)]

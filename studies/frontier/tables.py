@@ -1,0 +1,91 @@
+"""Stage `tables`: who wins in a zoo, at every budget, under every treatment that has been measured."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lib.images import data
+from lib.images.data import DataSet
+from lib.params.base import read
+from lib.params.run import Run
+from stages import SCRATCH, prepare, run
+from studies.frontier.answers import OURS, RIVALS, Answered, Answers, Round
+from studies.frontier.field import Entrant, Questions
+from studies.frontier.params import Study
+from studies.frontier.task import apart, task
+from studies.frontier.verdict import Contest, figures, sheet, verdict
+from studies.sheet import Result, Sheet
+
+SEEN, APART = "validation", "apart"  # ways of dividing the images
+UNTRAINED, FROZEN, FULL = "untrained", "frozen", "full"
+WORDS = {UNTRAINED: "without training", FROZEN: "after frozen tuning", FULL: "after full tuning"}
+WAYS = {SEEN: "", APART: ", chosen on test images set apart"}
+
+
+def main(zoo: str, dataset: Path, untrained: Path, tuned: Path, metrics: Path) -> None:
+    """Writes the tables of a zoo to `metrics`.
+
+    zoo: its name.
+    untrained, tuned: folders of those stages, all zoos; of one that is not there nothing is said.
+    """
+    study, seed = read("study", Study), read("run", Run).seed
+    prepare(read("run", Run))
+    images = task(data.load(dataset, SCRATCH), study.zoos[zoo], seed)
+    answers = {UNTRAINED: Answers.load(untrained / zoo)}
+    for protocol in (FROZEN, FULL):
+        if (folder := tuned / zoo / protocol).exists():
+            answers[protocol] = Answers.load(folder)
+    result(zoo, images, answers, study).save(metrics)
+
+
+def views(images: DataSet, count: int | None, seed: int) -> dict[str, DataSet]:
+    """The ways of dividing the images of a task; count: of a second one the test images that validate."""
+    return {SEEN: images} if count is None else {SEEN: images, APART: apart(images, count, seed)}
+
+
+def result(zoo: str, images: DataSet, answers: Mapping[str, Answers], study: Study) -> Result:
+    """Figures and points for a plot by way and treatment; a sheet each."""
+    seed, asked = read("run", Run).seed, Questions(images)
+    found, sheets = dict[str, Any](), list[Sheet]()
+    for way, divided in views(images, study.apart.get(zoo), seed).items():
+        for treatment, own in answers.items():
+            rounds = own.rounds[way]
+            judged = [verdict(one, seed) for one in contests(own.networks, rounds, asked, divided, treatment)]
+            points = [
+                {"kind": one.contest.kind, "limit": one.contest.limit, "ours": one.contest.ours.test}
+                | {"rival": one.rival.test, "oracle": one.oracle.test}
+                for one in judged
+            ]
+            found.setdefault(way, {})[treatment] = {**figures(judged), "points": points}
+            sheets.append(sheet(f"Zoo {zoo} {WORDS[treatment]}{WAYS[way]}: test accuracy within a budget", judged))
+    return Result(found, tuple(sheets))
+
+
+def contests(
+    networks: Mapping[int, Answered], rounds: Sequence[Round], asked: Questions, images: DataSet, treatment: str
+) -> Iterator[Contest]:
+    """One a budget.
+
+    networks: by number.
+    rounds: their choices.
+    asked: the images that they have answered for.
+    images: the same, divided.
+    treatment: of the networks; what has been tuned is chosen again from our choices at all budgets, whole networks and
+        their ensembles.
+    """
+    seen = {i: asked.entrant(one.name, one.cost, one.said, images) for i, one in networks.items()}
+    ours = {one.ours for one in rounds} | {i for i, one in networks.items() if one.role in OURS}
+    rivals = [seen[i] for i, one in networks.items() if one.role in RIVALS]
+    for one in rounds:
+
+        def within(entrants: Sequence[Entrant], own: Round = one) -> list[Entrant]:
+            return [entrant for entrant in entrants if entrant.cost[own.kind] <= own.limit]
+
+        chosen = seen[one.ours]
+        if treatment != UNTRAINED:
+            chosen = max(within([seen[i] for i in sorted(ours)]), key=lambda entrant: entrant.validation)
+        yield Contest(one.kind, one.limit, chosen, tuple(within(rivals)))
+
+
+if __name__ == "__main__":
+    run(main)

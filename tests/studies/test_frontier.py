@@ -1,0 +1,207 @@
+"""Budgets, who may be chosen within them and who wins: on pico networks, against brute force and definitions."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations, product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from lib.base.memo import Memo
+from lib.dery.assembly import built, prices
+from lib.dery.assembly.material import Bricks
+from lib.dery.assembly.ranking import put_together
+from lib.dery.assembly.reassembly import reassemble
+from lib.dery.paths import trees
+from lib.dery.paths.tables import Kind
+from lib.images.data import DataSet
+from lib.params.assembly import Assembly
+from studies.cifar10.bootstrap import difference, holm, sign_test
+from studies.frontier import task, untrained
+from studies.frontier.answers import Answers
+from studies.frontier.field import KINDS, Entrant, Field, View, budgets
+from studies.frontier.params import Shelf
+from studies.frontier.tables import FROZEN, SEEN, UNTRAINED, contests
+from studies.frontier.verdict import Contest, figures, sheet, verdict
+from tests.dery.conftest import PARAMS, bricks, images
+
+__all__ = ["bricks", "images"]
+
+
+@pytest.fixture(scope="module")
+def seen(images: DataSet) -> DataSet:
+    """More images that choose."""
+    return replace(images, train=np.arange(4), validation=np.arange(4, 36), test=np.arange(36, 48))
+
+
+@pytest.fixture(scope="module")
+def calm(bricks: Bricks) -> Bricks:
+    """Heads in closed form that do not tell noise apart, whose logits would be large."""
+    return replace(bricks, head_shrinkage=1.0)
+
+
+@pytest.fixture(scope="module")
+def asked(calm: Bricks, seen: DataSet) -> Field:
+    changes = {"min_sources": 1, "rank_images": None, "treatment": "layers", "tails": 2, "trees": 1000}
+    params = Assembly.model_validate({**PARAMS, **changes})
+    problem = prices.assembly_problem(calm, params, Path("data/latency.json"))
+    return Field(calm, problem, seen, params, 0, Memo())
+
+
+@pytest.fixture(scope="module")
+def view(asked: Field, seen: DataSet) -> View:
+    return View(asked, seen)
+
+
+def test_budgets_go_from_the_smallest_network_to_the_sum_of_all_by_one_factor() -> None:
+    found = budgets([300.0, 1000.0, 700.0], 5)
+    assert (found[0], found[-1], len(found)) == (300, 2000, 5)
+    factors = [b / a for a, b in zip(found, found[1:], strict=False)]
+    assert factors == pytest.approx([(2000 / 300) ** 0.25] * 4, rel=0.01)
+    assert all(limit == int(limit) for limit in found)
+
+
+def _every(view: View) -> list[tuple[dict[Kind, float], torch.Tensor]]:
+    """Cost and logits on the picking images of every chain, every pair of chains and every set of whole networks."""
+    problem, bricks = view.field.problem, view.field.workshop.bricks
+    paths = list(product(range(3), repeat=3))
+    logits = {}
+    for path in paths:
+        network, recipe = reassemble(bricks, bricks.pick(path), "layers" if len(set(path)) > 1 else "none")
+        logits[path] = view.measures.picking.logits(network, recipe.input)
+    sets = [(path,) for path in paths] + list(combinations(paths, 2)) + [tuple((m,) * 3 for m in range(3))]
+    return [
+        (trees.price(problem, one), torch.stack([logits[path] for path in one]).mean(0))
+        for one in sets
+        if trees.may_join(problem, one)
+    ]
+
+
+def test_ours_is_the_best_of_all_chains_and_trees_within_the_limit(view: View) -> None:
+    every, labels = _every(view), view.measures.picking.labels
+    whole = [one.candidate.cost for one in view.whole]
+    for kind in KINDS:
+        for limit in budgets([cost[kind] for cost in whole], 4):
+            ours = view.ours(kind, limit)
+            assert ours.logits is not None
+            assert ours.candidate.cost[kind] <= limit
+            best = max(built.judge(said, labels) for cost, said in every if cost[kind] <= limit)
+            assert built.judge(ours.logits, labels) == pytest.approx(best, abs=1e-3)
+    smallest = min(cost["params"] for cost in whole)
+    assert view.ours("params", 1e9).candidate.picks != view.ours("params", smallest).candidate.picks
+
+
+def test_an_entrant_is_what_its_network_says_when_it_is_asked(view: View, seen: DataSet) -> None:
+    for design in (view.designs[5], view.ours("params", 1e9), view.joiner.best(1)[0], view.ensembles[0]):
+        network, recipe = put_together(view.field.workshop, design)
+        found = view.entrant(design)
+        for accuracy, measure in ((found.validation, view.measures.validation), (found.test, view.measures.test)):
+            assert accuracy == pytest.approx(measure(network, recipe.input))
+        assert len(found.right) == len(seen.test)
+
+
+@pytest.fixture(scope="module")
+def answers(asked: Field, view: View, calm: Bricks) -> Answers:
+    network, recipe = reassemble(calm, calm.whole(1))
+    smaller = [("vit cut to 70%", network, replace(recipe, cost=calm.cards[1].cost))]
+    return untrained.Comparison(asked, smaller).answers({SEEN: view}, 3)
+
+
+def test_rivals_are_within_the_limit_and_of_every_kind(view: View, answers: Answers, seen: DataSet) -> None:
+    found = list(contests(answers.networks, answers.rounds[SEEN], view.field.questions, seen, UNTRAINED))
+    assert [one.kind for one in found] == ["params"] * 3 + ["macs"] * 3
+    for one, choice in zip(found, answers.rounds[SEEN], strict=True):
+        assert all(rival.cost[one.kind] <= one.limit for rival in (*one.rivals, one.ours))
+        names = [rival.name for rival in one.rivals]
+        drawn = view.drawn(one.kind, one.limit)
+        assert len(drawn) == len(choice.drawn) == 2
+        for design, number in zip(drawn, choice.drawn, strict=True):
+            assert view.entrant(design).name == answers.networks[number].name
+            assert answers.networks[number].name in names
+        searched = [design for design in view.designs if design.candidate.cost[one.kind] <= one.limit]
+        assert view.field.liked(drawn[1]) == max(map(view.field.liked, searched))
+    assert {one.role for one in answers.networks.values()} >= {"whole", "ensemble", "cut", "drawn"}
+    assert {"vit cut to 70%", "resnet", "plain + vit"} & {rival.name for rival in found[2].rivals}
+    assert sum(one.role == "ensemble" for one in answers.networks.values()) == 4
+
+
+def test_what_is_tuned_is_chosen_again_on_all_validation_images(view: View, answers: Answers, seen: DataSet) -> None:
+    wrong = {i: replace(one, said=np.full_like(one.said, 9)) for i, one in answers.networks.items()}
+    ours = answers.rounds[SEEN][-1].ours
+    labels = view.field.questions.labels
+    wrong[ours] = replace(wrong[ours], said=labels)
+    found = list(contests(wrong, answers.rounds[SEEN], view.field.questions, seen, FROZEN))
+    for one in found:
+        fits = answers.networks[ours].cost[one.kind] <= one.limit
+        assert one.ours.test == (100 if fits else 0)
+
+
+def test_answers_survive_the_disk(answers: Answers, tmp_path: Path) -> None:
+    answers.save(tmp_path)
+    found = Answers.load(tmp_path)
+    assert found.rounds == answers.rounds
+    for i, one in answers.networks.items():
+        assert np.array_equal(found.networks[i].said, one.said)
+        assert replace(found.networks[i], said=one.said) == one
+
+
+def _contest(rng: np.random.Generator, ours: float, rivals: Sequence[float]) -> Contest:
+    def entrant(share: float) -> Entrant:
+        return Entrant("n", {"params": 1}, 100 * share, rng.random(2000) < share)
+
+    return Contest("params", 1, entrant(ours), tuple(map(entrant, rivals)))
+
+
+def test_who_wins_is_as_defined() -> None:
+    rng = np.random.default_rng(0)
+    given = [_contest(rng, ours, (0.5, 0.6, 0.4)) for ours in (0.6, 0.65, 0.9, 0.55, 0.63)]
+    found = [verdict(one, 0) for one in given]
+    for one, contest in zip(found, given, strict=True):
+        assert one.rival is contest.rivals[1]
+        assert one.oracle.test == max(rival.test for rival in contest.rivals)
+        assert one.won == (difference(contest.ours.right, one.rival.right, 0).low > 0)
+    told = figures(found)
+    margins = [one.contest.ours.test - one.rival.test for one in found]
+    assert told["won"] == sum(one.won for one in found) >= told["won_after_holm"] >= 1
+    assert told["worst_regret_points"] == pytest.approx(-min(margins))
+    assert told["mean_margin_points"] == pytest.approx(np.mean(margins))
+    marks = [row[5].count("*") for row in sheet("t", found).rows]
+    assert (sum(mark > 0 for mark in marks), marks.count(2)) == (told["won"], told["won_after_holm"])
+
+
+def test_holm_is_the_closed_test_of_all_intersections() -> None:
+    """A hypothesis falls if every set of hypotheses that it is in holds one with a chance of level / size at most."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        chances = list(rng.random(5) ** 4)
+        sets = [some for size in range(1, 6) for some in combinations(range(5), size)]
+        falls = {some: min(chances[i] for i in some) <= 0.05 / len(some) for some in sets}
+        assert holm(chances) == [all(falls[some] for some in sets if i in some) for i in range(5)]
+
+
+def test_the_sign_test_counts_images_on_which_one_alone_is_right() -> None:
+    ours, theirs = np.array([True] * 9 + [False] * 3 + [True] * 5), np.array([False] * 9 + [True] * 8)
+    assert sign_test(ours, theirs) == pytest.approx(binomtest(9, 12).pvalue)
+    assert sign_test(ours, ours) == 1
+
+
+def test_conditions_are_drawn_by_seed_equally_often_and_change_images(images: DataSet) -> None:
+    shelf = Shelf.model_validate(
+        {"networks": ["a", "b"], "conditions": ["sharp", "grey"], "train_images": 8, "learns": {"a": ["compressed"]}}
+    )
+    found, again, other = (task.task(images, shelf, seed) for seed in (0, 0, 1))
+    pixels = [np.stack([np.asarray(one.images.image(i)) for i in range(48)]) for one in (images, found, again, other)]
+    assert np.array_equal(pixels[1], pixels[2])
+    grey = np.array([(image == image[..., :1]).all() for image in pixels[1]])
+    assert 12 <= grey.sum() <= 36
+    assert np.array_equal(pixels[1][~grey], pixels[0][~grey])
+    assert not np.array_equal(pixels[1], pixels[3])
+    assert len({one.images.checksum for one in (images, found, other)}) == 3
+    lesson = task.lesson(images, shelf, "a", 0)
+    assert len(lesson.train) == 8
+    assert not np.array_equal(np.asarray(lesson.images.image(0)), pixels[0][0])
+    divided = task.apart(images, 2, 0)
+    assert sorted([*divided.validation, *divided.test]) == sorted(images.test)
