@@ -171,7 +171,7 @@ class Following:
             for labels, _ in content:
                 self.fix(labels, node, "channels are multiplied with other channels in it")
             return torch.zeros([1] * len(shape), dtype=torch.long)
-        made = max(whole, key=lambda labels: (len(varying(labels)), int(labels.max() > 0)))
+        made = max(whole, key=lambda labels: (len(varying(labels)), bool(labels.any())))
         made = made.expand([max(labels.shape[dim] for labels in whole) for dim in range(len(shape))])
         for labels, own in content:
             if labels.numel() == 1 and not labels.any():

@@ -6,6 +6,7 @@ from torch import nn
 from lib.base.errors import BrickyardError
 from lib.channels.channels import Coupling
 from lib.channels.coupling import couple, keeping
+from lib.channels.cutting import cut
 from lib.trace import graph
 from tests import unusual
 from tests.mda import networks
@@ -187,3 +188,23 @@ def test_modules_that_are_to_be_kept_keep_their_channels() -> None:
         keeping(found, ["blocks.0.mpl"], modules, "net")
     with pytest.raises(BrickyardError, match=r"components\.keep: nothing is left of net"):
         keeping(found, ["blocks"], modules, "net")
+
+
+class _Sliced(nn.Module):
+    def __init__(self, channels: int, first: int):
+        super().__init__()
+        self.conv, self.head, self.first = nn.Conv2d(3, channels, 3), nn.Linear(channels, 4), first
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        x[:, self.first :].add_(0.5)
+        return self.head(x.mean((2, 3)))
+
+
+def test_a_slice_of_which_nothing_is_left_is_followed() -> None:
+    """As in a network of which all channels of a slice were taken out."""
+    found = couple(graph.trace(_Sliced(4, 4), "net", SHAPE), "net")
+    assert [len(layer.outputs) for layer in found.layers] == [4, 4]
+    made = cut(_Sliced(6, 4).eval(), {"conv": (0, 2)}, SHAPE)
+    again = couple(graph.trace(made, "net", SHAPE), "net")
+    assert [len(layer.outputs) for layer in again.layers] == [2, 4]
