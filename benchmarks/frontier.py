@@ -70,7 +70,7 @@ def main() -> None:
         with quick.place(given.work, params):
             quick.dataset_and_zoo(NETWORKS)
             result = frontier()
-        with quick.place(given.work / "lego", _lego(given)):
+        with quick.place(given.work, _lego(given)):
             quick.dataset_and_zoo(VGGS)
             result.figures["lego_prediction_error_max"] = _lego_error()
         console = Console(width=180)

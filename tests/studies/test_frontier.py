@@ -21,10 +21,11 @@ from lib.images.data import DataSet
 from lib.params.assembly import Assembly
 from studies.cifar10.bootstrap import difference, holm, sign_test
 from studies.frontier import task, untrained
-from studies.frontier.answers import Answers
+from studies.frontier.answers import Answers, Round
 from studies.frontier.field import KINDS, Entrant, Field, View, budgets
 from studies.frontier.params import Shelf
 from studies.frontier.tables import FROZEN, SEEN, UNTRAINED, contests
+from studies.frontier.tuned import needed, some
 from studies.frontier.verdict import Contest, figures, sheet, verdict
 from tests.dery.conftest import PARAMS, bricks, images
 
@@ -146,6 +147,21 @@ def test_answers_survive_the_disk(answers: Answers, tmp_path: Path) -> None:
     for i, one in answers.networks.items():
         assert np.array_equal(found.networks[i].said, one.said)
         assert replace(found.networks[i], said=one.said) == one
+
+
+def test_everything_learns_at_budgets_that_are_evenly_spaced_up_to_the_largest(answers: Answers) -> None:
+    rounds = [Round(kind, limit, limit, ()) for kind in KINDS for limit in range(20)]
+    assert [one.limit for one in some(rounds, 5)] == [3, 7, 11, 15, 19] * 2
+    assert [one.limit for one in some(rounds, 1)] == [19, 19]
+    assert some(rounds, 20) == rounds
+    last = some(answers.rounds[SEEN], 1)
+    found = {i: answers.networks[i] for i in needed(answers.networks, {SEEN: last})}
+    assert {one.ours for one in last} <= set(found)
+    assert all(one.role not in ("ours", "drawn") for i, one in found.items() if i not in _named(last))
+
+
+def _named(rounds: Sequence[Round]) -> set[int]:
+    return {i for one in rounds for i in (one.ours, *one.drawn)}
 
 
 def _contest(rng: np.random.Generator, ours: float, rivals: Sequence[float]) -> Contest:
