@@ -65,8 +65,9 @@ def narrow(
         kept = indices(coupling, set(range(coupling.count)) - frozenset().union(*taken))
         made = cut(module, kept, card.input.shape)
         made.load_state_dict({**made.state_dict(), **state})
-        nodes = Chain(name, made, card.input.shape, declared=card.nodes).nodes
-        if [(node.name, node.output) for node in nodes] != [(node.name, node.output) for node in chain.nodes]:
+        own = Chain(name, made, card.input.shape, declared=card.nodes)
+        same = [node.name for node in own.nodes] == [node.name for node in chain.nodes]
+        if not same or any(own.layout(place) != chain.layout(place) for place in cuts):
             raise BrickyardError(f"bricks.widths: {name}: cut, it has other nodes, so its blocks cannot be narrow")
         outputs = range(len(card.classes))
         found[width] = (

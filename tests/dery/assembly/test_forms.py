@@ -40,7 +40,7 @@ CONTRIBUTIONS = Contributions.model_validate(
     {"models": ["resnet"], "images_per_class": 5, "batch_size": 8}
     | {kind: {"alpha": 0.3, "beta": 0.2} for kind in ("conv", "linear")}
 )
-REPAIR = Repair(images=40, classifier_images=40)
+REPAIR = Repair(images=40, classifier_images=40, steps=1, joint=0)
 NOWHERE = Path("latency.json")
 
 
@@ -176,7 +176,7 @@ def test_a_candidate_of_forms_costs_what_was_predicted_and_survives_the_disk(
     bricks, _ = wide
     x = next(iter(bricks.fit[0]))[0]
     free = replace(problem, min_sources=1)
-    for number, path in enumerate(some(every(free), 40)):
+    for number, path in enumerate(some(every(free), 15)):
         candidate = search.Candidate.of(free, path)
         network, recipe = reassemble(bricks, candidate.pick, ("none", "statistics", "layers")[number % 3])
         recount("it", network, recipe, bricks, candidate.cost, {})

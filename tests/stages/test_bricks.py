@@ -1,0 +1,55 @@
+"""Stages `bricks` and `assembly` on pico networks whose blocks are on offer in smaller forms."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lib.base import artifacts
+from lib.network.files import load_as
+from lib.network.reassembled import Reassembled
+from stages import assembly, bricks
+
+
+def test_forms_are_made_offered_and_put_together(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo = Path(shutil.copytree(made, tmp_path / "repo", symlinks=True))
+    monkeypatch.chdir(repo)
+    params = repo / "params.yaml"
+    text = params.read_text()
+    for old, new in (
+        ("bricks: {widths: [1], skip: false}", "bricks: {widths: [1, 0.5], skip: true}"),
+        ("  min_sources: 2\n", "  min_sources: 1\n"),
+        ("  pool: 3\n", "  pool: 12\n"),
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    params.unlink()
+    params.write_text(text)
+    out = tmp_path / "bricks"
+    for model in ("low", "high"):
+        zoo, metrics = Path("artifacts/zoo", model), tmp_path / f"{model}.json"
+        bricks.main(
+            Path("artifacts/dataset"), zoo, Path("artifacts/partition/partition.json"), model, out / model, metrics
+        )
+        told = artifacts.read_json(out / model / "bricks.json")
+        assert told["network"] == model
+        assert told["widths"] == [0.5] or "no channel lies within one block" in told["whole"]
+        figures = artifacts.read_metrics(metrics)
+        assert sum(len(own) for own in figures.values()) == len(told["forms"]) > 0
+    assembly.main(
+        Path("artifacts/dataset"),
+        Path("artifacts/zoo"),
+        Path("artifacts/similarity"),
+        Path("artifacts/partition/partition.json"),
+        Path("artifacts/edges"),
+        out,
+        Path("data/latency.json"),
+        tmp_path / "assembly",
+        tmp_path / "assembly.json",
+        tmp_path / "pareto",
+    )
+    found = artifacts.read_json(tmp_path / "assembly" / "assembly.json")["candidates"]
+    blocks = [block for one in found for block in one["pick"]["blocks"]]
+    assert any("width" in block or "without" in block for block in blocks)
+    network, recipe = load_as(Reassembled, tmp_path / "assembly" / "candidates" / "r1", trust=True)
+    assert sum(p.numel() for p in network.parameters()) == recipe.cost.params
