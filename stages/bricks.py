@@ -35,19 +35,19 @@ def main(dataset: Path, zoo: Path, partition: Path, model: str, out: Path, metri
     if asked and (params.narrow or params.skip):
         bricks = open_bricks(zoo.parent, [model], cuts, images, read("edges", Edges), seed, trust=entry(model))
         fronts = Fronts(bricks, Memo(SCRATCH / "fronts", FRONTS))
+        network, card = files.load_as(Card, zoo, entry(model))  # damage is an error, whatever is on offer
         try:
             forms.check_apart(bricks, model)
             if params.narrow:
-                network, card = files.load_as(Card, zoo, entry(model))
                 how = read("components", Components).repair
                 scores = read("contributions", Contributions)
                 narrow = narrowing.narrow(bricks, model, network, params.narrow, images, scores, how)
-                opened = {(model, width): forms.opened(card, *made) for width, made in narrow.items()}
-                found += forms.priced(replace(bricks, narrow=opened), model, fronts)
         except BrickyardError as error:
             if params.models is not None:
                 raise
             why = str(error)
+        opened = {(model, width): forms.opened(card, *made) for width, made in narrow.items()}
+        found += forms.priced(replace(bricks, narrow=opened), model, fronts)
         if params.skip and forms.are_apart(bricks, model):
             found += forms.skipped(bricks, model, fronts)
         fronts.kept.prune()

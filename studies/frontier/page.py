@@ -97,7 +97,7 @@ def _fronts(figure: "Figure", found: Mapping[str, Any]) -> None:
 def _opening(study: Study, seed: int, measured: Collection[str]) -> str:
     return f"""# Ahead of the shelf
 
-Made by `./run dvc repro` in `studies/frontier`; seed {seed} for every random choice. Machine: {platform.system()},
+Made by the stages of `studies/frontier`; seed {seed} for every random choice. Machine: {platform.system()},
 {platform.machine()}, no GPU, {torch.get_num_threads()} thread, torch {torch.__version__.split("+")[0]}.
 
 Within each of {study.budgets} budgets of parameters and as many of MACs, log-spaced from the smallest network of a

@@ -134,6 +134,15 @@ def test_repair_brings_a_narrow_block_nearer_to_the_whole_one(bricks: Bricks, im
     assert sum(one.r2 for one in found["ridge"]) > sum(one.r2 for one in found["none"])
 
 
+def test_channels_of_a_network_with_other_classes_are_told_by_their_weights(bricks: Bricks, images: DataSet) -> None:
+    strange = replace(bricks.cards[0], classes=("w", "x", "y", "z"))
+    own, none = replace(bricks, cards=(strange, *bricks.cards[1:])), Repair(method="none", images=40)
+    made = narrowing.narrow(own, "resnet", bricks.chains[0]._model, [0.5], images, CONTRIBUTIONS, none)
+    by_norm = CONTRIBUTIONS.model_copy(update={"score": "magnitude"})
+    known = narrowing.narrow(bricks, "resnet", bricks.chains[0]._model, [0.5], images, by_norm, none)
+    assert made[0.5][1].kept == known[0.5][1].kept
+
+
 def test_a_network_of_single_layers_has_no_narrow_form(bricks: Bricks, images: DataSet) -> None:
     with pytest.raises(BrickyardError, match=r"^bricks\.widths: plain: no channel lies within one block"):
         narrowing.narrow(bricks, "plain", bricks.chains[2]._model, [0.5], images, CONTRIBUTIONS, REPAIR)
