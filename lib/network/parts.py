@@ -75,10 +75,22 @@ class StitchPart(BaseModel):
 
 
 @dataclass(frozen=True)
+class Stacking:
+    """What a head's last layer went through: a linear map of its logits, fitted with those of all tails to so many
+    labelled images, by this ridge.
+    """
+
+    __pydantic_config__ = CHECKED
+
+    images: Count
+    ridge: Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True)
 class Tail:
     """Where a tree ends. after: the block that its head reads; head: the name of the source whose own it is, or what
     made a new one; weight: of its logits in the sum, all of which add up to 1; refitted: whether a source's own head
-    was fitted to what reaches it here.
+    was fitted to what reaches it here; stacked: with the other tails' to labels.
     """
 
     __pydantic_config__ = CHECKED
@@ -87,6 +99,7 @@ class Tail:
     head: Name | NewHead
     weight: Annotated[float, Field(ge=0)] = 1.0
     refitted: bool = False
+    stacked: Stacking | None = None
 
 
 Part = Annotated[BlockPart | StitchPart, Field(discriminator="kind")]

@@ -79,6 +79,9 @@ class Assembly(Section):
     logits; layers: all layers of the blocks, to their sources' own outputs, each with weights pulled towards the given
     ones by `pull`, the head as it is; layers_and_head: both; auto: what the choosing half of the ranking images finds
     best for a chain among statistics, layers and layers_and_head.
+    combine: how the logits of tails become one network's. mean: they are averaged; auto: they go through linear maps
+    that are fitted to the labels of the choosing half, by `stacking_ridge`, where such maps are more accurate on images
+    of it that have not fitted them; that holds for a single tail, too.
     """
 
     budget: Budget
@@ -102,6 +105,8 @@ class Assembly(Section):
     rank_images: Images | None = None
     treatment: Wanted = "auto"
     pull: Ridge = 0.1
+    combine: Literal["auto", "mean"] = "auto"
+    stacking_ridge: Ridge = 5e-3
     head: Literal["ridge", "lda"] = "lda"
     head_shrinkage: float = Field(default=1e-3, ge=1e-10, le=1)
     random_assemblies: Tries
@@ -113,6 +118,11 @@ class Assembly(Section):
     def treatments(self) -> tuple[Treatment, ...]:
         """Those that are tried on every chain."""
         return CHOSEN if self.treatment == "auto" else (self.treatment,)
+
+    @property
+    def ridge(self) -> float | None:
+        """Of the maps of stacking; None where none are tried."""
+        return self.stacking_ridge if self.combine == "auto" else None
 
     @field_validator("max_sources")
     @classmethod

@@ -179,7 +179,8 @@ def drawn(findings: Findings, rank: int) -> list[Json]:
         pieces = [{**piece, "shared": part["name"] in met} for part in way for piece in _pieces(findings, part)]
         met |= {part["name"] for part in way}
         several = len(recipe["tails"]) > 1
-        rows.append({"pieces": pieces, "end": _head(tail["head"]), "weight": tail["weight"] if several else None})
+        end = _head(tail["head"]) + (", fitted to labels" if tail.get("stacked") else "")
+        rows.append({"pieces": pieces, "end": end, "weight": tail["weight"] if several else None})
     return rows
 
 

@@ -11,9 +11,10 @@ import torch
 from lib.base import artifacts
 from lib.dery.paths.tables import Kind
 
-Role = Literal["whole", "ensemble", "cut", "drawn", "ours", "scratch", "distilled"]
+Role = Literal["whole", "ensemble", "cut", "drawn", "ours", "stacked", "scratch", "distilled"]
 RIVALS: tuple[Role, ...] = ("whole", "ensemble", "cut", "drawn", "scratch", "distilled")
-OURS: tuple[Role, ...] = ("whole", "ensemble")  # in our pool at any budget, beside what was chosen there
+STRONGER: tuple[Role, ...] = (*RIVALS, "stacked")  # where what is ours is done to whole networks and ensembles, too
+OURS: tuple[Role, ...] = ("whole", "ensemble", "stacked")  # in our pool at any budget, beside what was chosen there
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,14 @@ class Answered:
 
     role: what it is in the comparison; one that is chosen by us and drawn, too, is drawn.
     cost: of each kind.
+    way: of dividing the images, whose labels have fitted its heads; None where none have.
     """
 
     name: str
     role: Role
     cost: Mapping[Kind, float]
     said: np.ndarray
+    way: str | None = None
 
 
 @dataclass(frozen=True)

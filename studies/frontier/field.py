@@ -77,13 +77,14 @@ class Questions:
 
 @dataclass(frozen=True)
 class Known:
-    """A chain under one treatment and its logits on all images that are asked."""
+    """A chain under one treatment and its logits on all images that are asked; stackable: see `Member`."""
 
     candidate: Candidate
     path: Columns
     treatment: Treatment
     input: Input
     said: Float[torch.Tensor, "n classes"]
+    stackable: bool
 
 
 class Field:
@@ -115,9 +116,9 @@ class Field:
             group = wanted[start : start + joining.AT_ONCE]
             made = [self.workshop.reassemble(bricks.pick(path), treatment) for path, treatment in group]
             said = Grove.of(bricks, {str(i): one for i, one in enumerate(made)}, fused).answers(self.questions.loader)
-            for i, ((path, treatment), (_, recipe)) in enumerate(zip(group, made, strict=True)):
-                candidate = Candidate.of(self.problem, path)
-                found.append(Known(candidate, path, treatment, recipe.input, said[str(i)]))
+            for i, ((path, treatment), (network, recipe)) in enumerate(zip(group, made, strict=True)):
+                candidate, able = Candidate.of(self.problem, path), joining.stackable(bricks, network, recipe)
+                found.append(Known(candidate, path, treatment, recipe.input, said[str(i)], able))
         return found
 
     def liked(self, design: Design) -> float:
@@ -141,56 +142,75 @@ class View:
         self.measures = built.measures(images, field.params, field.seed)
         choosing, picking = (self._at(half) for half in (self.measures.choosing, self.measures.picking))
         self.known = [
-            Member(one.candidate, one.path, one.treatment, one.input, one.said[choosing], one.said[picking])
+            Member(
+                one.candidate, one.path, one.treatment, one.input, one.said[choosing], one.said[picking], one.stackable
+            )
             for one in field.known
         ]
-        self.joiner = self._joiner(self.known, field.params.tails)
-        self.designs = joining.chains(self.known, self.measures)
+        self.joiner = self._joiner(self.known, field.params.tails, field.params.ridge)
+        self.designs = joining.chains(self.known, self.measures, field.params.ridge)
+        self.plain = joining.chains(self.known, self.measures)
 
     def _at(self, measure: Measure) -> torch.Tensor:
         return torch.from_numpy(self.field.questions.at(measure.index))
 
-    def _joiner(self, known: Sequence[Member], tails: int) -> Joiner:
-        return Joiner(self.field.problem, known, self.measures, tails)
+    def _joiner(self, known: Sequence[Member], tails: int, ridge: float | None) -> Joiner:
+        return Joiner(self.field.problem, known, self.measures, tails, ridge)
 
     def within(self, kind: Kind, limit: float) -> list[Design]:
         """What our choice has to choose from, within one budget: chains as they are treated, the best trees, and
-        every ensemble of whole networks.
+        every ensemble of whole networks, as they are and stacked.
         """
-        fixed = [one for one in (*self.designs, *self.ensembles) if one.candidate.cost[kind] <= limit]
-        return fixed + self.joiner.best(self.field.params.trees, {kind: limit})
+        fixed = (*self.designs, *self.whole, *self.ensembles, *self.stacked)
+        within = [one for one in fixed if one.candidate.cost[kind] <= limit]
+        return within + self.joiner.best(self.field.params.trees, {kind: limit})
 
     def ours(self, kind: Kind, limit: float) -> Design:
         """The best of them on the picking images, ties by likelihood."""
-        labels = self.measures.picking.labels
+        return max(self.within(kind, limit), key=self._worth)
 
-        def worth(design: Design) -> tuple[float, float]:
-            assert design.logits is not None
-            return built.judge(design.logits, labels)
+    def stronger(self, kind: Kind, limit: float) -> Design:
+        """The best of whole networks and ensembles on the picking images, as they are or stacked."""
+        fixed = (*self.whole, *self.ensembles, *self.stacked)
+        return max((one for one in fixed if one.candidate.cost[kind] <= limit), key=self._worth)
 
-        return max(self.within(kind, limit), key=worth)
+    def _worth(self, design: Design) -> tuple[float, float]:
+        assert design.logits is not None
+        return built.judge(design.logits, self.measures.picking.labels)
 
     @cached_property
     def whole(self) -> list[Design]:
         """The networks of the zoo."""
-        return [one for one in self.designs if len(one.candidate.pick.runs()) == 1]
+        return [one for one in self.plain if len(one.candidate.pick.runs()) == 1]
 
     @cached_property
     def ensembles(self) -> list[Design]:
-        """Every set of whole networks that may be averaged."""
-        known = [one for one in self.known if len(set(one.path)) == 1]
-        return self._joiner(known, len(known)).best(2 ** len(known))
+        """Every set of whole networks, averaged."""
+        return self._joiner(self._alone, len(self._alone), None).best(2 ** len(self._alone))
+
+    @cached_property
+    def stacked(self) -> list[Design]:
+        """Whole networks and sets of them whose heads were fitted to the labels of the choosing images, as far as these
+        find them better so.
+        """
+        ridge, alone = self.field.params.ridge, self._alone
+        joined = self._joiner(alone, len(alone), ridge).best(2 ** len(alone))
+        return [one for one in (*joining.chains(alone, self.measures, ridge), *joined) if one.stacked is not None]
+
+    @property
+    def _alone(self) -> list[Member]:
+        return [one for one in self.known if len(set(one.path)) == 1]
 
     def drawn(self, kind: Kind, limit: float) -> list[Design]:
         """One chain within the budget at random, and what the paper's search finds there by NASWOT."""
-        within = [one for one in self.designs if one.candidate.cost[kind] <= limit]
+        within = [one for one in self.plain if one.candidate.cost[kind] <= limit]
         if not within:
             return []
         chains, field = {one.candidate.pick: one for one in within}, self.field
         drawn = within[int(np.random.default_rng(field.seed).integers(len(within)))]
         problem, evaluations = replace(field.problem, limits={kind: limit}), field.params.paper_search
         found = exchange(
-            problem, lambda one: field.liked(chains[one.pick]), evaluations or len(self.designs), field.seed
+            problem, lambda one: field.liked(chains[one.pick]), evaluations or len(self.plain), field.seed
         ).best
         return [drawn] if found is None else [drawn, chains[found.pick]]
 
@@ -199,8 +219,9 @@ class View:
         logits = {(one.path, one.treatment): one.said for one in self.field.known}
         names = self.field.problem.names
         paths = [tuple(names.index(name) for name in pick.networks) for pick in design.candidate.picks]
-        tails = [logits[tail] for tail in zip(paths, design.treatments, strict=True)]
-        return torch.stack(tails).mean(0).argmax(1).numpy()
+        tails = torch.stack([logits[tail] for tail in zip(paths, design.treatments, strict=True)])
+        together = tails.mean(0) if design.stacked is None else design.stacked(tails)
+        return together.argmax(1).numpy()
 
     def entrant(self, design: Design) -> Entrant:
         """A design as these images see it."""
@@ -209,9 +230,10 @@ class View:
 
 def title(design: Design) -> str:
     """What a design is made of."""
-    return " + ".join(
+    made = " + ".join(
         pick.networks[0] if len(pick.runs()) == 1 else " > ".join(pick.networks) for pick in design.candidate.picks
     )
+    return made if design.stacked is None else f"{made}, stacked"
 
 
 def budgets(costs: Sequence[float], count: int) -> list[float]:

@@ -1,6 +1,7 @@
 """Stage `tables`: who wins in a zoo, at every budget, under every treatment that has been measured."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from lib.images.data import DataSet
 from lib.params.base import read
 from lib.params.run import Run
 from stages import SCRATCH, prepare, run
-from studies.frontier.answers import OURS, RIVALS, Answered, Answers, Round
+from studies.frontier.answers import OURS, RIVALS, STRONGER, Answered, Answers, Role, Round
 from studies.frontier.field import Entrant, Questions
 from studies.frontier.params import Study
 from studies.frontier.task import apart, task
@@ -50,19 +51,31 @@ def result(zoo: str, images: DataSet, answers: Mapping[str, Answers], study: Stu
     for way, divided in views(images, study.apart.get(zoo), seed).items():
         for treatment, own in answers.items():
             rounds = own.rounds[way]
-            judged = [verdict(one, seed) for one in contests(own.networks, rounds, asked, divided, treatment)]
+            held = list(contests(own.networks, rounds, asked, divided, treatment, way))
+            judged = [verdict(one, seed) for one in held]
+            stronger = [verdict(replace(one, rivals=one.stronger), seed) for one in held]
             points = [
                 {"kind": one.contest.kind, "limit": one.contest.limit, "ours": one.contest.ours.test}
                 | {"rival": one.rival.test, "oracle": one.oracle.test}
                 for one in judged
             ]
-            found.setdefault(way, {})[treatment] = {**figures(judged), "points": points}
+            told = {**figures(judged), "stronger": figures(stronger), "points": points}
+            found.setdefault(way, {})[treatment] = told
             sheets.append(sheet(f"Zoo {zoo} {WORDS[treatment]}{WAYS[way]}: test accuracy within a budget", judged))
+            more = (
+                f"Zoo {zoo} {WORDS[treatment]}{WAYS[way]}, beside whole networks and ensembles with stacked heads, too"
+            )
+            sheets.append(sheet(more, stronger))
     return Result(found, tuple(sheets))
 
 
 def contests(
-    networks: Mapping[int, Answered], rounds: Sequence[Round], asked: Questions, images: DataSet, treatment: str
+    networks: Mapping[int, Answered],
+    rounds: Sequence[Round],
+    asked: Questions,
+    images: DataSet,
+    treatment: str,
+    way: str = SEEN,
 ) -> Iterator[Contest]:
     """One a budget.
 
@@ -72,10 +85,16 @@ def contests(
     images: the same, divided.
     treatment: of the networks; what has been tuned is chosen again from our choices at all budgets, whole networks and
         their ensembles.
+    way: of dividing the images; networks whose heads were fitted to the labels of another one stay outside.
     """
+    networks = {i: one for i, one in networks.items() if one.way in (None, way)}
     seen = {i: asked.entrant(one.name, one.cost, one.said, images) for i, one in networks.items()}
     ours = {one.ours for one in rounds} | {i for i, one in networks.items() if one.role in OURS}
-    rivals = [seen[i] for i, one in networks.items() if one.role in RIVALS]
+
+    def playing(roles: Sequence[Role]) -> list[Entrant]:
+        return [seen[i] for i, one in networks.items() if one.role in roles]
+
+    rivals, stronger = playing(RIVALS), playing(STRONGER)
     for one in rounds:
 
         def within(entrants: Sequence[Entrant], own: Round = one) -> list[Entrant]:
@@ -84,7 +103,7 @@ def contests(
         chosen = seen[one.ours]
         if treatment != UNTRAINED:
             chosen = max(within([seen[i] for i in sorted(ours)]), key=lambda entrant: entrant.validation)
-        yield Contest(one.kind, one.limit, chosen, tuple(within(rivals)))
+        yield Contest(one.kind, one.limit, chosen, tuple(within(rivals)), tuple(within(stronger)))
 
 
 if __name__ == "__main__":

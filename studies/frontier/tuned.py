@@ -72,7 +72,7 @@ def some(rounds: Sequence[Round], count: int) -> list[Round]:
 def needed(networks: Mapping[int, Answered], rounds: Mapping[str, Sequence[Round]]) -> list[int]:
     """Those that are chosen in some rounds, and all that may be chosen in any."""
     chosen = {i for own in rounds.values() for one in own for i in (one.ours, *one.drawn)}
-    return [i for i, one in networks.items() if i in chosen or one.role in ("whole", "ensemble", "cut")]
+    return [i for i, one in networks.items() if i in chosen or one.role in ("whole", "ensemble", "cut", "stacked")]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -107,36 +108,41 @@ class Comparison:
 
     def answers(self, ways: Mapping[str, View], count: int) -> Answers:
         """Of all, and who is chosen within so many budgets of a kind."""
-        first = next(iter(ways.values()))
+        way, first = next(iter(ways.items()))
         for design in first.whole:
-            self._number(first, design, "whole")
+            self._number(way, first, design, "whole")
         for design in first.ensembles:
-            self._number(first, design, "ensemble")
+            self._number(way, first, design, "ensemble")
         for one in self.smaller:
             cost: Costs = {kind: getattr(one[2].cost, kind) for kind in KINDS}
             self.cut[len(self._known)] = one
             said = ask(one[1], one[2].input, self.asked.questions)
             self._known[len(self._known)] = Answered(one[0], "cut", cost, said.argmax(1).numpy())
-        rounds = {name: list(self._rounds(view, count)) for name, view in ways.items()}
+        rounds = {name: list(self._rounds(name, view, count)) for name, view in ways.items()}
         return Answers(self._known, rounds)
 
-    def _rounds(self, view: View, count: int) -> Iterator[Round]:
+    def _rounds(self, way: str, view: View, count: int) -> Iterator[Round]:
         for kind in KINDS:
             for limit in budgets([one.candidate.cost[kind] for one in view.whole], count):
-                drawn = tuple(self._number(view, one, "drawn") for one in view.drawn(kind, limit))
-                yield Round(kind, limit, self._number(view, view.ours(kind, limit), "ours"), drawn)
+                drawn = tuple(self._number(way, view, one, "drawn") for one in view.drawn(kind, limit))
+                self._number(way, view, view.stronger(kind, limit), "stacked")
+                yield Round(kind, limit, self._number(way, view, view.ours(kind, limit), "ours"), drawn)
 
-    def _number(self, view: View, design: Design, role: Role) -> int:
+    def _number(self, way: str, view: View, design: Design, role: Role) -> int:
         """Of a design; it plays its first role, unless it is drawn later."""
-        made = design.candidate.picks, design.treatments
+
+        def made(one: Design, fitted: str | None) -> tuple[Any, ...]:
+            return one.candidate.picks, one.treatments, fitted
+
+        fitted = None if design.stacked is None else way
         for i, one in self.designs.items():
-            if (one.candidate.picks, one.treatments) == made:
+            if made(one, self._known[i].way) == made(design, fitted):
                 if role == "drawn" and self._known[i].role == "ours":
                     self._known[i] = replace(self._known[i], role=role)
                 return i
         i = len(self._known)
         self.designs[i] = design
-        self._known[i] = Answered(title(design), role, _cost(design), view.said(design))
+        self._known[i] = Answered(title(design), role, _cost(design), view.said(design), fitted)
         return i
 
 

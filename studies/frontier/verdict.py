@@ -20,12 +20,15 @@ NOTES = (
 
 @dataclass(frozen=True)
 class Contest:
-    """Within one budget: our choice, and all that could be chosen instead."""
+    """Within one budget: our choice, and all that could be chosen instead; stronger: so, too, with the whole networks
+    and ensembles that have got what is ours.
+    """
 
     kind: Kind
     limit: float
     ours: Entrant
     rivals: tuple[Entrant, ...]
+    stronger: tuple[Entrant, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ def calm(bricks: Bricks) -> Bricks:
 @pytest.fixture(scope="module")
 def asked(calm: Bricks, seen: DataSet) -> Field:
     changes = {"min_sources": 1, "rank_images": None, "treatment": "layers", "tails": 2, "trees": 1000}
+    changes["combine"] = "mean"
     params = Assembly.model_validate({**PARAMS, **changes})
     problem = prices.assembly_problem(calm, params, Path("data/latency.json"))
     return Field(calm, problem, seen, params, 0, Memo())

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import nn
 from torch.nn import functional as F
 
+from ...fit.stacking import Stacked
 from ...images.data import DataSet, Loader, divide, stratified_sample
 from ...network.modules import ReassembledNetwork
 from ...network.reassembled import Reassembled
@@ -102,12 +103,14 @@ class Design:
     treatments: of each tail.
     weights: of the tails' logits in the sum.
     logits: on the picking images, where they are known.
+    stacked: the maps that combine the tails' logits instead of the weights, and go into their heads.
     """
 
     candidate: Candidate
     treatments: tuple[Treatment, ...]
     weights: tuple[float, ...] = (1.0,)
     logits: Float[torch.Tensor, "n classes"] | None = None
+    stacked: Stacked | None = None
 
 
 @dataclass(frozen=True)

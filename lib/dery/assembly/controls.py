@@ -76,7 +76,7 @@ def chosen(
 ) -> Built:
     """A candidate put together in the same way as ours."""
     known = joining.members(workshop, problem, [candidate], params.treatments, measures)
-    (design,) = joining.chains(known, measures)
+    (design,) = joining.chains(known, measures, params.ridge)
     return Built(design, *put_together(workshop, design), measures)
 
 
@@ -136,7 +136,7 @@ def ensemble_control(
     none: frozenset[Any] = frozenset()
     free = replace(problem, min_sources=1, max_sources=None, at_least={}, required=none)
     free = replace(free, required_blocks=none, excluded_blocks=none)
-    found = joining.Joiner(free, known, measures, params.tails).best(params.trees)
+    found = joining.Joiner(free, known, measures, params.tails, params.ridge).best(params.trees)
     if not found:
         return None
     best = max((Built(design, *put_together(workshop, design), measures) for design in found), key=Built.accuracy)

@@ -1,7 +1,8 @@
 """What chains are treated with and which are joined to a tree, as the choosing half of the ranking images says.
 
 The logits of all on the ranking images are kept, so that any set of them is judged by adding them up, without another
-forward pass (greedy ensemble selection is Caruana et al. 2004). Ours, not in the paper.
+forward pass (greedy ensemble selection is Caruana et al. 2004), or by maps fitted to them (stacking, Wolpert 1992).
+Ours, not in the paper.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +14,18 @@ import torch
 from jaxtyping import Float
 
 from ...base.progress import track
+from ...fit.stacking import Stacked
+from ...network.modules import ReassembledNetwork
+from ...network.reassembled import Reassembled
 from ...params.assembly import Treatment
 from ...zoo.card import Input
 from ..paths import trees
 from ..paths.problem import AssemblyProblem, Candidate
 from ..paths.tables import Columns, Kind
-from .built import Design, Measures, judge
+from .built import Design, Measures
+from .combining import Combiner, Judged, arriving, last_layer
 from .grove import Grove
+from .material import Bricks
 from .reassembly import blocks_of
 from .workshop import Workshop
 
@@ -27,11 +33,14 @@ Chosen = tuple[int, ...]  # of the members, ascending
 AT_ONCE = 96  # networks that are asked together
 EXACT = 20_000  # sets that are all looked at; of more, those that begin with one of the BEAM best
 BEAM = 100
+REFINED = 2  # times as many sets as are wanted are fitted maps to
 
 
 @dataclass(frozen=True)
 class Member:
-    """A chain under one treatment, what it expects, and its logits on both halves of the ranking images."""
+    """A chain under one treatment, what it expects, and its logits on both halves of the ranking images; stackable:
+    whether its head ends in a linear layer.
+    """
 
     candidate: Candidate
     path: Columns
@@ -39,6 +48,7 @@ class Member:
     input: Input
     choosing: Float[torch.Tensor, "n classes"]
     picking: Float[torch.Tensor, "m classes"]
+    stackable: bool = True
 
 
 def members(
@@ -59,10 +69,17 @@ def members(
         made = [workshop.reassemble(one.pick, how) for one, how in track(group, "chains", len(group))]
         grove = Grove.of(workshop.bricks, {str(i): network for i, network in enumerate(made)})
         halves = [grove.answers(half.images) for half in (measures.choosing, measures.picking)]
-        for i, ((candidate, treatment), (_, recipe)) in enumerate(zip(group, made, strict=True)):
-            path = problem.path(candidate.pick)
-            found.append(Member(candidate, path, treatment, recipe.input, *(half[str(i)] for half in halves)))
+        for i, ((candidate, treatment), (network, recipe)) in enumerate(zip(group, made, strict=True)):
+            path, (choosing, picking) = problem.path(candidate.pick), (half[str(i)] for half in halves)
+            able = stackable(workshop.bricks, network, recipe)
+            found.append(Member(candidate, path, treatment, recipe.input, choosing, picking, able))
     return found
+
+
+def stackable(bricks: Bricks, network: ReassembledNetwork, recipe: Reassembled) -> bool:
+    """Whether the head of a chain ends in a linear layer, into which maps can be folded."""
+    x = bricks.sample(recipe.input)[:1]
+    return last_layer(network.heads[0], arriving(network, x)[0]) is not None
 
 
 def whole(problem: AssemblyProblem, lenders: Sequence[int]) -> list[Candidate]:
@@ -71,14 +88,19 @@ def whole(problem: AssemblyProblem, lenders: Sequence[int]) -> list[Candidate]:
     return [one for one in found if within(one.cost, problem.limits)]
 
 
-def chains(known: Sequence[Member], measures: Measures) -> list[Design]:
-    """Every candidate with the treatment that the choosing images find best, ties by likelihood, then in order."""
-    best: dict[Columns, tuple[tuple[float, float], Member]] = {}
+def chains(known: Sequence[Member], measures: Measures, ridge: float | None = None) -> list[Design]:
+    """Every candidate with the treatment that the choosing images find best, ties by likelihood, then in order.
+
+    ridge: of the maps of stacking, which are tried on each as well; None: none are.
+    """
+    combiner = Combiner(measures.choosing.labels, ridge)
+    best: dict[Columns, tuple[Judged, Design]] = {}
     for one in known:
-        judged = judge(one.choosing, measures.choosing.labels)
+        judged, by = combiner.best([one.choosing], one.stackable)
         if one.path not in best or judged > best[one.path][0]:
-            best[one.path] = judged, one
-    return [Design(one.candidate, (one.treatment,), logits=one.picking) for _, one in best.values()]
+            logits = one.picking if by is None else by(one.picking[None])
+            best[one.path] = judged, Design(one.candidate, (one.treatment,), logits=logits, stacked=by)
+    return [design for _, design in best.values()]
 
 
 class Joiner:
@@ -87,15 +109,25 @@ class Joiner:
     problem: whose rules on sources they keep; tails that have stitches in common are treated alike there, and all
     expect the same images: what preparing others would cost is not foreseen.
     tails: most of them.
+    ridge: of the maps of stacking, which are tried on the sets that look best; None: the mean of logits is all.
     """
 
-    def __init__(self, problem: AssemblyProblem, known: Sequence[Member], measures: Measures, tails: int) -> None:
-        self.problem, self.known, self.measures, self.tails = problem, known, measures, tails
+    def __init__(
+        self,
+        problem: AssemblyProblem,
+        known: Sequence[Member],
+        measures: Measures,
+        tails: int,
+        ridge: float | None = None,
+    ) -> None:
+        self.problem, self.known, self.tails = problem, known, tails
+        self.combiner = Combiner(measures.choosing.labels, ridge)
         self._costs: dict[tuple[Columns, ...], dict[Kind, float] | None] = {}
-        self._judged: dict[Chosen, tuple[float, float]] = {}
+        self._judged: dict[Chosen, Judged] = {}
+        self._refined: dict[Chosen, tuple[Judged, Stacked | None]] = {}
 
     def best(self, count: int, limits: Mapping[Kind, float] | None = None) -> list[Design]:
-        """The `count` best trees of two tails or more, best first: by the accuracy of the mean of their logits on the
+        """The `count` best trees of two tails or more, best first: by the accuracy of their logits, combined, on the
         choosing images, ties by likelihood, then by members. limits: instead of the problem's.
         """
         limits = self.problem.limits if limits is None else limits
@@ -110,7 +142,10 @@ class Joiner:
         different: dict[frozenset[Columns], Chosen] = {}
         for one in sorted(every, key=self._order):
             different.setdefault(frozenset(self.known[i].path for i in one), one)
-        return [self._design(one) for one in list(different.values())[:count]]
+        found = list(different.values())
+        if self.combiner.ridge is not None:
+            found = sorted(found[: REFINED * count], key=lambda one: _order(self._combined(one)[0], one))
+        return [self._design(one) for one in found[:count]]
 
     def _affordable(self, one: Chosen, limits: Mapping[Kind, float]) -> bool:
         tails = [self.known[i] for i in one]
@@ -125,12 +160,19 @@ class Joiner:
 
     def _judge(self, one: Chosen) -> None:
         if one not in self._judged:
-            said = torch.stack([self.known[i].choosing for i in one]).mean(0)
-            self._judged[one] = judge(said, self.measures.choosing.labels)
+            self._judged[one] = self.combiner.quick(*self._tails(one))
+
+    def _combined(self, one: Chosen) -> tuple[Judged, Stacked | None]:
+        if one not in self._refined:
+            self._refined[one] = self.combiner.best(*self._tails(one))
+        return self._refined[one]
+
+    def _tails(self, one: Chosen) -> tuple[list[torch.Tensor], bool]:
+        tails = [self.known[i] for i in one]
+        return [tail.choosing for tail in tails], all(tail.stackable for tail in tails)
 
     def _order(self, one: Chosen) -> tuple[float, float, Chosen]:
-        accuracy, likelihood = self._judged[one]
-        return -accuracy, -likelihood, one
+        return _order(self._judged[one], one)
 
     def _design(self, one: Chosen) -> Design:
         """Its score is the mean of its tails'."""
@@ -139,9 +181,17 @@ class Joiner:
         score = sum(tail.candidate.score for tail in tails) / len(tails)
         cost = self._costs[tuple(tail.path for tail in tails)]
         assert cost is not None
-        logits = torch.stack([tail.picking for tail in tails]).mean(0)
+        said, by = torch.stack([tail.picking for tail in tails]), self._combined(one)[1]
+        logits = said.mean(0) if by is None else by(said)
         treatments: tuple[Treatment, ...] = tuple(tail.treatment for tail in tails)
-        return Design(Candidate(first, score, cost, tuple(others)), treatments, (1 / len(one),) * len(one), logits)
+        candidate = Candidate(first, score, cost, tuple(others))
+        return Design(candidate, treatments, (1 / len(one),) * len(one), logits, by)
+
+
+def _order(judged: Judged, one: Chosen) -> tuple[float, float, Chosen]:
+    """By which sets are sorted, best first."""
+    accuracy, likelihood = judged
+    return -accuracy, -likelihood, one
 
 
 def _larger(begun: Sequence[Chosen], members: Sequence[int], size: int) -> Iterator[Chosen]:

@@ -64,6 +64,7 @@ def report(found: Proposal, ranked: Sequence[Ranked], problem: AssemblyProblem, 
         **({"at_least": dict(problem.at_least)} if problem.at_least else {}),
         "candidates": [
             {**row(r.candidate), "treatments": list(r.design.treatments), "weights": list(r.design.weights)}
+            | {"stacked": r.design.stacked is not None}
             | {"rank_accuracy": r.values["accuracy"]}
             | ({} if r.counted is None else {"counted": asdict(r.counted)})
             for r in ranked

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import overload
 
 import numpy as np
+import torch
 
 from ...chain.chain import Chain
 from ...chain.layout import Layout
@@ -18,12 +19,13 @@ from ...network.modules import Form
 from ...params.assembly import Assembly
 from ...params.edges import Edges
 from ...zoo.architecture import Trust
-from ...zoo.card import Card, read_cards
+from ...zoo.card import Card, Input, read_cards
 from ..partition.sets import Cuts
 from .heads import Method
 from .stitching import Edge, takes_patches
 
 OPEN = 8  # networks in memory at once
+SAMPLE = 8  # images on which a change is checked
 
 Joint = tuple[int, str, str]  # a boundary, the network before it, the one behind
 
@@ -162,6 +164,17 @@ class Bricks:
     def whole(self, m: int) -> Pick:
         """The unmodified network m, as it would be used for the task."""
         return self.pick((m,) * self.sets)
+
+    def sample(self, expected: Input) -> torch.Tensor:
+        """A few images of the fits as networks expect them that have this input: [SAMPLE or fewer, 3, h, w]."""
+        if expected not in self._samples:
+            m = [card.input for card in self.cards].index(expected)
+            self._samples[expected] = next(iter(self.fit[m]))[0][:SAMPLE].clone()
+        return self._samples[expected]
+
+    @cached_property
+    def _samples(self) -> dict[Input, torch.Tensor]:
+        return {}
 
     def place(self, network: str) -> int:
         """A network's m: where the network of that name stands in `cards` and everything else."""

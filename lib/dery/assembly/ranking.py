@@ -15,6 +15,7 @@ from ...trace.cost import Cost
 from ..paths.problem import Candidate
 from .agreement import kendall_tau
 from .built import Built, Design, Measures
+from .combining import folded
 from .tree import plant
 from .workshop import Workshop
 
@@ -95,9 +96,12 @@ def rank(
 
 def put_together(workshop: Workshop, design: Design) -> tuple[ReassembledNetwork, Reassembled]:
     """The network of a design, a chain or a tree, and its recipe."""
-    picks = design.candidate.picks
+    picks, bricks = design.candidate.picks, workshop.bricks
     chains = [workshop.reassemble(*own) for own in zip(picks, design.treatments, strict=True)]
-    return chains[0] if len(chains) == 1 else plant(workshop.bricks, picks, chains, design.weights)
+    network, recipe = chains[0] if len(chains) == 1 else plant(bricks, picks, chains, design.weights)
+    if design.stacked is None:
+        return network, recipe
+    return folded(network, recipe, design.stacked, bricks.sample(recipe.input))
 
 
 def agreements(ranked: Sequence[Ranked]) -> dict[str, float | None]:

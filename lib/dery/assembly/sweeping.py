@@ -85,8 +85,8 @@ def swept(
     whole = [one for one in joining.whole(replace(problem, limits={}), lenders) if one not in different]
     known = joining.members(workshop, problem, different, params.treatments, measures)
     known += joining.members(workshop, problem, whole, ("none",), measures)
-    designs = {one.candidate.pick: one for one in joining.chains(known, measures)}
-    joiner, found = Joiner(problem, known, measures, params.tails), list[Step]()
+    designs = {one.candidate.pick: one for one in joining.chains(known, measures, params.ridge)}
+    joiner, found = Joiner(problem, known, measures, params.tails, params.ridge), list[Step]()
     for kind, own in series.items():
         for limit in own:
             held = _limited(problem, kind, limit).limits

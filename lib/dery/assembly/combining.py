@@ -1,0 +1,112 @@
+"""How the logits of a network's tails are combined: by their mean, or stacked, and then folded into its heads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int64
+from torch import nn
+
+from ...base.errors import BrickyardError
+from ...fit import stacking
+from ...fit.stacking import Stacked
+from ...network.modules import ReassembledNetwork
+from ...network.parts import Stacking
+from ...network.reassembled import Reassembled
+from ...trace.duplicate import duplicate
+from .built import judge
+from .refit import around
+
+Judged = tuple[float, float]  # accuracy in percent, and likelihood
+COLUMNS = 512  # logits an image of all tails; of more, maps are not fitted
+CLOSE = 1e-3  # of the greatest logit: what folding may change
+
+
+@dataclass(frozen=True)
+class Combiner:
+    """Says on labelled images what a set of tails is worth, each by its logits on these, [n, classes].
+
+    labels: of the images, [n].
+    ridge: of the maps of stacking; None: the mean of the logits is all that is tried.
+    """
+
+    labels: Int64[torch.Tensor, " n"]
+    ridge: float | None
+
+    def quick(self, tails: Sequence[Float[torch.Tensor, "n c"]], stackable: bool) -> Judged:
+        """Nearly `best`, without a fit; stackable: whether maps can be folded into all of their heads."""
+        logits = torch.stack(list(tails))
+        plain = judge(logits.mean(0), self.labels)
+        if not self._tried(logits, stackable):
+            return plain
+        found = stacking.discriminant_out_of_fold(logits, self.labels)
+        return max(plain, (judge(found, self.labels)[0], plain[1]))
+
+    def best(self, tails: Sequence[Float[torch.Tensor, "n c"]], stackable: bool) -> tuple[Judged, Stacked | None]:
+        """The mean, None, or the maps where these are better on images that have not fitted them."""
+        logits = torch.stack(list(tails))
+        plain = judge(logits.mean(0), self.labels)
+        if not self._tried(logits, stackable):
+            return plain, None
+        assert self.ridge is not None
+        stacked = judge(stacking.out_of_fold(logits, self.labels, self.ridge), self.labels)
+        if stacked[0] <= plain[0]:
+            return plain, None
+        return stacked, stacking.stack(logits, self.labels, self.ridge)
+
+    def _tried(self, logits: Float[torch.Tensor, "t n c"], stackable: bool) -> bool:
+        return self.ridge is not None and stackable and logits.shape[0] * logits.shape[2] <= COLUMNS
+
+
+@torch.no_grad()
+def last_layer(head: nn.Module, x: torch.Tensor) -> nn.Linear | None:
+    """The linear layer of a head that gives the logits of what reaches it, if there is one with a bias."""
+    wanted = head(x.clone())
+    for layer in head.modules():
+        if isinstance(layer, nn.Linear) and layer.bias is not None and "weight" in layer._parameters:
+            found = around(head, layer, x)
+            if found and found[1].shape == wanted.shape and torch.equal(found[1], wanted):
+                return layer
+    return None
+
+
+@torch.no_grad()
+def folded(
+    network: ReassembledNetwork, recipe: Reassembled, by: Stacked, x: torch.Tensor
+) -> tuple[ReassembledNetwork, Reassembled]:
+    """The same network with the maps of stacking in the last layers of its heads, checked on images x, and its recipe.
+    Its other modules are those of the network that is given.
+    """
+    before = torch.stack(network.tails(x.clone()))
+    heads = [duplicate(head) for head in network.heads]
+    for head, map_, tail, given in zip(heads, by.maps, recipe.tails, arriving(network, x), strict=True):
+        layer = last_layer(head, given)
+        if layer is None:
+            raise BrickyardError(f"{recipe.words}: a head has no last linear layer to put stacking into; please report")
+        change = map_.T / tail.weight
+        weight, bias = change @ layer.weight.double(), change @ layer.bias.double() + by.offset
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    told = Stacking(by.images, by.ridge)
+    recipe = replace(recipe, tails=tuple(replace(tail, stacked=told) for tail in recipe.tails))
+    made = ReassembledNetwork(network.parts, heads, recipe).eval()
+    wanted, found = by(before), made(x.clone())
+    if not float((found - wanted).abs().max()) <= CLOSE * float(wanted.abs().max()):  # so that NaN is an error, too
+        raise BrickyardError(f"{recipe.words}: stacking changed in its heads by more than rounding; please report this")
+    return made, recipe
+
+
+def arriving(network: ReassembledNetwork, x: torch.Tensor) -> list[torch.Tensor]:
+    """What reaches each head."""
+    found = dict[nn.Module, torch.Tensor]()
+
+    def keep(head: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        found[head] = given[0].clone()
+
+    handles = [head.register_forward_pre_hook(keep) for head in network.heads]
+    try:
+        network.tails(x.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [found[head] for head in network.heads]

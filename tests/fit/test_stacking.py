@@ -1,0 +1,76 @@
+"""Maps from several networks' logits to the classes: against definitions, and on images that have not fitted them."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lib.fit import stacking
+from lib.fit.stacking import stack
+
+
+@pytest.fixture(scope="module")
+def given() -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of two networks, the second of which has its classes in another order, and labels."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (400,), generator=generator)
+    wanted = 2 * F.one_hot(labels, 4).float()
+    noise = torch.randn(2, 400, 4, generator=generator)
+    second = (wanted + noise[1]).roll(1, dims=1)
+    return torch.stack([wanted + noise[0] + 30, 5 * second]), labels
+
+
+def test_the_maps_are_where_the_loss_is_least(given: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """No gradient is left, of cross-entropy and pull, at maps of logits less their means; constants do not count."""
+    logits, labels = given
+    found = stack(logits, labels, 0.01)
+    centred = logits.double() - logits.double().mean(2, keepdim=True)
+    maps, offset = found.maps.clone().requires_grad_(), found.offset.clone().requires_grad_()
+    pull = 0.01 * centred.square().mean()
+    start = torch.eye(4, dtype=torch.float64) / 2
+    start = start - start.mean(0)
+    said = torch.einsum("tnc,tcd->nd", centred, maps) + offset
+    loss = F.cross_entropy(said, labels) + pull * (maps - start).square().sum()
+    gradients = torch.autograd.grad(loss, (maps, offset))
+    assert max(float(one.abs().max()) for one in gradients) < 1e-3
+    torch.testing.assert_close(found(logits), said.detach().to(logits.dtype), atol=1e-4, rtol=1e-4)
+    shifted = stack(logits + torch.tensor([[[7.0]], [[-2.0]]]), labels, 0.01)
+    torch.testing.assert_close(shifted.maps, found.maps, atol=1e-4, rtol=1e-3)
+
+
+def test_much_pull_leaves_the_mean(given: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, labels = given
+    said = stack(logits, labels, 1e6)(logits)
+    mean = logits.mean(0)
+    relative = said - said.mean(1, keepdim=True) - (mean - mean.mean(1, keepdim=True))
+    assert float((relative - relative.mean(0)).abs().max()) < 1e-2
+
+
+def test_stacked_networks_are_better_on_images_that_have_not_fitted_them(
+    given: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    logits, labels = given
+
+    def right(said: torch.Tensor) -> float:
+        return float((said.argmax(1) == labels).double().mean())
+
+    alone, quick = stacking.out_of_fold(logits, labels, 0.01), stacking.discriminant_out_of_fold(logits, labels)
+    assert right(alone) > right(logits.mean(0)) + 0.2
+    assert right(quick) > right(logits.mean(0)) + 0.2
+    first, second = stacking.folds(labels)
+    assert sorted([*first.tolist(), *second.tolist()]) == list(range(400))
+    assert (torch.bincount(labels[first]) - torch.bincount(labels[second])).abs().max() <= 1
+    torch.testing.assert_close(alone[first], stack(logits[:, second], labels[second], 0.01)(logits[:, first]))
+    noise = labels[torch.randperm(400, generator=torch.Generator().manual_seed(1))]
+    guessed = stacking.out_of_fold(logits, noise, 0.01).argmax(1) == noise
+    assert float(guessed.double().mean()) < 0.4
+
+
+def test_a_class_without_images_does_not_stop_it(given: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, labels = given
+    few = labels != 3
+    for said in (
+        stacking.out_of_fold(logits[:, few], labels[few], 0.01),
+        stacking.discriminant_out_of_fold(logits[:, few], labels[few]),
+    ):
+        assert (said.argmax(1) != 3).all()
+        assert not said.isnan().any()
