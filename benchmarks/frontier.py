@@ -48,6 +48,7 @@ from studies.sheet import Result, Sheet
 NETWORKS = ("resnet20", "resnet32", "resnet56")
 BUDGETS = 10  # of a kind
 SHARES = (0.7,)  # of a network's parameters, to which MDA cuts it
+WIDTHS = (0.5,)  # of last blocks beside whole ones
 SELECT = 10_000  # train images among which those for contributions are selected
 REPAIR = Repair(images=250, classifier_images=2000)
 VGGS, LIMITS = ("vgg_a", "vgg_b"), (7e5, 1e6, None)  # params of what lego.choose chooses
@@ -94,6 +95,7 @@ def frontier() -> Result:
     problem = untrained.problem(bricks)
     propose.propose(replace(problem, limits={"params": 1e6}), read("assembly", Assembly).pool, 1)
     resolve_seconds = perf_counter() - began
+    bricks = untrained.narrowed(bricks, quick.ZOO, WIDTHS, images, REPAIR, Memo(SCRATCH / "fronts", 2**32))
     smaller = list(pruned(quick.ZOO, NETWORKS, images, SHARES, REPAIR, SELECT))
     asked = untrained.opened(bricks, images)
     view = View(asked, images)

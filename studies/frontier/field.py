@@ -20,7 +20,7 @@ from lib.dery.assembly.proxies.naswot import naswot
 from lib.dery.assembly.workshop import Workshop
 from lib.dery.paths.exchange import exchange
 from lib.dery.paths.problem import AssemblyProblem, Candidate
-from lib.dery.paths.tables import Columns, Kind
+from lib.dery.paths.tables import Columns, Kind, Table
 from lib.images.data import DataSet
 from lib.network.blocks import Pick
 from lib.params.assembly import Assembly, Treatment
@@ -90,7 +90,7 @@ class Known:
 class Field:
     """The members of a zoo's trees with their logits.
 
-    bricks, problem: of the zoo; the problem has no limits.
+    bricks, problem: of the zoo; the problem has no limits. There may be narrow blocks in the last set.
     params: of assembly; they say which treatments are tried, and how many tails and trees there are.
     kept: what was fitted before.
     """
@@ -99,6 +99,7 @@ class Field:
         self, bricks: Bricks, problem: AssemblyProblem, images: DataSet, params: Assembly, seed: int, kept: Memo
     ) -> None:
         self.problem, self.params, self.seed = replace(problem, limits={}), params, seed
+        self.entire = entire(self.problem)
         self.workshop = Workshop(bricks, environment.memory(), kept)
         self.questions = Questions(images)
         self.probes = built.measures(images, params, seed).probes
@@ -108,13 +109,16 @@ class Field:
     def _asked(self) -> list[Known]:
         bricks, found = self.workshop.bricks, list[Known]()
         wanted = list[tuple[Columns, Treatment]]()
-        for path in product(range(len(bricks.cards)), repeat=bricks.sets):
-            tried: Sequence[Treatment] = self.params.treatments if len(set(path)) > 1 else ("none",)
+        whole, last = range(len(bricks.cards)), self.problem.blocks[-1]
+        ends = [column for column in range(self.problem.choices) if column in whole or last[column].narrow]
+        for path in product(*[whole] * (bricks.sets - 1), ends):
+            alone = len(Pick.of(self.problem.blocks, path).runs()) == 1
+            tried: Sequence[Treatment] = ("none",) if alone else self.params.treatments
             for treatment in tried:
                 wanted.append((path, treatment))
         for start in range(0, len(wanted), joining.AT_ONCE):
             group = wanted[start : start + joining.AT_ONCE]
-            made = [self.workshop.reassemble(bricks.pick(path), treatment) for path, treatment in group]
+            made = [self.workshop.reassemble(Pick.of(self.problem.blocks, path), how) for path, how in group]
             said = Grove.of(bricks, {str(i): one for i, one in enumerate(made)}, fused).answers(self.questions.loader)
             for i, ((path, treatment), (network, recipe)) in enumerate(zip(group, made, strict=True)):
                 candidate, able = Candidate.of(self.problem, path), joining.stackable(bricks, network, recipe)
@@ -199,26 +203,26 @@ class View:
 
     @property
     def _alone(self) -> list[Member]:
-        return [one for one in self.known if len(set(one.path)) == 1]
+        return [one for one in self.known if len(one.candidate.pick.runs()) == 1]
 
     def drawn(self, kind: Kind, limit: float) -> list[Design]:
         """One chain within the budget at random, and what the paper's search finds there by NASWOT."""
-        within = [one for one in self.plain if one.candidate.cost[kind] <= limit]
+        entire = [one for one in self.plain if not any(block.narrow for block in one.candidate.pick.blocks)]
+        within = [one for one in entire if one.candidate.cost[kind] <= limit]
         if not within:
             return []
         chains, field = {one.candidate.pick: one for one in within}, self.field
         drawn = within[int(np.random.default_rng(field.seed).integers(len(within)))]
-        problem, evaluations = replace(field.problem, limits={kind: limit}), field.params.paper_search
+        problem, evaluations = replace(field.entire, limits={kind: limit}), field.params.paper_search
         found = exchange(
-            problem, lambda one: field.liked(chains[one.pick]), evaluations or len(self.plain), field.seed
+            problem, lambda one: field.liked(chains[one.pick]), evaluations or len(entire), field.seed
         ).best
         return [drawn] if found is None else [drawn, chains[found.pick]]
 
     def said(self, design: Design) -> np.ndarray:
         """The class that a design answers for each image that was asked, int [n]."""
         logits = {(one.path, one.treatment): one.said for one in self.field.known}
-        names = self.field.problem.names
-        paths = [tuple(names.index(name) for name in pick.networks) for pick in design.candidate.picks]
+        paths = [self.field.problem.path(pick) for pick in design.candidate.picks]
         tails = torch.stack([logits[tail] for tail in zip(paths, design.treatments, strict=True)])
         together = tails.mean(0) if design.stacked is None else design.stacked(tails)
         return together.argmax(1).numpy()
@@ -228,11 +232,30 @@ class View:
         return self.field.questions.entrant(title(design), design.candidate.cost, self.said(design), self.images)
 
 
+def entire(problem: AssemblyProblem) -> AssemblyProblem:
+    """A problem without what is there to choose beside whole blocks."""
+    if not problem.lenders:
+        return problem
+    whole = list(range(len(problem.names)))
+
+    def narrower(table: Table) -> Table:
+        return Table(table.blocks[:, whole], table.stitches[:, whole][:, :, whole])
+
+    return replace(
+        problem,
+        blocks=tuple(row[: len(whole)] for row in problem.blocks),
+        scores=narrower(problem.scores),
+        costs={kind: narrower(table) for kind, table in problem.costs.items()},
+        cheapest={kind: narrower(table) for kind, table in problem.cheapest.items()},
+        lenders=(),
+        absent=frozenset(),
+        leaving=problem.leaving[:, whole],
+    )
+
+
 def title(design: Design) -> str:
     """What a design is made of."""
-    made = " + ".join(
-        pick.networks[0] if len(pick.runs()) == 1 else " > ".join(pick.networks) for pick in design.candidate.picks
-    )
+    made = " + ".join(pick.networks[0] if len(pick.runs()) == 1 else pick.words for pick in design.candidate.picks)
     return made if design.stacked is None else f"{made}, stacked"
 
 

@@ -31,6 +31,7 @@ class Study(Section):
     full: zoos whose networks learn whole, too.
     budgets, full_budgets: of a kind; at how many all is told, and at how many of them everything learns.
     shares: of a network's parameters, to which MDA cuts it.
+    widths: of last blocks that our pool has beside whole ones, as shares of the channels inside.
     select_images: train images among which those for contributions are selected.
     frozen_images, full_images: train images of the two protocols.
     distillation: weight of the teacher's answers, where one teaches.
@@ -44,6 +45,7 @@ class Study(Section):
     budgets: Annotated[int, Field(ge=2, le=1000)]
     full_budgets: Count
     shares: Annotated[list[Fraction], AfterValidator(once)]
+    widths: Annotated[list[Fraction], AfterValidator(once)]
     select_images: Images
     frozen_images: Images
     full_images: Images

@@ -1,5 +1,6 @@
 """Stage `untrained`: ours and every rival within each budget, without training."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,12 +10,14 @@ import torch
 from torch import nn
 
 from lib.base import artifacts
+from lib.base.errors import BrickyardError
 from lib.base.memo import Memo
-from lib.dery.assembly import edges, gains, prices
+from lib.dery.assembly import edges, forms, gains, narrowing, prices
 from lib.dery.assembly.built import Design
 from lib.dery.assembly.fronts import Fronts
 from lib.dery.assembly.material import Bricks, open_bricks
 from lib.dery.assembly.ranking import put_together
+from lib.dery.assembly.widened import widened
 from lib.dery.paths.problem import AssemblyProblem
 from lib.dery.paths.tables import Kind
 from lib.images import data
@@ -24,10 +27,11 @@ from lib.network.load import Recipe
 from lib.params.assembly import Assembly
 from lib.params.base import read
 from lib.params.components import Repair
+from lib.params.contributions import Contributions
 from lib.params.edges import Edges
 from lib.params.run import Run
 from lib.trace.logits import logits
-from lib.zoo.card import Input
+from lib.zoo.card import Card, Input
 from stages import SCRATCH, prepare, run
 from studies.frontier.answers import Answered, Answers, Role, Round
 from studies.frontier.field import KINDS, Field, Questions, View, budgets, title
@@ -53,9 +57,10 @@ def main(zoo: str, dataset: Path, networks: Path, cut: Path, out: Path) -> None:
     images = task(data.load(dataset, SCRATCH), study.zoos[zoo], seed)
     found = bricks(networks, names, artifacts.read_json(cut / "cuts.json")["cuts"], images)
     fronts, fitted = Memo(SCRATCH / "fronts", 2**32), Memo(SCRATCH / "edges", 2**30)
-    asked = opened(joined(found, fronts, fitted), images)
-    few = study.select_images
-    smaller = list(pruned(networks, names, images, study.shares, read("components.repair", Repair), few))
+    found = joined(found, fronts, fitted)
+    repair = read("components.repair", Repair)
+    asked = opened(narrowed(found, networks, study.widths, images, repair, fronts), images)
+    smaller = list(pruned(networks, names, images, study.shares, repair, study.select_images))
     made = Comparison(asked, smaller)
     ways = views(images, study.apart.get(zoo), seed)
     answers = made.answers({name: View(asked, divided) for name, divided in ways.items()}, study.budgets)
@@ -79,11 +84,30 @@ def joined(found: Bricks, fronts: Memo, fitted: Memo) -> Bricks:
     return replace(found, edges={(edge.boundary, edge.source, edge.target): edge for edge in every})
 
 
+def narrowed(
+    found: Bricks, zoo: Path, widths: Sequence[float], images: DataSet, repair: Repair, fronts: Memo
+) -> Bricks:
+    """With narrow blocks, priced, of every network that has some; zoo: folder of the networks."""
+    scores = read("contributions", Contributions)
+    for card in found.cards:
+        network, _ = files.load_as(Card, zoo / card.name, trust=True)
+        try:
+            made = narrowing.narrow(found, card.name, network, widths, images, scores, repair)
+        except BrickyardError as error:
+            print(error, file=sys.stderr)
+            continue
+        own = {(card.name, width): forms.opened(card, *one) for width, one in made.items()}
+        alone = replace(found, narrow=own)
+        found = replace(found, forms={**found.forms, card.name: forms.priced(alone, card.name, Fronts(alone, fronts))})
+        found = replace(found, narrow={**found.narrow, **own})
+    return found
+
+
 def problem(found: Bricks) -> AssemblyProblem:
     """With scores and prices, from bricks with edges."""
     params = read("assembly", Assembly)
     priced = prices.assembly_problem(found, params, NOWHERE)
-    return replace(priced, scores=gains.scores(found, params, None, Path()))
+    return widened(replace(priced, scores=gains.scores(found, params, None, Path())), found, params, NOWHERE)
 
 
 def opened(found: Bricks, images: DataSet) -> Field:

@@ -11,14 +11,17 @@ import torch
 from scipy.stats import binomtest
 
 from lib.base.memo import Memo
-from lib.dery.assembly import built, prices
+from lib.dery.assembly import built, forms, narrowing, prices
+from lib.dery.assembly.fronts import Fronts
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.ranking import put_together
 from lib.dery.assembly.reassembly import reassemble
+from lib.dery.assembly.widened import widened
 from lib.dery.paths import trees
 from lib.dery.paths.tables import Kind
 from lib.images.data import DataSet
 from lib.params.assembly import Assembly
+from lib.params.components import Repair
 from studies.cifar10.bootstrap import difference, holm, sign_test
 from studies.frontier import task, untrained
 from studies.frontier.answers import Answers, Round
@@ -27,6 +30,7 @@ from studies.frontier.params import Shelf
 from studies.frontier.tables import FROZEN, SEEN, UNTRAINED, contests
 from studies.frontier.tuned import needed, some
 from studies.frontier.verdict import Contest, figures, sheet, verdict
+from tests.dery.assembly.test_forms import CONTRIBUTIONS
 from tests.dery.conftest import PARAMS, bricks, images
 
 __all__ = ["bricks", "images"]
@@ -110,6 +114,38 @@ def answers(asked: Field, view: View, calm: Bricks) -> Answers:
     network, recipe = reassemble(calm, calm.whole(1))
     smaller = [("vit cut to 70%", network, replace(recipe, cost=calm.cards[1].cost))]
     return untrained.Comparison(asked, smaller).answers({SEEN: view}, 3)
+
+
+def test_narrow_last_blocks_are_ours_alone(calm: Bricks, seen: DataSet, asked: Field) -> None:
+    """They are offered behind every front, say what their networks say, and no rival is drawn among them."""
+    name, images = "resnet", calm.fit[0]
+    made = narrowing.narrow(
+        calm, name, calm.chains[0]._model, [0.5], seen, CONTRIBUTIONS, Repair(images=len(images.index))
+    )
+    own = {(name, width): forms.opened(calm.cards[0], *one) for width, one in made.items()}
+    bricks = replace(calm, narrow=own)
+    bricks = replace(bricks, forms={name: forms.priced(bricks, name, Fronts(bricks, Memo()))})
+    params = asked.params.model_copy(update={"combine": "auto"})
+    problem = widened(prices.assembly_problem(bricks, params, Path("data/latency.json")), bricks, params, Path("none"))
+    field = Field(bricks, problem, seen, params, 0, Memo())
+    narrow = [one for one in field.known if any(block.narrow for block in one.candidate.pick.blocks)]
+    assert len(narrow) == 9
+    assert all(one.candidate.pick.blocks[-1].form == "at 0.5" for one in narrow)
+    assert len(field.known) == 27 + 9
+    view, plain = View(field, seen), field.entire
+    for path in product(range(3), repeat=3):
+        assert plain.price(path) == asked.problem.price(path) == problem.price(path)
+    for one in (narrow[0], narrow[5]):
+        network, recipe = field.workshop.reassemble(one.candidate.pick, one.treatment)
+        said = view.measures.picking.logits(network, recipe.input)
+        torch.testing.assert_close(one.said[view._at(view.measures.picking)], said, atol=1e-4, rtol=1e-4)
+        assert sum(p.numel() for p in network.parameters()) == one.candidate.cost["params"]
+    limit = max(one.candidate.cost["params"] for one in view.whole)
+    for design in (*view.drawn("params", limit), *view.whole, *view.ensembles):
+        assert not any(block.narrow for pick in design.candidate.picks for block in pick.blocks)
+    assert view.ours("params", limit).candidate.cost["params"] <= limit
+    assert {one.stacked is None for one in view.stacked} <= {False}
+    assert view.stronger("params", limit).candidate.cost["params"] <= limit
 
 
 def test_rivals_are_within_the_limit_and_of_every_kind(view: View, answers: Answers, seen: DataSet) -> None:
