@@ -8,7 +8,7 @@ from lib.params.base import read
 from lib.params.run import Run
 from stages import SCRATCH, prepare, run
 from studies.cifar10.cut import cut
-from studies.frontier.params import Shelf
+from studies.frontier.shelf import Shelf
 from studies.frontier.task import task
 
 

@@ -1,27 +1,11 @@
 """`study`: the zoos, the budgets, and how long networks learn."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from lib.params.section import Count, Fraction, Images, Name, Names, Section, Text, once
-
-Condition = Literal["sharp", "blurred", "grey", "compressed"]
-Conditions = Annotated[list[Condition], Field(min_length=1), AfterValidator(once)]
-
-
-class Shelf(Section):
-    """A zoo and its task.
-
-    conditions: those of the task's images, equally often, drawn by seed.
-    train_images: a sample on which each network is trained here, null = all.
-    learns: the conditions that networks are trained under, by name; the others are under those of the task.
-    """
-
-    networks: Names = Field(min_length=2)
-    conditions: Conditions = Field(default_factory=lambda: ["sharp"])
-    train_images: Images | None = None
-    learns: dict[Name, Conditions] = Field(default_factory=dict)
+from studies.frontier.shelf import Shelf
 
 
 class Study(Section):

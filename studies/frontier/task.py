@@ -9,7 +9,7 @@ import numpy as np
 
 from lib.images.data import DataSet, stratified_sample
 from lib.images.sources import Images
-from studies.frontier.params import Condition, Shelf
+from studies.frontier.shelf import Condition, Shelf
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,7 +11,7 @@ from lib.params.training import Training
 from lib.params.zoo import ZooModel
 from lib.zoo import make
 from stages import SCRATCH, prepare, run
-from studies.frontier.params import Shelf
+from studies.frontier.shelf import Shelf
 from studies.frontier.task import lesson
 
 

@@ -26,7 +26,7 @@ from studies.cifar10.bootstrap import difference, holm, sign_test
 from studies.frontier import task, untrained
 from studies.frontier.answers import Answers, Round
 from studies.frontier.field import KINDS, Entrant, Field, View, budgets
-from studies.frontier.params import Shelf
+from studies.frontier.shelf import Shelf
 from studies.frontier.tables import FROZEN, SEEN, UNTRAINED, contests
 from studies.frontier.tuned import needed, some
 from studies.frontier.verdict import Contest, figures, sheet, verdict
