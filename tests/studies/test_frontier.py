@@ -125,7 +125,7 @@ def test_narrow_last_blocks_are_ours_alone(calm: Bricks, seen: DataSet, asked: F
     own = {(name, width): forms.opened(calm.cards[0], *one) for width, one in made.items()}
     bricks = replace(calm, narrow=own)
     bricks = replace(bricks, forms={name: forms.priced(bricks, name, Fronts(bricks, Memo()))})
-    params = asked.params.model_copy(update={"combine": "auto"})
+    params = asked.params.model_copy(update={"combine": "auto", "trees": 2})
     problem = widened(prices.assembly_problem(bricks, params, Path("data/latency.json")), bricks, params, Path("none"))
     field = Field(bricks, problem, seen, params, 0, Memo())
     narrow = [one for one in field.known if any(block.narrow for block in one.candidate.pick.blocks)]

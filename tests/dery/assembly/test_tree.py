@@ -72,7 +72,7 @@ def test_a_tree_costs_what_was_foreseen(bricks: Bricks, params: Callable[..., As
     every = list(product(range(3), repeat=3))
     workshop = Workshop(bricks, 2**30)
     made = {path: workshop.reassemble(bricks.pick(path), "none") for path in every}
-    sets = [*list(combinations(every, 2))[::7], *list(combinations(every, 3))[::100]]
+    sets = [*list(combinations(every, 2))[::14], *list(combinations(every, 3))[::200]]
     for paths in sets:
         if trees.may_join(task, paths):
             picks = [bricks.pick(path) for path in paths]
