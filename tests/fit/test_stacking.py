@@ -1,11 +1,13 @@
 """Maps from several networks' logits to the classes: against definitions, and on images that have not fitted them."""
 
+import numpy as np
 import pytest
 import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch.nn import functional as F
 
 from lib.fit import stacking
-from lib.fit.stacking import stack
+from lib.fit.stacking import Discriminants, stack
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +55,10 @@ def test_stacked_networks_are_better_on_images_that_have_not_fitted_them(
     def right(said: torch.Tensor) -> float:
         return float((said.argmax(1) == labels).double().mean())
 
-    alone, quick = stacking.out_of_fold(logits, labels, 0.01), stacking.discriminant_out_of_fold(logits, labels)
+    alone, quick = stacking.out_of_fold(logits, labels, 0.01), Discriminants(list(logits), labels)
     assert right(alone) > right(logits.mean(0)) + 0.2
-    assert right(quick) > right(logits.mean(0)) + 0.2
+    assert quick.accuracy([0, 1]) == pytest.approx(100 * right(alone), abs=4)
+    assert quick.accuracy([0, 1]) > max(quick.accuracy([0]), quick.accuracy([1]))
     first, second = stacking.folds(labels)
     assert sorted([*first.tolist(), *second.tolist()]) == list(range(400))
     assert (torch.bincount(labels[first]) - torch.bincount(labels[second])).abs().max() <= 1
@@ -65,12 +68,22 @@ def test_stacked_networks_are_better_on_images_that_have_not_fitted_them(
     assert float(guessed.double().mean()) < 0.4
 
 
+def test_the_quick_form_is_linear_discriminant_analysis(given: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """As scikit-learn's, but for a little shrinkage, on both halves."""
+    logits, labels = given
+    features = (logits - logits.mean(2, keepdim=True)).transpose(0, 1).flatten(1).double().numpy()
+    halves, right = [half.numpy() for half in stacking.folds(labels)], 0
+    for own, others in (halves, halves[::-1]):
+        peer = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=1e-3).fit(features[others], labels[others])
+        right += int(np.equal(peer.predict(features[own]), labels[own].numpy()).sum())
+    assert Discriminants(list(logits), labels).accuracy([0, 1]) == pytest.approx(right / 4, abs=0.5)
+
+
 def test_a_class_without_images_does_not_stop_it(given: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, labels = given
     few = labels != 3
-    for said in (
-        stacking.out_of_fold(logits[:, few], labels[few], 0.01),
-        stacking.discriminant_out_of_fold(logits[:, few], labels[few]),
-    ):
-        assert (said.argmax(1) != 3).all()
-        assert not said.isnan().any()
+    said = stacking.out_of_fold(logits[:, few], labels[few], 0.01)
+    assert (said.argmax(1) != 3).all()
+    assert not said.isnan().any()
+    found = Discriminants(list(logits[:, few]), labels[few]).accuracy([0, 1])
+    assert found == pytest.approx(100 * float((said.argmax(1) == labels[few]).double().mean()), abs=3)

@@ -33,20 +33,13 @@ class Combiner:
     labels: Int64[torch.Tensor, " n"]
     ridge: float | None
 
-    def quick(self, tails: Sequence[Float[torch.Tensor, "n c"]], stackable: bool) -> Judged:
-        """Nearly `best`, without a fit; stackable: whether maps can be folded into all of their heads."""
-        logits = torch.stack(list(tails))
-        plain = judge(logits.mean(0), self.labels)
-        if not self._tried(logits, stackable):
-            return plain
-        found = stacking.discriminant_out_of_fold(logits, self.labels)
-        return max(plain, (judge(found, self.labels)[0], plain[1]))
-
     def best(self, tails: Sequence[Float[torch.Tensor, "n c"]], stackable: bool) -> tuple[Judged, Stacked | None]:
-        """The mean, None, or the maps where these are better on images that have not fitted them."""
+        """The mean, None, or the maps where these are better on images that have not fitted them; stackable: whether
+        maps can be folded into all of their heads.
+        """
         logits = torch.stack(list(tails))
         plain = judge(logits.mean(0), self.labels)
-        if not self._tried(logits, stackable):
+        if not self.tried(len(tails) * logits.shape[2], stackable):
             return plain, None
         assert self.ridge is not None
         stacked = judge(stacking.out_of_fold(logits, self.labels, self.ridge), self.labels)
@@ -54,8 +47,9 @@ class Combiner:
             return plain, None
         return stacked, stacking.stack(logits, self.labels, self.ridge)
 
-    def _tried(self, logits: Float[torch.Tensor, "t n c"], stackable: bool) -> bool:
-        return self.ridge is not None and stackable and logits.shape[0] * logits.shape[2] <= COLUMNS
+    def tried(self, columns: int, stackable: bool) -> bool:
+        """Whether maps of so many logits an image are fitted."""
+        return self.ridge is not None and stackable and columns <= COLUMNS
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ Ours, not in the paper.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations, pairwise
 from math import comb
 
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Float
 
 from ...base.progress import track
-from ...fit.stacking import Stacked
+from ...fit.stacking import Discriminants, Stacked
 from ...network.modules import ReassembledNetwork
 from ...network.reassembled import Reassembled
 from ...params.assembly import Treatment
@@ -22,7 +23,7 @@ from ...zoo.card import Input
 from ..paths import trees
 from ..paths.problem import AssemblyProblem, Candidate
 from ..paths.tables import Columns, Kind
-from .built import Design, Measures
+from .built import Design, Measures, judge
 from .combining import Combiner, Judged, arriving, last_layer
 from .grove import Grove
 from .material import Bricks
@@ -33,6 +34,7 @@ Chosen = tuple[int, ...]  # of the members, ascending
 AT_ONCE = 96  # networks that are asked together
 EXACT = 20_000  # sets that are all looked at; of more, those that begin with one of the BEAM best
 BEAM = 100
+MEMBERS = 96  # of more members within a budget, whole networks and the best of the others are joined
 REFINED = 2  # times as many sets as are wanted are fitted maps to
 
 
@@ -131,7 +133,7 @@ class Joiner:
         choosing images, ties by likelihood, then by members. limits: instead of the problem's.
         """
         limits = self.problem.limits if limits is None else limits
-        members = [i for i, one in enumerate(self.known) if within(one.candidate.cost, limits)]
+        members = self._members(limits)
         begun, every = [(i,) for i in members], list[Chosen]()
         for size in range(2, min(self.tails, len(members)) + 1):
             sets = [one for one in _larger(begun, members, size) if self._affordable(one, limits)]
@@ -147,6 +149,17 @@ class Joiner:
             found = sorted(found[: REFINED * count], key=lambda one: _order(self._combined(one)[0], one))
         return [self._design(one) for one in found[:count]]
 
+    def _members(self, limits: Mapping[Kind, float]) -> list[int]:
+        """Those within the limits that are joined, by number."""
+        found = [i for i, one in enumerate(self.known) if within(one.candidate.cost, limits)]
+        if len(found) <= MEMBERS:
+            return found
+        for i in found:
+            self._judge((i,))
+        hybrid = [i for i in found if len(self.known[i].candidate.pick.runs()) > 1]
+        kept = set(sorted(hybrid, key=lambda i: self._order((i,)))[: max(0, MEMBERS - len(found) + len(hybrid))])
+        return [i for i in found if i in kept or i not in hybrid]
+
     def _affordable(self, one: Chosen, limits: Mapping[Kind, float]) -> bool:
         tails = [self.known[i] for i in one]
         if any(a.input != b.input or not _agree(a, b) for a, b in combinations(tails, 2)):
@@ -159,8 +172,19 @@ class Joiner:
         return cost is not None and within(cost, limits)
 
     def _judge(self, one: Chosen) -> None:
-        if one not in self._judged:
-            self._judged[one] = self.combiner.quick(*self._tails(one))
+        if one in self._judged:
+            return
+        tails, able = self._tails(one)
+        mean = torch.stack(tails).mean(0)
+        if self.combiner.tried(len(tails) * mean.shape[1], able):
+            plain = float((mean.argmax(1) == self.combiner.labels).double().mean()) * 100
+            self._judged[one] = max(plain, self._discriminants.accuracy(one)), 0.0  # ties are told apart by the fits
+        else:
+            self._judged[one] = judge(mean, self.combiner.labels)
+
+    @cached_property
+    def _discriminants(self) -> Discriminants:
+        return Discriminants([one.choosing for one in self.known], self.combiner.labels)
 
     def _combined(self, one: Chosen) -> tuple[Judged, Stacked | None]:
         if one not in self._refined:

@@ -191,3 +191,23 @@ def test_every_set_of_paths_is_there_once(known: list[Member], measures: Measure
     found = joining.Joiner(task, known, measures, 3).best(10_000)
     sets = [frozenset(one.candidate.picks) for one in found]
     assert len(sets) == len(set(sets)) == len(_brute_force(task, known, measures, 3))
+
+
+def test_of_many_members_whole_networks_and_the_best_others_are_joined(
+    known: list[Member], measures: Measures, task: AssemblyProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joiner = joining.Joiner(task, known, measures, 2)
+    assert joiner._members({}) == list(range(len(known)))
+    monkeypatch.setattr(joining, "MEMBERS", 5)
+    found = joiner._members({})
+    alone = [i for i, one in enumerate(known) if len(set(one.path)) == 1]
+    others = sorted(set(range(len(known))) - set(alone), key=lambda i: _negative(known[i], measures))
+    assert found == sorted([*alone, *others[:3]])
+    used = {one.path for i, one in enumerate(known) if i in found}
+    for design in joiner.best(50):
+        assert {task.path(pick) for pick in design.candidate.picks} <= used
+
+
+def _negative(member: Member, measures: Measures) -> tuple[float, float]:
+    accuracy, likelihood = judge(member.choosing, measures.choosing.labels)
+    return -accuracy, -likelihood
