@@ -71,6 +71,16 @@ def test_drawn_splits_a_run_of_nodes_by_set() -> None:
     assert (stitch["source"], stitch["target"]) == ("64 × 4×4", "48")
 
 
+def test_a_head_that_labels_have_fitted_says_so() -> None:
+    found = findings()
+    for tail in found.candidates[1]["tails"]:
+        tail["stacked"] = {"images": 20, "ridge": 0.005}
+    assert [tail["end"] for tail in tables.drawn(found, 1)] == [
+        "head of net_00, fitted to labels",
+        "new linear head (LDA), fitted to labels",
+    ]
+
+
 def test_bars_mark_one_anchor_a_set() -> None:
     blocks = [block for row in tables.bars(findings()) for block in row["blocks"]]
     assert sorted(block["set"] for block in blocks if block["anchor"]) == [0, 1, 2]
