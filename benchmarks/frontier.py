@@ -36,9 +36,11 @@ from lib.params.run import Run
 from stages import SCRATCH, in_one_line
 from studies.cifar10.cut import cut
 from studies.frontier import untrained
+from studies.frontier.answers import UNTRAINED
 from studies.frontier.field import View
 from studies.frontier.pruned import pruned
-from studies.frontier.tables import SEEN, UNTRAINED, contests
+from studies.frontier.tables import contests
+from studies.frontier.task import SEEN
 from studies.frontier.verdict import figures, sheet, verdict
 from studies.inputs import checkpoint
 from studies.mda import sources
@@ -103,9 +105,9 @@ def frontier() -> Result:
     made = untrained.Comparison(asked, smaller)
     answers = made.answers({SEEN: view}, BUDGETS)
     rounds = answers.rounds[SEEN]
-    held = list(contests(answers.networks, rounds, asked.questions, images, UNTRAINED))
+    held = list(contests(answers.networks, rounds, asked.questions, images, UNTRAINED, view.measures.picking.index))
     found = [verdict(one, seed) for one in held]
-    stronger = [verdict(replace(one, rivals=one.stronger), seed) for one in held]
+    stronger = [verdict(replace(one, rivals=one.stronger), seed, "picking") for one in held]
     told = figures(found)
     return Result(
         {

@@ -12,6 +12,7 @@ from lib.base import artifacts
 from lib.dery.paths.tables import Kind
 
 Role = Literal["whole", "ensemble", "cut", "drawn", "ours", "stacked", "scratch", "distilled"]
+UNTRAINED, FROZEN, FULL = "untrained", "frozen", "full"  # treatments
 RIVALS: tuple[Role, ...] = ("whole", "ensemble", "cut", "drawn", "scratch", "distilled")
 STRONGER: tuple[Role, ...] = (*RIVALS, "stacked")  # where what is ours is done to whole networks and ensembles, too
 OURS: tuple[Role, ...] = ("whole", "ensemble", "stacked")  # in our pool at any budget, beside what was chosen there

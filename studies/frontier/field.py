@@ -37,12 +37,14 @@ class Entrant:
     name: what it is made of.
     cost: of each kind.
     validation: accuracy on all images that choose, in percent.
+    picking: the same on those of them that have fitted nothing.
     right: whether it is right on each test image, bool [n].
     """
 
     name: str
     cost: Mapping[Kind, float]
     validation: float
+    picking: float
     right: np.ndarray
 
     @property
@@ -69,10 +71,15 @@ class Questions:
         """Where some images stand among those that are asked."""
         return np.searchsorted(self.index, index)
 
-    def entrant(self, name: str, cost: Mapping[Kind, float], said: np.ndarray, images: DataSet) -> Entrant:
-        """A network that answers the classes `said` [n]; images: says which of them choose and which test."""
+    def entrant(
+        self, name: str, cost: Mapping[Kind, float], said: np.ndarray, images: DataSet, picking: np.ndarray
+    ) -> Entrant:
+        """A network that answers the classes `said` [n]; images: says which of them choose and which test; picking:
+        which of those that choose have fitted nothing.
+        """
         right = said == self.labels
-        return Entrant(name, cost, 100 * float(right[self.at(images.validation)].mean()), right[self.at(images.test)])
+        validation, picked = (100 * float(right[self.at(index)].mean()) for index in (images.validation, picking))
+        return Entrant(name, cost, validation, picked, right[self.at(images.test)])
 
 
 @dataclass(frozen=True)
@@ -229,7 +236,8 @@ class View:
 
     def entrant(self, design: Design) -> Entrant:
         """A design as these images see it."""
-        return self.field.questions.entrant(title(design), design.candidate.cost, self.said(design), self.images)
+        said, picking = self.said(design), self.measures.picking.index
+        return self.field.questions.entrant(title(design), design.candidate.cost, said, self.images, picking)
 
 
 def entire(problem: AssemblyProblem) -> AssemblyProblem:

@@ -16,7 +16,8 @@ from lib.report.figures import PALETTE, draw
 from stages import prepare, run
 from studies.frontier.field import KINDS
 from studies.frontier.params import Study
-from studies.frontier.tables import SEEN, WAYS, WORDS
+from studies.frontier.tables import WAYS, WORDS
+from studies.frontier.task import SEEN
 from studies.sheet import Result, Sheet
 
 if TYPE_CHECKING:
@@ -116,8 +117,8 @@ so each count is made twice: beside the rivals as they are, and with such rivals
 
 {_told(study, measured)}
 Frozen: stitches and heads learn for an epoch on {study.frozen_images:,} train images. Full: then everything, for two
-epochs on {study.full_images:,}. Networks that several budgets pick are tuned once. What is tuned is chosen again, by us
-and of the rivals, on all validation images.
+epochs on {study.full_images:,}. Networks that several budgets pick are tuned once. What is tuned is chosen again, of
+the rivals on all validation images, by us, and of rivals that are stacked, on the half that has fitted no maps.
 """
 
 

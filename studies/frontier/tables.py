@@ -5,20 +5,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from lib.dery.assembly import built
 from lib.images import data
 from lib.images.data import DataSet
+from lib.params.assembly import Assembly
 from lib.params.base import read
 from lib.params.run import Run
 from stages import SCRATCH, prepare, run
-from studies.frontier.answers import OURS, RIVALS, STRONGER, Answered, Answers, Role, Round
+from studies.frontier.answers import (
+    FROZEN,
+    FULL,
+    OURS,
+    RIVALS,
+    STRONGER,
+    UNTRAINED,
+    Answered,
+    Answers,
+    Role,
+    Round,
+)
 from studies.frontier.field import Entrant, Questions
 from studies.frontier.params import Study
-from studies.frontier.task import apart, task
+from studies.frontier.task import APART, SEEN, task, views
 from studies.frontier.verdict import Contest, figures, sheet, verdict
 from studies.sheet import Result, Sheet
 
-SEEN, APART = "validation", "apart"  # ways of dividing the images
-UNTRAINED, FROZEN, FULL = "untrained", "frozen", "full"
 WORDS = {UNTRAINED: "without training", FROZEN: "after frozen tuning", FULL: "after full tuning"}
 WAYS = {SEEN: "", APART: ", chosen on test images set apart"}
 
@@ -39,21 +52,17 @@ def main(zoo: str, dataset: Path, untrained: Path, tuned: Path, metrics: Path) -
     result(zoo, images, answers, study).save(metrics)
 
 
-def views(images: DataSet, count: int | None, seed: int) -> dict[str, DataSet]:
-    """The ways of dividing the images of a task; count: of a second one the test images that validate."""
-    return {SEEN: images} if count is None else {SEEN: images, APART: apart(images, count, seed)}
-
-
 def result(zoo: str, images: DataSet, answers: Mapping[str, Answers], study: Study) -> Result:
     """Figures and points for a plot by way and treatment; a sheet each."""
     seed, asked = read("run", Run).seed, Questions(images)
     found, sheets = dict[str, Any](), list[Sheet]()
     for way, divided in views(images, study.apart.get(zoo), seed).items():
+        picking = built.measures(divided, read("assembly", Assembly), seed).picking.index
         for treatment, own in answers.items():
             rounds = own.rounds[way]
-            held = list(contests(own.networks, rounds, asked, divided, treatment, way))
+            held = list(contests(own.networks, rounds, asked, divided, treatment, picking, way))
             judged = [verdict(one, seed) for one in held]
-            stronger = [verdict(replace(one, rivals=one.stronger), seed) for one in held]
+            stronger = [verdict(replace(one, rivals=one.stronger), seed, "picking") for one in held]
             points = [
                 {"kind": one.contest.kind, "limit": one.contest.limit, "ours": one.contest.ours.test}
                 | {"rival": one.rival.test, "oracle": one.oracle.test}
@@ -75,6 +84,7 @@ def contests(
     asked: Questions,
     images: DataSet,
     treatment: str,
+    picking: np.ndarray,
     way: str = SEEN,
 ) -> Iterator[Contest]:
     """One a budget.
@@ -84,11 +94,12 @@ def contests(
     asked: the images that they have answered for.
     images: the same, divided.
     treatment: of the networks; what has been tuned is chosen again from our choices at all budgets, whole networks and
-        their ensembles.
+        their ensembles, on the validation images that have fitted nothing.
+    picking: those images.
     way: of dividing the images; networks whose heads were fitted to the labels of another one stay outside.
     """
     networks = {i: one for i, one in networks.items() if one.way in (None, way)}
-    seen = {i: asked.entrant(one.name, one.cost, one.said, images) for i, one in networks.items()}
+    seen = {i: asked.entrant(one.name, one.cost, one.said, images, picking) for i, one in networks.items()}
     ours = {one.ours for one in rounds} | {i for i, one in networks.items() if one.role in OURS}
 
     def playing(roles: Sequence[Role]) -> list[Entrant]:
@@ -102,7 +113,7 @@ def contests(
 
         chosen = seen[one.ours]
         if treatment != UNTRAINED:
-            chosen = max(within([seen[i] for i in sorted(ours)]), key=lambda entrant: entrant.validation)
+            chosen = max(within([seen[i] for i in sorted(ours)]), key=lambda entrant: entrant.picking)
         yield Contest(one.kind, one.limit, chosen, tuple(within(rivals)), tuple(within(stronger)))
 
 

@@ -14,6 +14,7 @@ from studies.frontier.shelf import Condition, Shelf
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+SEEN, APART = "validation", "apart"  # ways of dividing the images
 BLUR, QUALITY = 1.2, 8  # standard deviation in pixels; of JPEG
 
 
@@ -33,6 +34,11 @@ def apart(data: DataSet, count: int, seed: int) -> DataSet:
     """The same with so many test images for validation, and the others for testing."""
     few = stratified_sample(data.images, data.test, count, seed)
     return replace(data, validation=few, test=np.setdiff1d(data.test, few))
+
+
+def views(images: DataSet, count: int | None, seed: int) -> dict[str, DataSet]:
+    """The ways of dividing the images of a task; count: of a second one the test images that validate."""
+    return {SEEN: images} if count is None else {SEEN: images, APART: apart(images, count, seed)}
 
 
 def under(images: Images, conditions: Sequence[Condition], seed: int) -> Images:

@@ -28,10 +28,9 @@ from lib.training import fit
 from lib.zoo.teachers import Teacher
 from stages import SCRATCH, prepare, run
 from studies.cifar10.tree import fused
-from studies.frontier.answers import Answered, Answers, Round
+from studies.frontier.answers import FROZEN, FULL, Answered, Answers, Round
 from studies.frontier.field import Questions
 from studies.frontier.params import Study
-from studies.frontier.tables import FROZEN, FULL
 from studies.frontier.task import task
 from studies.frontier.untrained import ask
 

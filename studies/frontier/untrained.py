@@ -37,8 +37,7 @@ from studies.frontier.answers import Answered, Answers, Role, Round
 from studies.frontier.field import KINDS, Field, Questions, View, budgets, title
 from studies.frontier.params import Study
 from studies.frontier.pruned import pruned
-from studies.frontier.tables import views
-from studies.frontier.task import task
+from studies.frontier.task import task, views
 
 NOWHERE = Path("latency.json")  # nothing is measured
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -49,9 +49,9 @@ class Verdict:
         return self.margin.low > 0
 
 
-def verdict(contest: Contest, seed: int) -> Verdict:
-    """Of one contest; equal rivals are told apart by their order."""
-    rival = max(contest.rivals, key=lambda one: one.validation)
+def verdict(contest: Contest, seed: int, by: Literal["validation", "picking"] = "validation") -> Verdict:
+    """Of one contest; equal rivals are told apart by their order. by: the images that pick the rival."""
+    rival = max(contest.rivals, key=lambda one: getattr(one, by))
     oracle = max(contest.rivals, key=lambda one: one.test)
     ours = contest.ours.right
     return Verdict(contest, rival, oracle, difference(ours, rival.right, seed), sign_test(ours, rival.right))

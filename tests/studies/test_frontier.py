@@ -24,10 +24,11 @@ from lib.params.assembly import Assembly
 from lib.params.components import Repair
 from studies.cifar10.bootstrap import difference, holm, sign_test
 from studies.frontier import task, untrained
-from studies.frontier.answers import Answers, Round
+from studies.frontier.answers import FROZEN, UNTRAINED, Answers, Round
 from studies.frontier.field import KINDS, Entrant, Field, View, budgets
 from studies.frontier.shelf import Shelf
-from studies.frontier.tables import FROZEN, SEEN, UNTRAINED, contests
+from studies.frontier.tables import contests
+from studies.frontier.task import SEEN
 from studies.frontier.tuned import needed, some
 from studies.frontier.verdict import Contest, figures, sheet, verdict
 from tests.dery.assembly.test_forms import CONTRIBUTIONS
@@ -149,7 +150,11 @@ def test_narrow_last_blocks_are_ours_alone(calm: Bricks, seen: DataSet, asked: F
 
 
 def test_rivals_are_within_the_limit_and_of_every_kind(view: View, answers: Answers, seen: DataSet) -> None:
-    found = list(contests(answers.networks, answers.rounds[SEEN], view.field.questions, seen, UNTRAINED))
+    found = list(
+        contests(
+            answers.networks, answers.rounds[SEEN], view.field.questions, seen, UNTRAINED, view.measures.picking.index
+        )
+    )
     assert [one.kind for one in found] == ["params"] * 3 + ["macs"] * 3
     for one, choice in zip(found, answers.rounds[SEEN], strict=True):
         assert all(rival.cost[one.kind] <= one.limit for rival in (*one.rivals, one.ours))
@@ -171,7 +176,7 @@ def test_what_is_tuned_is_chosen_again_on_all_validation_images(view: View, answ
     ours = answers.rounds[SEEN][-1].ours
     labels = view.field.questions.labels
     wrong[ours] = replace(wrong[ours], said=labels)
-    found = list(contests(wrong, answers.rounds[SEEN], view.field.questions, seen, FROZEN))
+    found = list(contests(wrong, answers.rounds[SEEN], view.field.questions, seen, FROZEN, view.measures.picking.index))
     for one in found:
         fits = answers.networks[ours].cost[one.kind] <= one.limit
         assert one.ours.test == (100 if fits else 0)
@@ -203,7 +208,7 @@ def _named(rounds: Sequence[Round]) -> set[int]:
 
 def _contest(rng: np.random.Generator, ours: float, rivals: Sequence[float]) -> Contest:
     def entrant(share: float) -> Entrant:
-        return Entrant("n", {"params": 1}, 100 * share, rng.random(2000) < share)
+        return Entrant("n", {"params": 1}, 100 * share, 100 - 100 * share, rng.random(2000) < share)
 
     return Contest("params", 1, entrant(ours), tuple(map(entrant, rivals)))
 
@@ -216,6 +221,7 @@ def test_who_wins_is_as_defined() -> None:
         assert one.rival is contest.rivals[1]
         assert one.oracle.test == max(rival.test for rival in contest.rivals)
         assert one.won == (difference(contest.ours.right, one.rival.right, 0).low > 0)
+    assert verdict(given[0], 0, "picking").rival is given[0].rivals[2]
     told = figures(found)
     margins = [one.contest.ours.test - one.rival.test for one in found]
     assert told["won"] == sum(one.won for one in found) >= told["won_after_holm"] >= 1
