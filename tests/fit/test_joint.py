@@ -47,6 +47,9 @@ def _case(
     torch.manual_seed(0)
     first, between, second, shape = copy.deepcopy(CASES[name])
     for module in (first, between, second):
+        for part in module.modules():
+            if hasattr(part, "reset_parameters"):
+                part.reset_parameters()  # those of CASES depend on what was imported before
         module.eval().to(precision).requires_grad_(False)
     return first, lambda z: [between(z.clone())], second, torch.randn(20, *shape, dtype=precision)
 
