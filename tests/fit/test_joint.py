@@ -48,7 +48,7 @@ def _case(
     first, between, second, shape = copy.deepcopy(CASES[name])
     for module in (first, between, second):
         for part in module.modules():
-            if hasattr(part, "reset_parameters"):
+            if isinstance(part, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
                 part.reset_parameters()  # those of CASES depend on what was imported before
         module.eval().to(precision).requires_grad_(False)
     return first, lambda z: [between(z.clone())], second, torch.randn(20, *shape, dtype=precision)
