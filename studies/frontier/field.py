@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,10 +18,11 @@ from lib.dery.assembly.grove import Grove
 from lib.dery.assembly.joining import Joiner, Member
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.proxies.naswot import naswot
+from lib.dery.assembly.widened import widened
 from lib.dery.assembly.workshop import Workshop
 from lib.dery.paths.exchange import exchange
 from lib.dery.paths.problem import AssemblyProblem, Candidate
-from lib.dery.paths.tables import Columns, Kind, Table
+from lib.dery.paths.tables import Columns, Kind
 from lib.images.data import DataSet
 from lib.network.blocks import Pick
 from lib.params.assembly import Assembly, Treatment
@@ -28,6 +30,7 @@ from lib.zoo.card import Input
 from studies.cifar10.tree import BATCH, ChannelsLast, fused
 
 KINDS: tuple[Kind, ...] = ("params", "macs")
+NOWHERE = Path("latency.json")  # nothing is measured
 
 
 @dataclass(frozen=True)
@@ -97,16 +100,17 @@ class Known:
 class Field:
     """The members of a zoo's trees with their logits.
 
-    bricks, problem: of the zoo; the problem has no limits. There may be narrow blocks in the last set.
+    bricks: of the zoo; there may be narrow blocks.
+    entire: the problem of its whole blocks, without limits; `problem` has what `bricks` have beside them.
     params: of assembly; they say which treatments are tried, and how many tails and trees there are.
     kept: what was fitted before.
     """
 
     def __init__(
-        self, bricks: Bricks, problem: AssemblyProblem, images: DataSet, params: Assembly, seed: int, kept: Memo
+        self, bricks: Bricks, entire: AssemblyProblem, images: DataSet, params: Assembly, seed: int, kept: Memo
     ) -> None:
-        self.problem, self.params, self.seed = replace(problem, limits={}), params, seed
-        self.entire = entire(self.problem)
+        self.entire, self.params, self.seed = replace(entire, limits={}), params, seed
+        self.problem = widened(self.entire, bricks, params, NOWHERE)
         self.workshop = Workshop(bricks, environment.memory(), kept)
         self.questions = Questions(images)
         self.probes = built.measures(images, params, seed).probes
@@ -238,27 +242,6 @@ class View:
         """A design as these images see it."""
         said, picking = self.said(design), self.measures.picking.index
         return self.field.questions.entrant(title(design), design.candidate.cost, said, self.images, picking)
-
-
-def entire(problem: AssemblyProblem) -> AssemblyProblem:
-    """A problem without what is there to choose beside whole blocks."""
-    if not problem.lenders:
-        return problem
-    whole = list(range(len(problem.names)))
-
-    def narrower(table: Table) -> Table:
-        return Table(table.blocks[:, whole], table.stitches[:, whole][:, :, whole])
-
-    return replace(
-        problem,
-        blocks=tuple(row[: len(whole)] for row in problem.blocks),
-        scores=narrower(problem.scores),
-        costs={kind: narrower(table) for kind, table in problem.costs.items()},
-        cheapest={kind: narrower(table) for kind, table in problem.cheapest.items()},
-        lenders=(),
-        absent=frozenset(),
-        leaving=problem.leaving[:, whole],
-    )
 
 
 def title(design: Design) -> str:

@@ -17,7 +17,6 @@ from lib.dery.assembly.built import Design
 from lib.dery.assembly.fronts import Fronts
 from lib.dery.assembly.material import Bricks, open_bricks
 from lib.dery.assembly.ranking import put_together
-from lib.dery.assembly.widened import widened
 from lib.dery.paths.problem import AssemblyProblem
 from lib.dery.paths.tables import Kind
 from lib.images import data
@@ -34,12 +33,10 @@ from lib.trace.logits import logits
 from lib.zoo.card import Card, Input
 from stages import SCRATCH, prepare, run
 from studies.frontier.answers import Answered, Answers, Role, Round
-from studies.frontier.field import KINDS, Field, Questions, View, budgets, title
+from studies.frontier.field import KINDS, NOWHERE, Field, Questions, View, budgets, title
 from studies.frontier.params import Study
 from studies.frontier.pruned import pruned
 from studies.frontier.task import task, views
-
-NOWHERE = Path("latency.json")  # nothing is measured
 
 
 def main(zoo: str, dataset: Path, networks: Path, cut: Path, out: Path) -> None:
@@ -103,10 +100,10 @@ def narrowed(
 
 
 def problem(found: Bricks) -> AssemblyProblem:
-    """With scores and prices, from bricks with edges."""
+    """Of whole blocks, with scores and prices, from bricks with edges."""
     params = read("assembly", Assembly)
     priced = prices.assembly_problem(found, params, NOWHERE)
-    return widened(replace(priced, scores=gains.scores(found, params, None, Path())), found, params, NOWHERE)
+    return replace(priced, scores=gains.scores(found, params, None, Path()))
 
 
 def opened(found: Bricks, images: DataSet) -> Field:

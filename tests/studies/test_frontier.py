@@ -16,16 +16,16 @@ from lib.dery.assembly.fronts import Fronts
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.ranking import put_together
 from lib.dery.assembly.reassembly import reassemble
-from lib.dery.assembly.widened import widened
 from lib.dery.paths import trees
 from lib.dery.paths.tables import Kind
+from lib.fit import stacking
 from lib.images.data import DataSet
 from lib.params.assembly import Assembly
 from lib.params.components import Repair
 from studies.cifar10.bootstrap import difference, holm, sign_test
 from studies.frontier import task, untrained
 from studies.frontier.answers import FROZEN, UNTRAINED, Answers, Round
-from studies.frontier.field import KINDS, Entrant, Field, View, budgets
+from studies.frontier.field import KINDS, NOWHERE, Entrant, Field, View, budgets
 from studies.frontier.shelf import Shelf
 from studies.frontier.tables import contests
 from studies.frontier.task import SEEN
@@ -102,7 +102,10 @@ def test_ours_is_the_best_of_all_chains_and_trees_within_the_limit(view: View) -
 
 
 def test_an_entrant_is_what_its_network_says_when_it_is_asked(view: View, seen: DataSet) -> None:
-    for design in (view.designs[5], view.ours("params", 1e9), view.joiner.best(1)[0], view.ensembles[0]):
+    ensemble = view.ensembles[0]
+    said = torch.stack([one.choosing for one in view._alone if one.candidate.pick in ensemble.candidate.picks])
+    stacked = replace(ensemble, stacked=stacking.stack(said, view.measures.choosing.labels, 0.005))
+    for design in (view.designs[5], view.ours("params", 1e9), view.joiner.best(1)[0], ensemble, stacked):
         network, recipe = put_together(view.field.workshop, design)
         found = view.entrant(design)
         for accuracy, measure in ((found.validation, view.measures.validation), (found.test, view.measures.test)):
@@ -127,15 +130,14 @@ def test_narrow_last_blocks_are_ours_alone(calm: Bricks, seen: DataSet, asked: F
     bricks = replace(calm, narrow=own)
     bricks = replace(bricks, forms={name: forms.priced(bricks, name, Fronts(bricks, Memo()))})
     params = asked.params.model_copy(update={"combine": "auto", "trees": 2})
-    problem = widened(prices.assembly_problem(bricks, params, Path("data/latency.json")), bricks, params, Path("none"))
-    field = Field(bricks, problem, seen, params, 0, Memo())
+    field = Field(bricks, prices.assembly_problem(bricks, params, NOWHERE), seen, params, 0, Memo())
     narrow = [one for one in field.known if any(block.narrow for block in one.candidate.pick.blocks)]
     assert len(narrow) == 9
     assert all(one.candidate.pick.blocks[-1].form == "at 0.5" for one in narrow)
     assert len(field.known) == 27 + 9
     view, plain = View(field, seen), field.entire
     for path in product(range(3), repeat=3):
-        assert plain.price(path) == asked.problem.price(path) == problem.price(path)
+        assert plain.price(path) == asked.problem.price(path) == field.problem.price(path)
     for one in (narrow[0], narrow[5]):
         network, recipe = field.workshop.reassemble(one.candidate.pick, one.treatment)
         said = view.measures.picking.logits(network, recipe.input)
@@ -145,7 +147,6 @@ def test_narrow_last_blocks_are_ours_alone(calm: Bricks, seen: DataSet, asked: F
     for design in (*view.drawn("params", limit), *view.whole, *view.ensembles):
         assert not any(block.narrow for pick in design.candidate.picks for block in pick.blocks)
     assert view.ours("params", limit).candidate.cost["params"] <= limit
-    assert {one.stacked is None for one in view.stacked} <= {False}
     assert view.stronger("params", limit).candidate.cost["params"] <= limit
 
 

@@ -19,7 +19,7 @@ from .refit import around
 
 Judged = tuple[float, float]  # accuracy in percent, and likelihood
 COLUMNS = 512  # logits an image of all tails; of more, maps are not fitted
-CLOSE = 1e-3  # of the greatest logit: what folding may change
+CLOSE = 1e-4  # of the greatest sum of what maps add up, which may cancel: what folding may change
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ def folded(
     recipe = replace(recipe, tails=tuple(replace(tail, stacked=told) for tail in recipe.tails))
     made = ReassembledNetwork(network.parts, heads, recipe).eval()
     wanted, found = by(before), made(x.clone())
-    if not float((found - wanted).abs().max()) <= CLOSE * float(wanted.abs().max()):  # so that NaN is an error, too
+    scale = float(torch.einsum("tnc,tcd->nd", before.double().abs(), by.maps.abs()).max() + by.offset.abs().max())
+    if not float((found - wanted).abs().max()) <= CLOSE * scale:  # so that NaN is an error, too
         raise BrickyardError(f"{recipe.words}: stacking changed in its heads by more than rounding; please report this")
     return made, recipe
 

@@ -1,6 +1,5 @@
 """How tails' logits are combined, and that the maps of stacking become part of the heads."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import torch
 from torch import nn
 
 from lib.base.errors import BrickyardError
-from lib.dery.assembly import built, joining, prices, ranking
+from lib.dery.assembly import joining, ranking
 from lib.dery.assembly.built import Measures, judge
 from lib.dery.assembly.combining import Combiner, folded, last_layer
 from lib.dery.assembly.joining import Joiner, Member
@@ -17,27 +16,11 @@ from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.workshop import Workshop
 from lib.dery.paths.problem import AssemblyProblem, Candidate
 from lib.fit import stacking
-from lib.images.data import DataSet
 from lib.network import files, load
 from lib.network.modules import ReassembledNetwork
 from lib.network.reassembled import Reassembled
-from lib.params.assembly import Assembly
 
 RIDGE = 0.005
-
-
-@pytest.fixture(scope="module")
-def measures(images: DataSet) -> Measures:
-    """Twenty images of each half."""
-    budget = {"params": None, "macs": None}
-    counts = {"pool": 5, "head_images": 40, "random_assemblies": 2, "batch_size": 16}
-    asked = Assembly.model_validate({"budget": budget, "min_sources": 2, "rank_on": "train", **counts})
-    return built.measures(images, asked, 0)
-
-
-@pytest.fixture
-def task(bricks: Bricks, params: Callable[..., Assembly]) -> AssemblyProblem:
-    return replace(prices.assembly_problem(bricks, params(), Path("data/latency.json")), min_sources=1)
 
 
 def _spoken(known: list[Member], measures: Measures) -> list[Member]:

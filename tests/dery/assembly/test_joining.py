@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.dery.assembly import built, joining, prices, ranking
+from lib.dery.assembly import joining, prices, ranking
 from lib.dery.assembly.built import Design, Measures, judge
 from lib.dery.assembly.joining import Member
 from lib.dery.assembly.material import Bricks
@@ -16,29 +16,14 @@ from lib.dery.assembly.reassembly import reassemble
 from lib.dery.assembly.workshop import Workshop
 from lib.dery.paths import trees
 from lib.dery.paths.problem import AssemblyProblem, Candidate
-from lib.images.data import DataSet
 from lib.params.assembly import CHOSEN, Assembly, Treatment
 
 MEMORY = 2**30
 
 
 @pytest.fixture(scope="module")
-def measures(images: DataSet) -> Measures:
-    """Twenty images of each half."""
-    budget = {"params": None, "macs": None}
-    counts = {"pool": 5, "head_images": 40, "random_assemblies": 2, "batch_size": 16}
-    asked = Assembly.model_validate({"budget": budget, "min_sources": 2, "rank_on": "train", **counts})
-    return built.measures(images, asked, 0)
-
-
-@pytest.fixture(scope="module")
 def workshop(bricks: Bricks) -> Workshop:
     return Workshop(bricks, MEMORY)
-
-
-@pytest.fixture
-def task(bricks: Bricks, params: Callable[..., Assembly]) -> AssemblyProblem:
-    return replace(prices.assembly_problem(bricks, params(), Path("data/latency.json")), min_sources=1)
 
 
 @pytest.fixture(scope="module")
