@@ -9,6 +9,8 @@ import torch
 from pydantic import AfterValidator
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -154,11 +156,25 @@ def without_data(module: nn.Module) -> Iterator[None]:
     for own, name, tensor in kept:
         own[name] = shapes[id(tensor)]
     try:
-        with torch.no_grad(), torch.device("meta"):
+        with torch.no_grad(), torch.device("meta"), _BatchNormByShape():
             yield
     finally:
         for own, name, tensor in kept:
             own[name] = tensor
+
+
+class _BatchNormByShape(TorchFunctionMode):
+    """Inside, a BatchNorm in eval mode is told from its shape: it gives what it is given.
+
+    PyTorch's own way to tell it loads the compiler, which takes each stage longer than most have to do.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is functional.batch_norm and not kwargs["training"]:
+            entering, mean, *_ = args
+            if mean is not None and mean.shape == entering.shape[1:2]:
+                return torch.empty_like(entering)
+        return func(*args, **(kwargs or {}))
 
 
 def params(module: nn.Module) -> int:

@@ -1,6 +1,7 @@
 """Operations that change a tensor in place, and graphs made to say so: who reads it later depends on the change."""
 
-from typing import Any, ClassVar
+from functools import cache
+from typing import Any
 
 import torch
 from torch import fx
@@ -15,8 +16,13 @@ def after(value: Any, *_: Any) -> Any:
     return value
 
 
-class _NoSchema:
-    arguments: ClassVar[list[Any]] = []
+@cache
+def _written_by(func: Any) -> tuple[tuple[int, str], ...]:
+    """Place and name of each argument that an operation of PyTorch writes into."""
+    arguments = getattr(getattr(func, "_schema", None), "arguments", ())
+    return tuple(
+        (i, own.name) for i, own in enumerate(arguments) if own.alias_info is not None and own.alias_info.is_write
+    )
 
 
 class Writes(TorchDispatchMode):
@@ -36,10 +42,9 @@ class Writes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        for i, argument in enumerate(getattr(func, "_schema", _NoSchema).arguments):
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                given = args[i] if i < len(args) else kwargs.get(argument.name)
-                self._written |= {memory(tensor) for tensor in tree_leaves(given) if isinstance(tensor, torch.Tensor)}
+        for i, name in _written_by(func):
+            given = args[i] if i < len(args) else kwargs.get(name)
+            self._written |= {memory(tensor) for tensor in tree_leaves(given) if isinstance(tensor, torch.Tensor)}
         return func(*args, **kwargs)
 
 

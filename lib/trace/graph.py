@@ -148,7 +148,8 @@ def trace(
 
 
 def _random_state() -> list[Any]:
-    return [torch.get_rng_state().tolist(), random.getstate(), str(numpy.random.get_state())]
+    kind, keys, *rest = numpy.random.get_state()
+    return [torch.get_rng_state().numpy().tobytes(), random.getstate(), kind, numpy.asarray(keys).tobytes(), *rest]
 
 
 @contextmanager

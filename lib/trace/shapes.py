@@ -151,7 +151,7 @@ class _OnShapes(fx.Interpreter):
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> torch.Tensor:
         """The images, made here so that nothing else keeps them alive."""
-        return torch.zeros(self._batch, *self._shape, device="meta")
+        return torch.empty(self._batch, *self._shape, device="meta")
 
     def fetch_attr(self, target: str) -> Any:
         """Weights, and the constants of the trace."""

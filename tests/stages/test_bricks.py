@@ -25,7 +25,7 @@ def test_forms_are_made_offered_and_put_together(made: Path, tmp_path: Path) -> 
     for old, new in (
         ("bricks: {widths: [1], skip: false}", "bricks: {widths: [1, 0.5], skip: true}"),
         ("  min_sources: 2\n", "  min_sources: 1\n"),
-        ("  pool: 3\n", "  pool: 12\n"),
+        ("  pool: 3\n", "  pool: 6\n"),
     ):
         assert text.count(old) == 1
         text = text.replace(old, new)
