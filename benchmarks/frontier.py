@@ -3,11 +3,12 @@
 python -m benchmarks.frontier --quick [--data DIR] [--checkpoints DIR] [--work DIR] [--treatment auto]
 
 Within each budget of parameters or MACs, what we choose stands beside the rival that validation images pick: whole
-networks, ensembles of them, whole networks cut by MDA, a random chain, the paper's search; a second table
-has whole networks and ensembles with stacked heads, as ours may be, among the rivals. Layers behind stitches are
-refitted and heads kept, which validation images choose for these hybrids; `--treatment auto` lets them, and needs
-twice as long. The last line is one JSON object; its tau_score is of all chains and of the trees that are picked,
-lego_prediction_error_max of `lego.choose` on two VGGs. The whole study is `./run dvc repro` in studies/frontier.
+networks, ensembles of them, whole networks cut by MDA, a random chain, the paper's search; a second table has whole
+networks and ensembles with stacked heads, as ours may be, among the rivals. A sample of 3,000 validation and 4,000
+test images is asked, blocks are whole ones. Layers behind stitches are refitted and heads kept, which validation
+images choose for these hybrids; `--treatment auto` lets them, and needs twice as long. The last line is one JSON
+object; its tau_score is of all chains and of the trees that are picked, lego_prediction_error_max of `lego.choose` on
+two VGGs. The whole study is `./run dvc repro` in studies/frontier.
 """
 
 import json
@@ -29,6 +30,7 @@ from lib.dery.assembly.agreement import kendall_tau
 from lib.dery.assembly.built import Design, judge
 from lib.dery.paths import propose
 from lib.images import data
+from lib.images.data import DataSet
 from lib.params.assembly import Assembly
 from lib.params.base import read
 from lib.params.components import Repair
@@ -51,9 +53,9 @@ from studies.sheet import Result, Sheet
 NETWORKS = ("resnet20", "resnet32", "resnet56")
 BUDGETS = 10  # of a kind
 SHARES = (0.7,)  # of a network's parameters, to which MDA cuts it
-WIDTHS = (0.5,)  # of last blocks beside whole ones
-SELECT = 10_000  # train images among which those for contributions are selected
-REPAIR = Repair(images=250, classifier_images=2000)
+VALIDATION, TEST = 3_000, 4_000  # images
+SELECT = 2_000  # train images among which those for contributions are selected
+REPAIR = Repair(images=250, joint=0, classifier_images=2000)
 VGGS, LIMITS = ("vgg_a", "vgg_b"), (7e5, 1e6, None)  # params of what lego.choose chooses
 
 
@@ -66,6 +68,7 @@ def main() -> None:
         params = quick.published(given, NETWORKS)
         given.data, given.checkpoints = given.data.resolve(), given.checkpoints.resolve()
         params["run"]["threads"] = 2
+        params["dataset"]["validation"] = VALIDATION / 50_000
         params["assembly"] |= {"rank_images": None, "rank_on": "validation", "min_sources": 1}
         params["assembly"]["treatment"] = given.treatment
         params["edges"]["rows"] = 32_768
@@ -75,7 +78,7 @@ def main() -> None:
             quick.dataset_and_zoo(NETWORKS)
             result = frontier()
         with quick.place(given.work, _lego(given)):
-            quick.dataset_and_zoo(VGGS)
+            quick.zoo_of(VGGS)
             result.figures["lego_prediction_error_max"] = _lego_error()
         console = Console(width=180)
         for one in result.sheets:
@@ -86,7 +89,8 @@ def main() -> None:
 
 def frontier() -> Result:
     """In the current folder: a row a budget, and figures."""
-    images, seed = data.load(quick.DATASET, SCRATCH), read("run", Run).seed
+    seed = read("run", Run).seed
+    images = _sampled(data.load(quick.DATASET, SCRATCH), seed)
     cuts = cut(NETWORKS, images, quick.ZOO, Path("artifacts/cut")).cuts
     bricks = untrained.bricks(quick.ZOO, NETWORKS, cuts, images)
     for folder in ("fronts", "edges"):
@@ -98,7 +102,6 @@ def frontier() -> Result:
     problem = untrained.problem(bricks)
     propose.propose(replace(problem, limits={"params": 1e6}), read("assembly", Assembly).pool, 1)
     resolve_seconds = perf_counter() - began
-    bricks = untrained.narrowed(bricks, quick.ZOO, WIDTHS, images, REPAIR, Memo(SCRATCH / "fronts", 2**32))
     smaller = list(pruned(quick.ZOO, NETWORKS, images, SHARES, REPAIR, SELECT))
     asked = untrained.opened(bricks, images)
     view = View(asked, images)
@@ -128,6 +131,11 @@ def frontier() -> Result:
     )
 
 
+def _sampled(images: DataSet, seed: int) -> DataSet:
+    """With fewer test images."""
+    return replace(images, test=data.stratified_sample(images.images, images.test, TEST, seed))
+
+
 def _treatments(view: View) -> Sheet:
     """What stands behind stitches: how right hybrids are on the picking images, treated in one way or another."""
     labels, rows = view.measures.picking.labels, list[tuple[str, ...]]()
@@ -148,12 +156,13 @@ def _tau(view: View, ours: Sequence[Design]) -> float | None:
 def _lego(given: Namespace) -> dict[str, Any]:
     """The params of studies/mda with the VGGs alone."""
     found = quick.params("mda", given.data)
+    found["run"]["threads"] = 2
     models = {name: found["zoo"]["models"][name] for name in VGGS}
     for entry in models.values():
         entry["weights"] = str(checkpoint(given.checkpoints, Path(entry["weights"]).name).resolve())
     found["zoo"]["models"], found["contributions"]["models"] = models, list(VGGS)
     found["lego"]["choose"]["models"], found["study"]["select_images"] = list(VGGS), SELECT
-    found["components"]["repair"] |= {"images": REPAIR.images, "classifier_images": REPAIR.classifier_images}
+    found["components"]["repair"] |= REPAIR.model_dump(include={"images", "joint", "classifier_images"})
     return found
 
 

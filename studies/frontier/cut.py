@@ -8,7 +8,7 @@ from lib.params.base import read
 from lib.params.run import Run
 from stages import SCRATCH, prepare, run
 from studies.cifar10.cut import cut
-from studies.frontier.shelf import Shelf
+from studies.frontier.scenario import Scenario
 from studies.frontier.task import task
 
 
@@ -19,9 +19,9 @@ def main(zoo: str, dataset: Path, networks: Path, out: Path) -> None:
     networks: folder of the zoo.
     """
     prepare(read("run", Run))
-    shelf = read(f"study.zoos.{zoo}", Shelf)
-    images = task(data.load(dataset, SCRATCH), shelf, read("run", Run).seed)
-    found = cut(shelf.networks, images, networks, out)
+    scenario = read(f"study.zoos.{zoo}", Scenario)
+    images = task(data.load(dataset, SCRATCH), scenario, read("run", Run).seed)
+    found = cut(scenario.networks, images, networks, out)
     artifacts.write_json(out / "cuts.json", {"objective": found.objective, "cuts": found.cuts})
 
 

@@ -124,7 +124,7 @@ the rivals on all validation images, by us, and of rivals that are stacked, on t
 
 def _told(study: Study, measured: Collection[str]) -> str:
     """A line on each zoo that has been measured, and which have not."""
-    images = {zoo: f"{shelf.train_images or 45_000:,}" for zoo, shelf in study.zoos.items()}
+    images = {zoo: f"{one.train_images or 45_000:,}" for zoo, one in study.zoos.items()}
     lines = {
         "published": f"""ResNet-20, -32 and -56 (trained by Y. Idelbayev). They have been trained on what are validation
   images here: so all is counted a second time with {study.apart.get("published", 0):,} test images in their place, and

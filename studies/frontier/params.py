@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from lib.params.section import Count, Fraction, Images, Name, Names, Section, Text, once
-from studies.frontier.shelf import Shelf
+from studies.frontier.scenario import Scenario
 
 
 class Study(Section):
@@ -23,7 +23,7 @@ class Study(Section):
 
     images: Text | None
     checkpoints: Text | None
-    zoos: dict[Name, Shelf]
+    zoos: dict[Name, Scenario]
     apart: dict[Name, Images]
     full: Names
     budgets: Annotated[int, Field(ge=2, le=1000)]

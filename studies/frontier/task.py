@@ -9,7 +9,7 @@ import numpy as np
 
 from lib.images.data import DataSet, stratified_sample
 from lib.images.sources import Images
-from studies.frontier.shelf import Condition, Shelf
+from studies.frontier.scenario import Condition, Scenario
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,14 +18,14 @@ SEEN, APART = "validation", "apart"  # ways of dividing the images
 BLUR, QUALITY = 1.2, 8  # standard deviation in pixels; of JPEG
 
 
-def task(data: DataSet, shelf: Shelf, seed: int) -> DataSet:
+def task(data: DataSet, scenario: Scenario, seed: int) -> DataSet:
     """The images under the conditions of a zoo's task."""
-    return replace(data, images=under(data.images, shelf.conditions, seed))
+    return replace(data, images=under(data.images, scenario.conditions, seed))
 
 
-def lesson(data: DataSet, shelf: Shelf, name: str, seed: int) -> DataSet:
+def lesson(data: DataSet, scenario: Scenario, name: str, seed: int) -> DataSet:
     """The same for a network that is trained, with its own conditions and a sample of the train images."""
-    conditions, count = shelf.learns.get(name, shelf.conditions), shelf.train_images
+    conditions, count = scenario.learns.get(name, scenario.conditions), scenario.train_images
     train = data.train if count is None else stratified_sample(data.images, data.train, count, seed)
     return replace(data, images=under(data.images, conditions, seed), train=train)
 

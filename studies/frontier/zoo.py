@@ -11,7 +11,7 @@ from lib.params.training import Training
 from lib.params.zoo import ZooModel
 from lib.zoo import make
 from stages import SCRATCH, prepare, run
-from studies.frontier.shelf import Shelf
+from studies.frontier.scenario import Scenario
 from studies.frontier.task import lesson
 
 
@@ -20,10 +20,10 @@ def main(zoo: str, model: str, dataset: Path, out: Path, metrics: Path, curve: P
 
     zoo: its name.
     """
-    shelf, wanted = read(f"study.zoos.{zoo}", Shelf), read(f"zoo.models.{model}", ZooModel)
+    scenario, wanted = read(f"study.zoos.{zoo}", Scenario), read(f"zoo.models.{model}", ZooModel)
     run_params, settings = read("run", Run), wanted.override(read("zoo.training", Training))
-    images = lesson(data.load(dataset, SCRATCH), shelf, model, run_params.seed)
-    seed = run_params.seed + shelf.networks.index(model)
+    images = lesson(data.load(dataset, SCRATCH), scenario, model, run_params.seed)
+    seed = run_params.seed + scenario.networks.index(model)
     device = prepare(run_params.model_copy(update={"seed": seed}))
     with resume.scratch(SCRATCH / "zoo" / model) as scratch:
         network, card, rows = make.make(model, wanted, images, settings, seed, device, scratch)

@@ -56,7 +56,7 @@ def findings(networks: int = 3, classes: int = 4, blocks: int = 3, ranks: int = 
                     "random_search": {"candidates": 16, **cost, "test": 65.43},
                     "paper_search": {"candidates": 9, **cost, "test": 64.32},
                     "zoo": {"best_within_budget": {"model": names[0], **used[names[0]]}, "models": used},
-                    "ensemble": {"models": names[:2], **cost, "test": 83.21},
+                    "ensemble": {"models": names[:2], "stacked": True, **cost, "test": 83.21},
                 },
             }
         },

@@ -26,7 +26,7 @@ from studies.cifar10.bootstrap import difference, holm, sign_test
 from studies.frontier import task, untrained
 from studies.frontier.answers import FROZEN, UNTRAINED, Answers, Round
 from studies.frontier.field import KINDS, NOWHERE, Entrant, Field, View, budgets
-from studies.frontier.shelf import Shelf
+from studies.frontier.scenario import Scenario
 from studies.frontier.tables import contests
 from studies.frontier.task import SEEN
 from studies.frontier.tuned import needed, some
@@ -249,10 +249,10 @@ def test_the_sign_test_counts_images_on_which_one_alone_is_right() -> None:
 
 
 def test_conditions_are_drawn_by_seed_equally_often_and_change_images(images: DataSet) -> None:
-    shelf = Shelf.model_validate(
+    scenario = Scenario.model_validate(
         {"networks": ["a", "b"], "conditions": ["sharp", "grey"], "train_images": 8, "learns": {"a": ["compressed"]}}
     )
-    found, again, other = (task.task(images, shelf, seed) for seed in (0, 0, 1))
+    found, again, other = (task.task(images, scenario, seed) for seed in (0, 0, 1))
     pixels = [np.stack([np.asarray(one.images.image(i)) for i in range(48)]) for one in (images, found, again, other)]
     assert np.array_equal(pixels[1], pixels[2])
     grey = np.array([(image == image[..., :1]).all() for image in pixels[1]])
@@ -260,7 +260,7 @@ def test_conditions_are_drawn_by_seed_equally_often_and_change_images(images: Da
     assert np.array_equal(pixels[1][~grey], pixels[0][~grey])
     assert not np.array_equal(pixels[1], pixels[3])
     assert len({one.images.checksum for one in (images, found, other)}) == 3
-    lesson = task.lesson(images, shelf, "a", 0)
+    lesson = task.lesson(images, scenario, "a", 0)
     assert len(lesson.train) == 8
     assert not np.array_equal(np.asarray(lesson.images.image(0)), pixels[0][0])
     divided = task.apart(images, 2, 0)

@@ -128,8 +128,8 @@ def ensemble_control(
     params: Assembly,
     measures: Measures,
 ) -> dict[str, Any] | None:
-    """The best ensemble of whole networks within the budget, chosen as trees are and put together like one; None where
-    no two of them are within it. No other rule holds for it.
+    """The best ensemble of whole networks within the budget, chosen as trees are and put together like one, `stacked`
+    where that is more accurate; None where no two of them are within it. No other rule holds for it.
     """
     within = joining.whole(problem, lenders)
     known = joining.members(workshop, problem, within, ("none",), measures)
@@ -141,8 +141,9 @@ def ensemble_control(
         return None
     best = max((Built(design, *put_together(workshop, design), measures) for design in found), key=Built.accuracy)
     recount("ensemble", best.network, best.recipe, workshop.bricks, best.candidate.cost, problem.limits)
-    names = [pick.networks[0] for pick in best.candidate.picks]
-    return {"models": names, **best.candidate.cost, **_tested(measures, best.network, best.recipe.input)}
+    names, stacked = [pick.networks[0] for pick in best.candidate.picks], best.design.stacked is not None
+    told = _tested(measures, best.network, best.recipe.input)
+    return {"models": names, "stacked": stacked, **best.candidate.cost, **told}
 
 
 def save(

@@ -178,7 +178,7 @@ def save(
         for key, value in edges.as_tensors(one.edge).items()
     }
     for width, (network, recipe) in narrow.items():
-        files.save(folder / f"{width:g}", network, recipe)
+        files.save(folder / f"{width}", network, recipe)
     artifacts.write_tensors(folder / WEIGHTS, tensors)
     artifacts.write_json(folder / FILE, {"network": name, "forms": rows, "widths": list(narrow), "whole": why})
 
@@ -194,7 +194,7 @@ def load(bricks: Bricks, folder: Path, trust: Trust = False) -> Bricks:
         told, tensors = artifacts.read_json(at / FILE, Rows), artifacts.read_tensors(at / WEIGHTS)
         chain, cuts, own = bricks.chains[m], bricks.cuts[m], list[Smaller]()
         for width in told["widths"]:
-            network, recipe = files.load_as(recipes.Component, at / f"{width:g}", trust)
+            network, recipe = files.load_as(recipes.Component, at / f"{width}", trust)
             narrow[card.name, width] = opened(card, network, recipe)
         for row in told["forms"]:
             block, k = Block.from_dict(row["block"]), row["set"]

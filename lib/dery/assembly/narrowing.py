@@ -72,7 +72,7 @@ def narrow(
         outputs = range(len(card.classes))
         found[width] = (
             made,
-            component.describe(f"at_{width:g}".replace(".", "_"), made, kept, outputs, module, card, "ridge"),
+            component.describe(f"at_{width}".replace(".", "_"), made, kept, outputs, module, card, "ridge"),
         )
     return found
 

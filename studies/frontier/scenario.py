@@ -10,7 +10,7 @@ Condition = Literal["sharp", "blurred", "grey", "compressed"]
 Conditions = Annotated[list[Condition], Field(min_length=1), AfterValidator(once)]
 
 
-class Shelf(Section):
+class Scenario(Section):
     """A zoo and its task.
 
     conditions: those of the task's images, equally often, drawn by seed.
