@@ -79,6 +79,8 @@ class Assembly(Section):
     logits; layers: all layers of the blocks, to their sources' own outputs, each with weights pulled towards the given
     ones by `pull`, the head as it is; layers_and_head: both; auto: what the choosing half of the ranking images finds
     best for a chain among statistics, layers and layers_and_head.
+    differ_by: blocks, counted by their networks, in which any two candidates of the pool differ at least; 0: smaller
+    forms of the same blocks are candidates of their own, too.
     combine: how the logits of tails become one network's. mean: they are averaged; auto: they go through linear maps
     that are fitted to the labels of the choosing half, by `stacking_ridge`, where such maps are more accurate on images
     of it that have not fitted them; that holds for a single tail, too.
@@ -95,7 +97,7 @@ class Assembly(Section):
     block_score: Literal["none", "similarity_to_anchor"] = "none"
     block_weight: float = Field(default=0.1, ge=0, le=1000)
     pool: Count = Field(le=10_000)
-    differ_by: Annotated[int, Field(ge=1, le=64)] = 1
+    differ_by: Annotated[int, Field(ge=0, le=64)] = 1
     tails: Annotated[int, Field(ge=1, le=8)] = 3
     trees: Annotated[int, Field(ge=1, le=1000)] = 4
     rank: Predictor = "accuracy"

@@ -54,17 +54,17 @@ def first(problem: AssemblyProblem) -> Certificate:
     return Certificate(None, None) if found is None else Certificate(problem.score(found[0]), found[1])
 
 
-def pool_by_cuts(problem: AssemblyProblem, count: int, apart: int = 1) -> Pool:
-    """The `count` best candidates, each by an integer program that excludes those before it, and those that differ from
-    them in less than `apart` blocks: slow, for comparison.
+def pool_by_cuts(problem: AssemblyProblem, count: int, apart: int = 0) -> Pool:
+    """The `count` best candidates, each by an integer program that excludes those before it, and those that have blocks
+    of other networks than them at less than `apart` places: slow, for comparison.
     """
     unrolled = unroll(problem)
     own = model(unrolled)
     found: list[Columns] = []
     while len(found) < count and (solved := _next(unrolled, own)) is not None:
         found.append(solved[0])
-        origins = np.array(unrolled.origins)
-        _exclude(own, [np.flatnonzero(origins == origins[m]).tolist() for m in solved[0]], apart)
+        alike = np.array(unrolled.networks if apart else unrolled.origins)
+        _exclude(own, [np.flatnonzero(alike == alike[m]).tolist() for m in solved[0]], max(1, apart))
     return Pool(tuple(Candidate.of(problem, rolled(unrolled, path, problem)) for path in found), "optimal")
 
 

@@ -24,9 +24,9 @@ class Proposal:
     fronts: Mapping[Kind, list[Candidate]]
 
 
-def propose(problem: AssemblyProblem, count: int, wanted: int, apart: int = 1) -> Proposal:
-    """The `count` best candidates within the budgets, each the best that differs from those before it in at least
-    `apart` blocks.
+def propose(problem: AssemblyProblem, count: int, wanted: int, apart: int = 0) -> Proposal:
+    """The `count` best candidates within the budgets, each the best that has blocks of other networks than those before
+    it at `apart` places at least.
 
     Raises BrickyardError when there is none, naming the budgets that bind and the smallest feasible values, and when
     there are fewer than `wanted`, the last one that is to be tuned.
@@ -35,8 +35,9 @@ def propose(problem: AssemblyProblem, count: int, wanted: int, apart: int = 1) -
     if not pool.candidates:
         raise feasibility.explain(problem)
     if len(pool.candidates) < wanted:
-        fewer = f"differ in {apart} blocks" if apart > 1 else "meet the budgets"
-        other = " or lower assembly.differ_by" if apart > 1 else ""
+        told = apart > (0 if problem.lenders else 1)  # without forms, no two have the same networks
+        fewer = f"differ in {apart} block{'s' if apart > 1 else ''}" if told else "meet the budgets"
+        other = " or lower assembly.differ_by" if told else ""
         raise BrickyardError(
             f"finetune.ranks asks for r{wanted}, but {len(pool.candidates)} candidates {fewer} (pool of "
             f"{count}); lower the rank or raise assembly.pool or assembly.budget{other}"

@@ -17,9 +17,10 @@ Label = tuple[float, Columns, float, int, np.ndarray]
 """(-bound, path, score, sources as a bit set, what is used of each ceiling); sorts by bound, then by path"""
 
 
-def best(problem: AssemblyProblem, count: int, labels: int = LABELS, apart: int = 1) -> Pool:
-    """The `count` best feasible candidates, best first, equal scores in the order of their paths; with `apart` > 1 each
-    is the best that differs from all before it in so many blocks at least.
+def best(problem: AssemblyProblem, count: int, labels: int = LABELS, apart: int = 0) -> Pool:
+    """The `count` best feasible candidates, best first, equal scores in the order of their paths; each is the best that
+    has blocks of other networks than all before it at `apart` places at least. 0: forms of the same blocks are
+    candidates of their own.
 
     A* (Hart, Nilsson, Raphael 1968): prefixes are opened in the order of an upper bound on what they can still become,
     the lesser of two: score and best suffix regardless of limits, and the same with the limits priced by Lagrange
@@ -36,15 +37,16 @@ def best(problem: AssemblyProblem, count: int, labels: int = LABELS, apart: int 
     queue: list[Label] = list(graph.successors((), 0.0, 0, np.zeros(len(problem.ceilings))))
     heapq.heapify(queue)
     found: list[Columns] = []
-    taken: list[Columns] = []  # as columns of `whole`
+    taken: list[Columns] = []  # their networks
     made = len(queue)
     while queue and len(found) < count and made <= labels:
         _, path, score, sources, used = heapq.heappop(queue)
-        if apart > 1 and _near(tuple(problem.origins[m] for m in path), taken, problem.sets - apart):
+        networks = tuple(problem.networks[m] for m in path)
+        if apart and _near(networks, taken, problem.sets - apart):
             continue
         if len(path) == problem.sets:
             found.append(path)
-            taken.append(tuple(problem.origins[m] for m in path))
+            taken.append(networks)
             continue
         for label in graph.successors(path, score, sources, used):
             heapq.heappush(queue, label)
@@ -61,7 +63,7 @@ def best(problem: AssemblyProblem, count: int, labels: int = LABELS, apart: int 
 
 
 def _near(own: Columns, others: Iterable[Columns], most: int) -> bool:
-    """Whether a path, or the beginning of one, has more than so many blocks in common with one of the others."""
+    """Whether a path, or the beginning of one, has the network of one of the others at more than so many places."""
     return any(sum(a == b for a, b in zip(own, other, strict=False)) > most for other in others)
 
 

@@ -9,7 +9,7 @@ from .tables import Kind
 
 
 def sweep(
-    problem: AssemblyProblem, kind: Kind, limits: Sequence[float], count: int = 1, apart: int = 1
+    problem: AssemblyProblem, kind: Kind, limits: Sequence[float], count: int = 1, apart: int = 0
 ) -> tuple[Pool, ...]:
     """What `search.best` finds under each upper limit on `kind`, in place of the problem's own.
 

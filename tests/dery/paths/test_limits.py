@@ -1,7 +1,7 @@
 """Lower limits, rules on single blocks, pools of candidates that differ, and sweeps, against brute force."""
 
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 
 import numpy as np
 import pytest
@@ -241,6 +241,44 @@ def test_each_of_a_pool_is_the_best_that_differs_from_all_before_it(apart: int) 
             assert pool.status == f"optimal; {len(expected)} candidates meet the budgets and differ in {apart} blocks"
         dropped += expected[:6] != lawful(problem)[:6]
     assert (dropped > 8) == (apart > 1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_forms_of_the_same_blocks_are_one_candidate_unless_told(seed: int) -> None:
+    """Each path of networks in its best affordable form; as the integer program finds them. With 0, all forms."""
+    problem = _with_forms(instance(seed), seed)
+    paths = [path for path in product(range(problem.choices), repeat=problem.sets) if problem.feasible(path)]
+    paths.sort(key=lambda path: (-problem.score(path), path))
+    first: dict[Columns, Columns] = {}
+    for path in paths:
+        first.setdefault(tuple(problem.networks[m] for m in path), path)
+    for apart, expected in ((0, paths), (1, list(first.values()))):
+        pool = search.best(problem, 6, apart=apart)
+        assert [problem.path(one.pick) for one in pool.candidates] == expected[:6]
+        if seed < 6:
+            cuts = certificate.pool_by_cuts(problem, 4, apart)
+            assert [one.pick for one in cuts.candidates] == [one.pick for one in pool.candidates[:4]]
+
+
+def _with_forms(problem: AssemblyProblem, seed: int) -> AssemblyProblem:
+    """With each block at half its width, too, and no two paths that score alike."""
+    generator, networks = np.random.default_rng(seed), len(problem.names)
+    lenders = [*range(networks)] * 2
+
+    def wider(table: Table, less: float) -> Table:
+        blocks = np.concatenate([table.blocks, table.blocks * less], 1)
+        return Table(blocks, table.stitches[:, lenders][:, :, lenders])
+
+    scores = wider(problem.scores, 1)
+    change = generator.random(scores.blocks.shape)
+    change[:, networks:] -= 0.2
+    return replace(
+        problem,
+        blocks=tuple((*row, *(replace(block, width=0.5) for block in row)) for row in problem.blocks),
+        scores=Table(scores.blocks + change, scores.stitches),
+        costs={kind: wider(table, 0.5) for kind, table in problem.costs.items()},
+        lenders=tuple(lenders),
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))
