@@ -30,7 +30,6 @@ from lib.dery.assembly.agreement import kendall_tau
 from lib.dery.assembly.built import Design, judge
 from lib.dery.paths import propose
 from lib.images import data
-from lib.images.data import DataSet
 from lib.params.assembly import Assembly
 from lib.params.base import read
 from lib.params.components import Repair
@@ -71,12 +70,11 @@ def main() -> None:
         params["dataset"]["validation"] = VALIDATION / 50_000
         params["assembly"] |= {"rank_images": None, "rank_on": "validation", "min_sources": 1}
         params["assembly"]["treatment"] = given.treatment
-        params["edges"]["rows"] = 32_768
+        params["edges"]["rows"] = 16_384
         params["contributions"] = quick.params("mda", given.data)["contributions"] | {"models": list(NETWORKS)}
         params["zoo"]["models"] = {name: params["zoo"]["models"][name] for name in NETWORKS}
         with quick.place(given.work, params):
-            quick.dataset_and_zoo(NETWORKS)
-            result = frontier()
+            result = frontier(quick.dataset_and_zoo(NETWORKS, TEST))
         with quick.place(given.work, _lego(given)):
             quick.zoo_of(VGGS)
             result.figures["lego_prediction_error_max"] = _lego_error()
@@ -87,10 +85,9 @@ def main() -> None:
         sys.stdout.flush()
 
 
-def frontier() -> Result:
+def frontier(dataset: Path) -> Result:
     """In the current folder: a row a budget, and figures."""
-    seed = read("run", Run).seed
-    images = _sampled(data.load(quick.DATASET, SCRATCH), seed)
+    images, seed = data.load(dataset, SCRATCH), read("run", Run).seed
     cuts = cut(NETWORKS, images, quick.ZOO, Path("artifacts/cut")).cuts
     bricks = untrained.bricks(quick.ZOO, NETWORKS, cuts, images)
     for folder in ("fronts", "edges"):
@@ -129,11 +126,6 @@ def frontier() -> Result:
             _treatments(view),
         ),
     )
-
-
-def _sampled(images: DataSet, seed: int) -> DataSet:
-    """With fewer test images."""
-    return replace(images, test=data.stratified_sample(images.images, images.test, TEST, seed))
 
 
 def _treatments(view: View) -> Sheet:

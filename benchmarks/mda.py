@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,9 @@ from rich.console import Console
 
 from benchmarks import quick
 from lib.base.errors import BrickyardError
-from lib.images import data
 from lib.params.base import read
-from lib.params.dataset import Dataset
 from lib.params.run import Run
-from stages import SCRATCH, dataset, in_one_line, prepare
+from stages import dataset, in_one_line, prepare
 from studies.inputs import checkpoint
 from studies.mda import assemblies, disassembly, forms, sources
 from studies.mda.lab import Lab
@@ -83,7 +80,7 @@ def tables(training: bool) -> dict[str, Result]:
     """By stage, in the current folder; training: whether a network is trained, which then is on few images."""
     prepare(read("run", Run))
     dataset.main(quick.DATASET, Path("metrics/dataset.json"))
-    quick.zoo_of(NETWORKS, fewer() if training else quick.DATASET)
+    quick.zoo_of(NETWORKS, quick.fewer("train", FEW) if training else quick.DATASET)
     told = Path("artifacts/sources")
     for name in NETWORKS:
         sources.main(name, quick.DATASET, quick.ZOO, told)
@@ -95,14 +92,6 @@ def tables(training: bool) -> dict[str, Result]:
         ),
         "forms": forms.result({name: forms.found(lab, name) for name in NETWORKS}),
     }
-
-
-def fewer() -> Path:
-    """The data set with a sample of its train images."""
-    images, folder = data.load(quick.DATASET, SCRATCH), Path(f"{quick.DATASET}-{FEW}")
-    few = data.stratified_sample(images.images, images.train, min(FEW, len(images.train)), read("run", Run).seed)
-    data.save(folder, replace(images, train=few), read("dataset", Dataset))
-    return folder
 
 
 def figures(results: Mapping[str, Result]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from ruamel.yaml import YAML
 from lib.base.artifacts import write_text
 from lib.base.code import ROOT
 from lib.base.errors import BrickyardError
+from lib.images import data
 from lib.params.base import read
+from lib.params.dataset import Dataset
 from lib.params.run import Run
-from stages import dataset, prepare, zoo
+from stages import SCRATCH, dataset, prepare, zoo
 from studies.inputs import checkpoint
 
 DATASET, ZOO = Path("artifacts/dataset"), Path("artifacts/zoo")
@@ -61,14 +64,29 @@ def place(folder: Path, document: dict[str, Any]) -> Iterator[None]:
         yield
 
 
-def dataset_and_zoo(names: Sequence[str]) -> None:
-    """The data set, and these networks, by the stages of that name, in the current folder."""
+def dataset_and_zoo(names: Sequence[str], test: int | None = None) -> Path:
+    """The data set, and these networks, by the stages of that name, in the current folder; test: so many test images,
+    all by default. Returns the folder of the images.
+    """
     prepare(read("run", Run))
     dataset.main(DATASET, Path("metrics/dataset.json"))
-    zoo_of(names)
+    images = DATASET if test is None else fewer("test", test)
+    zoo_of(names, images)
+    return images
 
 
-def zoo_of(names: Sequence[str], training: Path = DATASET) -> None:
-    """These networks, by stage `zoo`; training: the folder of the images on which those are trained that have to be."""
+def fewer(part: str, count: int) -> Path:
+    """The folder of the data set with a sample of one of its parts, train or test, alone; in the current folder."""
+    images, folder = data.load(DATASET, SCRATCH), Path(f"{DATASET}-{count}")
+    own = getattr(images, part)
+    few = data.stratified_sample(images.images, own, min(count, len(own)), read("run", Run).seed)
+    data.save(folder, replace(images, **{part: few}), read("dataset", Dataset))
+    return folder
+
+
+def zoo_of(names: Sequence[str], images: Path = DATASET) -> None:
+    """These networks, by stage `zoo`; images: folder of those on which they are measured, and trained if they have to
+    be.
+    """
     for name in names:
-        zoo.main(training, name, ZOO / name, Path(f"metrics/{name}.json"), Path(f"metrics/{name}.curve.json"))
+        zoo.main(images, name, ZOO / name, Path(f"metrics/{name}.json"), Path(f"metrics/{name}.curve.json"))
