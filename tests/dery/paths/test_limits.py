@@ -243,7 +243,7 @@ def test_each_of_a_pool_is_the_best_that_differs_from_all_before_it(apart: int) 
     assert (dropped > 8) == (apart > 1)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(10))
 def test_forms_of_the_same_blocks_are_one_candidate_unless_told(seed: int) -> None:
     """Each path of networks in its best affordable form; as the integer program finds them. With 0, all forms."""
     problem = _with_forms(instance(seed), seed)
@@ -255,7 +255,7 @@ def test_forms_of_the_same_blocks_are_one_candidate_unless_told(seed: int) -> No
     for apart, expected in ((0, paths), (1, list(first.values()))):
         pool = search.best(problem, 6, apart=apart)
         assert [problem.path(one.pick) for one in pool.candidates] == expected[:6]
-        if seed < 6:
+        if seed < 4:
             cuts = certificate.pool_by_cuts(problem, 4, apart)
             assert [one.pick for one in cuts.candidates] == [one.pick for one in pool.candidates[:4]]
 
