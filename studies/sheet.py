@@ -1,7 +1,8 @@
 """A table of results: figures for machines, rows for readers; and the page that the studies share."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,38 @@ class Result:
 def cells(values: Sequence[float | None], digits: int = 1) -> tuple[str, ...]:
     """Numbers as text, None as nothing."""
     return tuple("" if value is None else f"{value:.{digits}f}" for value in values)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A study's part of results.md.
+
+    docs: folder of results.md.
+    study: its name.
+    tables: folder of the tables as JSON.
+    plots: folder of its pictures.
+    """
+
+    docs: Path
+    study: str
+    tables: Path
+    plots: Path
+
+    def write(self, opening: str, titles: Mapping[str, tuple[str, str]], pictures: Mapping[str, str]) -> None:
+        """Writes the opening and those tables that there are; the others stay as they were.
+
+        titles: by table, its title and the target of `dvc repro` that makes it.
+        pictures: by table, the file of its picture in `plots`.
+        """
+        write_part(self.docs, self.study, opening)
+        for number, (name, (title, target)) in enumerate(titles.items(), 1):
+            if (file := self.tables / f"{name}.json").exists():
+                parts = [f"### {number}. {title}\n\n`./run dvc repro {target}` in `studies/{self.study}`\n"]
+                if name in pictures:
+                    place = os.path.relpath(self.plots.resolve() / pictures[name], self.docs.resolve())
+                    parts.append(f"![{pictures[name]}]({place})\n")
+                parts += [sheet.markdown() for sheet in Result.load(file).sheets]
+                write_part(self.docs, f"{self.study}-{number}", "\n".join(parts))
 
 
 def write_part(docs: Path, name: str, text: str) -> None:

@@ -14,7 +14,7 @@ from lib.params.run import Run
 from lib.report.figures import INK, MUTED, PALETTE, draw
 from stages import prepare, run
 from studies.cifar10.params import Study
-from studies.sheet import Result, write_part
+from studies.sheet import Page, Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,19 +30,15 @@ TITLES = {  # of the tables, by stage
 
 
 def main(tables: Path, plots: Path, docs: Path) -> None:
-    """Writes those tables that there are into results.md in `docs`, where other studies' parts stay, and `plots`."""
+    """Writes the tables that there are into results.md in `docs`, where others stay, and their pictures to `plots`."""
     prepare(read("run", Run))
     results = {name: Result.load(file) for name in TITLES if (file := tables / f"{name}.json").exists()}
-    drawn = _pictures(results)
-    for name, svg in drawn.items():
-        artifacts.write_text(plots / name, svg)
-    shown = [f"![{name}]({os.path.relpath(plots.resolve() / name, docs.resolve())})\n" for name in drawn]
-    parts = [_opening(read("study", Study), read("run", Run).seed), *shown]
-    for number, name in enumerate(TITLES, 1):
-        if name in results:
-            parts.append(f"### {number}. {TITLES[name]}\n\n`./run dvc repro {name}` in `studies/cifar10`\n")
-            parts += [sheet.markdown() for sheet in results[name].sheets]
-    write_part(docs, "cifar10", "\n".join(parts))
+    for name, svg in _pictures(results).items():
+        artifacts.write_text(plots / f"{name}.svg", svg)
+    titles = {name: (title, name) for name, title in TITLES.items()}
+    pictures = {name: f"{name}.svg" for name in ("predictors", "budgets")}
+    opening = _opening(read("study", Study), read("run", Run).seed)
+    Page(docs, "cifar10", tables, plots).write(opening, titles, pictures)
 
 
 def _opening(study: Study, seed: int) -> str:
@@ -71,9 +67,9 @@ alike. A network from scratch gets three epochs on those {full:,}, {scratch:,} i
 def _pictures(results: Mapping[str, Result]) -> dict[str, str]:
     found = {}
     if "budgets" in results:
-        found["budgets.svg"] = draw(lambda figure: _budgets(figure, results["budgets"].figures), 8.6, 5.6)
+        found["budgets"] = draw(lambda figure: _budgets(figure, results["budgets"].figures), 8.6, 5.6)
     if "predictors" in results:
-        found["predictors.svg"] = draw(lambda figure: _predictors(figure, results["predictors"].figures), 8.6, 3.2)
+        found["predictors"] = draw(lambda figure: _predictors(figure, results["predictors"].figures), 8.6, 3.2)
     return found
 
 

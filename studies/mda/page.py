@@ -10,7 +10,7 @@ from lib.base import artifacts
 from lib.params.base import read
 from lib.params.run import Run
 from stages import prepare, run
-from studies.sheet import Result, write_part
+from studies.sheet import Page
 
 TITLES = {  # of the tables, by stage
     "disassembly": "Components",
@@ -28,15 +28,9 @@ def main(dataset: Path, tables: Path, plots: Path, docs: Path) -> None:
     """Writes those tables that there are into results.md in `docs`, where others stay, with the picture in `plots`."""
     prepare(read("run", Run))
     counts = artifacts.read_json(dataset / "card.json")["counts"]
-    write_part(docs, "mda", _opening(*(sum(counts[split].values()) for split in ("train", "validation", "test"))))
-    for number, (name, title) in enumerate(TITLES.items(), 1):
-        if not (file := tables / f"{name}.json").exists():
-            continue
-        parts = [f"### {number}. {title}\n\n`./run dvc repro tables@{name}` in `studies/mda`\n"]
-        parts += [sheet.markdown() for sheet in Result.load(file).sheets]
-        if name == "routes":
-            parts.append(f"![{PICTURE}]({os.path.relpath(plots.resolve() / PICTURE, docs.resolve())})\n")
-        write_part(docs, f"mda-{number}", "\n".join(parts))
+    opening = _opening(*(sum(counts[split].values()) for split in ("train", "validation", "test")))
+    titles = {name: (title, f"tables@{name}") for name, title in TITLES.items()}
+    Page(docs, "mda", tables, plots).write(opening, titles, {"routes": PICTURE})
 
 
 def _opening(train: int, validation: int, test: int) -> str:

@@ -1,5 +1,6 @@
 """The logic of studies/cifar10, on made data."""
 
+import shutil
 from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
@@ -21,7 +22,7 @@ from studies.cifar10.group import Group, Worth
 from studies.cifar10.target import target
 from studies.cifar10.tree import fused, judged, reassembled
 from studies.cifar10.tuned import tuned
-from studies.sheet import Result, Sheet, write_part
+from studies.sheet import Page, Result, Sheet, write_part
 from tests.dery.conftest import bricks, images
 
 __all__ = ["bricks", "images"]
@@ -181,6 +182,23 @@ def test_studies_share_a_page(tmp_path: Path):
     write_part(tmp_path, "mda-2", "second\n")
     write_part(tmp_path, "mda", "new\n")
     assert (tmp_path / "results.md").read_text() == written + "\n<!-- mda-2 -->\nsecond\n<!-- end -->\n"
+
+
+def test_a_page_takes_the_tables_that_there_are_and_keeps_the_others(tmp_path: Path):
+    docs, tables, plots = (tmp_path / name for name in ("docs", "tables", "plots"))
+    page = Page(docs, "mda", tables, plots)
+    titles = {"routes": ("Routes", "tables@routes"), "forms": ("Forms", "forms")}
+    for text, made in (("first", ("routes", "forms")), ("second", ("forms",))):
+        shutil.rmtree(tables, ignore_errors=True)
+        for name in made:
+            Result({}, (Sheet(f"{text} {name}", ("a",), (("1",),)),)).save(tables / f"{name}.json")
+        page.write(f"## {text} opening\n", titles, {"routes": "routes.svg"})
+    written = (docs / "results.md").read_text()
+    parts = ("## second opening", "### 1. Routes", "repro tables@routes`", "![routes.svg](../plots/routes.svg)")
+    places = [written.index(part) for part in (*parts, "**first routes**", "### 2. Forms", "**second forms**")]
+    assert places == sorted(places)
+    assert "first opening" not in written
+    assert "first forms" not in written
 
 
 def test_a_group_survives_the_disk_and_knows_its_paths(tmp_path: Path):
