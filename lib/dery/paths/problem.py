@@ -118,6 +118,17 @@ class AssemblyProblem:
         right = self.admits(frozenset(own)) and self.takes([own]) and self.joins(own) and self._open(path)
         return right and self.within(path) and self.reaches(path)
 
+    def thinned(self, apart: int) -> bool:
+        """Whether it leaves candidates out that they are to differ in so many blocks: without smaller forms, all differ
+        in one.
+        """
+        return apart > (0 if self.lenders else 1)
+
+    def told_as(self, apart: int) -> str:
+        """What candidates do that differ in so many blocks, in words."""
+        differ = f" and differ in {apart} block{'s' if apart > 1 else ''}"
+        return "meet the budgets" + (differ if self.thinned(apart) else "")
+
     def _open(self, path: Columns) -> bool:
         """Whether all blocks and stitches on a path are there."""
         if not self.lenders:

@@ -35,12 +35,10 @@ def propose(problem: AssemblyProblem, count: int, wanted: int, apart: int = 0) -
     if not pool.candidates:
         raise feasibility.explain(problem)
     if len(pool.candidates) < wanted:
-        told = apart > (0 if problem.lenders else 1)  # without forms, no two have the same networks
-        fewer = f"differ in {apart} block{'s' if apart > 1 else ''}" if told else "meet the budgets"
-        other = " or lower assembly.differ_by" if told else ""
+        other = " or lower assembly.differ_by" if problem.thinned(apart) else ""
         raise BrickyardError(
-            f"finetune.ranks asks for r{wanted}, but {len(pool.candidates)} candidates {fewer} (pool of "
-            f"{count}); lower the rank or raise assembly.pool or assembly.budget{other}"
+            f"finetune.ranks asks for r{wanted}, but {len(pool.candidates)} candidates {problem.told_as(apart)} (pool "
+            f"of {count}); lower the rank or raise assembly.pool or assembly.budget{other}"
         )
     bound = certify(problem, pool).bound
     return Proposal(pool, bound, {kind: pareto.frontier(problem, kind) for kind in KINDS if kind in problem.costs})

@@ -56,8 +56,7 @@ def best(problem: AssemblyProblem, count: int, labels: int = LABELS, apart: int 
         status = (
             f"stopped after {labels:,} labels; these {len(found)} are the best"
             if queue
-            else f"optimal; {len(found)} candidates meet the budgets"
-            + (f" and differ in {apart} blocks" if apart > 1 else "")
+            else f"optimal; {len(found)} candidates {whole.told_as(apart)}"
         )
     return Pool(tuple(Candidate.of(whole, rolled(problem, path, whole)) for path in found), status)
 

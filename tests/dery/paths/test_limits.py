@@ -256,6 +256,9 @@ def test_forms_of_the_same_blocks_are_one_candidate_unless_told() -> None:
         for apart, expected in ((0, paths), (1, list(first.values()))):
             pool = search.best(problem, 6, apart=apart)
             assert [problem.path(one.pick) for one in pool.candidates] == expected[:6], seed
+            everything = search.best(problem, len(expected) + 1, apart=apart).status
+            differ = " and differ in 1 block" * apart
+            assert everything == f"optimal; {len(expected)} candidates meet the budgets{differ}", seed
             if seed < 4:
                 cuts = certificate.pool_by_cuts(problem, 4, apart)
                 assert [one.pick for one in cuts.candidates] == [one.pick for one in pool.candidates[:4]], seed
@@ -298,9 +301,8 @@ def test_fewer_candidates_that_differ_than_ranks_is_an_error() -> None:
     problem = replace(instance(3), limits={}, required=frozenset(), excluded=frozenset(), min_sources=1)
     count = len(search.best(problem, 100, apart=problem.sets).candidates)
     assert count == len(problem.names)
-    with pytest.raises(
-        BrickyardError, match=rf"{count} candidates differ in {problem.sets} blocks .*lower assembly\.differ"
-    ):
+    told = rf"{count} candidates meet the budgets and differ in {problem.sets} blocks .*lower assembly\.differ"
+    with pytest.raises(BrickyardError, match=told):
         propose(problem, 20, count + 1, problem.sets)
 
 
