@@ -14,8 +14,8 @@ def patches(
     """The patches [n * positions, C * kh * kw] of x [n, C, h, w] that `layer` makes its outputs from, image by image,
     with features in the order of its weight's.
 
-    positions: int64, which of the output's, counted along its rows; all by default. A kind of convolution that pads in
-    a way of its own is asked itself, with the unit matrix for weights.
+    positions: int64, which of the output's, counted along its rows and ascending; all by default. A kind of convolution
+    that pads in a way of its own is asked itself, with the unit matrix for weights.
     """
     if type(layer) is not nn.Conv2d:
         found = _asked(x, layer).flatten(2)
@@ -24,10 +24,13 @@ def patches(
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
     (height, width), (down, right), (far, wide) = layer.kernel_size, layer.stride, layer.dilation
-    if positions is None:
+    lines, columns = (
+        (x.shape[2] - far * (height - 1) - 1) // down + 1,
+        (x.shape[3] - wide * (width - 1) - 1) // right + 1,
+    )
+    if positions is None or len(positions) == lines * columns:
         return F.unfold(x, (height, width), (far, wide), 0, (down, right)).transpose(1, 2).flatten(0, 1)
     positions = positions.to(x.device)
-    columns = (x.shape[3] - wide * (width - 1) - 1) // right + 1
     top, left = positions // columns * down, positions % columns * right
     rows = top[:, None, None] + far * torch.arange(height, device=x.device)[:, None]
     across = left[:, None, None] + wide * torch.arange(width, device=x.device)

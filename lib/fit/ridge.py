@@ -17,6 +17,7 @@ class NormalEquations:
     def __init__(self, inputs: int, outputs: int):
         self.count = 0
         self._again = False
+        self._factors: tuple[tuple[float, bool], tuple[torch.Tensor, torch.Tensor]] | None = None  # of the last `solve`
         self._xx = torch.zeros(inputs, inputs, dtype=torch.float64)
         self._xy = torch.zeros(inputs, outputs, dtype=torch.float64)
         self._yy = torch.zeros(outputs, dtype=torch.float64)
@@ -36,6 +37,7 @@ class NormalEquations:
             self._about = (x.double().mean(0).float().double(), y.double().mean(0).float().double())
         x, y = x - self._about[0].to(x.dtype), y - self._about[1].to(y.dtype)
         if not self._again:
+            self._factors = None
             self.count += len(x)
             self._xx += (x.T @ x).double()
             self._x += x.double().sum(0)
@@ -53,12 +55,14 @@ class NormalEquations:
         """Least squares with a penalty on W of `ridge` times the mean diagonal of the centred X'X; b is free.
 
         The penalty is on the difference to the weights `towards` [p, q], where given. Without an `intercept` b is zero
-        and nothing is centred.
+        and nothing is centred. What does not depend on Y is done once for all that `forget_targets` lets follow.
         """
         mean_x, mean_y = self._means()
         xx, xy, tss = self._centred() if intercept else self._raw()
         given = torch.zeros_like(xy) if towards is None else towards.double()
-        weight = given + torch.linalg.solve(xx + _penalty(xx, ridge), xy - xx @ given)
+        if self._factors is None or self._factors[0] != (ridge, intercept):
+            self._factors = (ridge, intercept), torch.linalg.lu_factor(xx + _penalty(xx, ridge))
+        weight = given + torch.linalg.lu_solve(*self._factors[1], xy - xx @ given)
         fitted = (weight * (xx @ weight)).sum(0)
         rss = (tss - 2 * (weight * xy).sum(0) + fitted).sum()
         r2 = 1 - float(rss / tss.sum()) if tss.sum() > 0 else 1.0

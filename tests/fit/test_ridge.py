@@ -102,12 +102,18 @@ def test_the_same_rows_with_other_targets() -> None:
     sums, fresh = NormalEquations(3, 2), NormalEquations(3, 2)
     for part in (slice(0, 15), slice(15, 40)):
         sums.add(x[part], first[part])
+        sums.solve(1e-2)  # what it factorizes must not outlive the rows
         fresh.add(x[part], second[part])
     sums.forget_targets()
     for part in (slice(0, 15), slice(15, 40)):
         sums.add(x[part], second[part])
-    torch.testing.assert_close(sums.solve(1e-2).weight, fresh.solve(1e-2).weight)
-    torch.testing.assert_close(sums.solve(1e-2).bias, fresh.solve(1e-2).bias)
+    for ridge, intercept in ((1e-2, True), (1e-2, True), (1e-1, True), (1e-1, False)):
+        once, again = (equations.solve(ridge, intercept=intercept) for equations in (fresh, sums))
+        torch.testing.assert_close(again.weight, once.weight)
+        torch.testing.assert_close(again.bias, once.bias)
+        alone = NormalEquations(3, 2)
+        alone.add(x, second)
+        torch.testing.assert_close(alone.solve(ridge, intercept=intercept).weight, once.weight)
 
 
 @pytest.mark.parametrize("intercept", [True, False])
