@@ -42,7 +42,7 @@ from studies.frontier.field import View
 from studies.frontier.pruned import pruned
 from studies.frontier.tables import contests
 from studies.frontier.task import SEEN
-from studies.frontier.verdict import figures, sheet, verdict
+from studies.frontier.verdict import figures, on_picking, sheet, verdict
 from studies.inputs import checkpoint
 from studies.mda import sources
 from studies.mda.budgets import largest_error
@@ -107,7 +107,7 @@ def frontier(dataset: Path) -> Result:
     rounds = answers.rounds[SEEN]
     held = list(contests(answers.networks, rounds, asked.questions, images, UNTRAINED, view.measures.picking.index))
     found = [verdict(one, seed) for one in held]
-    stronger = [verdict(replace(one, rivals=one.stronger), seed, "picking") for one in held]
+    stronger = [verdict(replace(one, rivals=one.stronger), seed, on_picking) for one in held]
     told = figures(found)
     return Result(
         {

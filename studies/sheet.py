@@ -57,8 +57,8 @@ class Result:
 
 
 def cells(values: Sequence[float | None], digits: int = 1) -> tuple[str, ...]:
-    """Numbers as text, None as nothing."""
-    return tuple("" if value is None else f"{value:.{digits}f}" for value in values)
+    """Numbers as text, None as nothing; what rounds to zero has no sign."""
+    return tuple("" if value is None else f"{value:z.{digits}f}" for value in values)
 
 
 @dataclass(frozen=True)

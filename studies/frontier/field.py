@@ -42,6 +42,7 @@ class Entrant:
     validation: accuracy on all images that choose, in percent.
     picking: the same on those of them that have fitted nothing.
     right: whether it is right on each test image, bool [n].
+    fitted: whether heads were fitted to labels of the images that choose.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Entrant:
     validation: float
     picking: float
     right: np.ndarray
+    fitted: bool = False
 
     @property
     def test(self) -> float:
@@ -75,14 +77,20 @@ class Questions:
         return np.searchsorted(self.index, index)
 
     def entrant(
-        self, name: str, cost: Mapping[Kind, float], said: np.ndarray, images: DataSet, picking: np.ndarray
+        self,
+        name: str,
+        cost: Mapping[Kind, float],
+        said: np.ndarray,
+        images: DataSet,
+        picking: np.ndarray,
+        fitted: bool = False,
     ) -> Entrant:
         """A network that answers the classes `said` [n]; images: says which of them choose and which test; picking:
-        which of those that choose have fitted nothing.
+        which of those that choose have fitted nothing; fitted: whether the others have fitted its heads.
         """
         right = said == self.labels
         validation, picked = (100 * float(right[self.at(index)].mean()) for index in (images.validation, picking))
-        return Entrant(name, cost, validation, picked, right[self.at(images.test)])
+        return Entrant(name, cost, validation, picked, right[self.at(images.test)], fitted)
 
 
 @dataclass(frozen=True)
@@ -241,7 +249,8 @@ class View:
     def entrant(self, design: Design) -> Entrant:
         """A design as these images see it."""
         said, picking = self.said(design), self.measures.picking.index
-        return self.field.questions.entrant(title(design), design.candidate.cost, said, self.images, picking)
+        fitted = design.stacked is not None
+        return self.field.questions.entrant(title(design), design.candidate.cost, said, self.images, picking, fitted)
 
 
 def title(design: Design) -> str:

@@ -117,8 +117,9 @@ so each count is made twice: beside the rivals as they are, and with such rivals
 
 {_told(study, measured)}
 Frozen: stitches and heads learn for an epoch on {study.frozen_images:,} train images. Full: then everything, for two
-epochs on {study.full_images:,}. Networks that several budgets pick are tuned once. What is tuned is chosen again, of
-the rivals on all validation images, by us, and of rivals that are stacked, on the half that has fitted no maps.
+epochs on {study.full_images:,}. Networks that several budgets pick are tuned once. What is tuned is chosen again: the
+best on all validation images of what is not stacked, unless (for us, and where rivals may be stacked) a stacked one is
+ahead of it on the half that has fitted no maps.
 """
 
 

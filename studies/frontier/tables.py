@@ -29,7 +29,7 @@ from studies.frontier.answers import (
 from studies.frontier.field import Entrant, Questions
 from studies.frontier.params import Study
 from studies.frontier.task import APART, SEEN, task, views
-from studies.frontier.verdict import Contest, figures, sheet, verdict
+from studies.frontier.verdict import Contest, figures, on_either, on_picking, sheet, verdict
 from studies.sheet import Result, Sheet
 
 WORDS = {UNTRAINED: "without training", FROZEN: "after frozen tuning", FULL: "after full tuning"}
@@ -62,7 +62,8 @@ def result(zoo: str, images: DataSet, answers: Mapping[str, Answers], study: Stu
             rounds = own.rounds[way]
             held = list(contests(own.networks, rounds, asked, divided, treatment, picking, way))
             judged = [verdict(one, seed) for one in held]
-            stronger = [verdict(replace(one, rivals=one.stronger), seed, "picking") for one in held]
+            pick = on_picking if treatment == UNTRAINED else on_either
+            stronger = [verdict(replace(one, rivals=one.stronger), seed, pick) for one in held]
             points = [
                 {"kind": one.contest.kind, "limit": one.contest.limit, "ours": one.contest.ours.test}
                 | {"rival": one.rival.test, "oracle": one.oracle.test}
@@ -94,12 +95,15 @@ def contests(
     asked: the images that they have answered for.
     images: the same, divided.
     treatment: of the networks; what has been tuned is chosen again from our choices at all budgets, whole networks and
-        their ensembles, on the validation images that have fitted nothing.
-    picking: those images.
+        their ensembles, by `on_either`.
+    picking: the validation images that have fitted nothing.
     way: of dividing the images; networks whose heads were fitted to the labels of another one stay outside.
     """
     networks = {i: one for i, one in networks.items() if one.way in (None, way)}
-    seen = {i: asked.entrant(one.name, one.cost, one.said, images, picking) for i, one in networks.items()}
+    seen = {
+        i: asked.entrant(one.name, one.cost, one.said, images, picking, one.way is not None)
+        for i, one in networks.items()
+    }
     ours = {one.ours for one in rounds} | {i for i, one in networks.items() if one.role in OURS}
 
     def playing(roles: Sequence[Role]) -> list[Entrant]:
@@ -113,7 +117,7 @@ def contests(
 
         chosen = seen[one.ours]
         if treatment != UNTRAINED:
-            chosen = max(within([seen[i] for i in sorted(ours)]), key=lambda entrant: entrant.picking)
+            chosen = on_either(within([seen[i] for i in sorted(ours)]))
         yield Contest(one.kind, one.limit, chosen, tuple(within(rivals)), tuple(within(stronger)))
 
 

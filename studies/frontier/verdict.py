@@ -1,8 +1,8 @@
 """Who wins: ours beside the rival that validation picks, within one budget after another."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -49,9 +49,27 @@ class Verdict:
         return self.margin.low > 0
 
 
-def verdict(contest: Contest, seed: int, by: Literal["validation", "picking"] = "validation") -> Verdict:
-    """Of one contest; equal rivals are told apart by their order. by: the images that pick the rival."""
-    rival = max(contest.rivals, key=lambda one: getattr(one, by))
+def on_validation(entrants: Sequence[Entrant]) -> Entrant:
+    """The best on all validation images; equal ones are told apart by their order, here and below."""
+    return max(entrants, key=lambda one: one.validation)
+
+
+def on_picking(entrants: Sequence[Entrant]) -> Entrant:
+    """The best on those that have fitted nothing."""
+    return max(entrants, key=lambda one: one.picking)
+
+
+def on_either(entrants: Sequence[Entrant]) -> Entrant:
+    """The best on all of them whose heads were not fitted to any, unless one whose heads were is ahead of it on those
+    that have fitted nothing.
+    """
+    plain = [one for one in entrants if not one.fitted]
+    return on_picking([*([on_validation(plain)] if plain else []), *(one for one in entrants if one.fitted)])
+
+
+def verdict(contest: Contest, seed: int, pick: Callable[[Sequence[Entrant]], Entrant] = on_validation) -> Verdict:
+    """Of one contest; pick: chooses the rival."""
+    rival = pick(contest.rivals)
     oracle = max(contest.rivals, key=lambda one: one.test)
     ours = contest.ours.right
     return Verdict(contest, rival, oracle, difference(ours, rival.right, seed), sign_test(ours, rival.right))

@@ -30,7 +30,7 @@ from studies.frontier.scenario import Scenario
 from studies.frontier.tables import contests
 from studies.frontier.task import SEEN
 from studies.frontier.tuned import needed, some
-from studies.frontier.verdict import Contest, figures, sheet, verdict
+from studies.frontier.verdict import Contest, figures, on_either, on_picking, sheet, verdict
 from tests.dery.assembly.test_forms import CONTRIBUTIONS
 from tests.dery.conftest import PARAMS, bricks, images
 
@@ -214,6 +214,19 @@ def _contest(rng: np.random.Generator, ours: float, rivals: Sequence[float]) -> 
     return Contest("params", 1, entrant(ours), tuple(map(entrant, rivals)))
 
 
+def test_what_has_fitted_labels_is_taken_where_it_is_ahead_on_the_others() -> None:
+    def entrant(validation: float, picking: float, fitted: bool) -> Entrant:
+        return Entrant("n", {"params": 1}, validation, picking, np.ones(1, bool), fitted)
+
+    plain = entrant(60, 50, False), entrant(55, 58, False)
+    behind, ahead = entrant(99, 49, True), entrant(40, 51, True)
+    assert on_either([*plain, behind]) is plain[0]
+    assert on_either([*plain, entrant(99, 50, True)]) is plain[0]
+    assert on_either([*plain, behind, ahead]) is ahead
+    assert on_either([behind, ahead]) is ahead
+    assert on_either(plain) is plain[0]
+
+
 def test_who_wins_is_as_defined() -> None:
     rng = np.random.default_rng(0)
     given = [_contest(rng, ours, (0.5, 0.6, 0.4)) for ours in (0.6, 0.65, 0.9, 0.55, 0.63)]
@@ -222,7 +235,7 @@ def test_who_wins_is_as_defined() -> None:
         assert one.rival is contest.rivals[1]
         assert one.oracle.test == max(rival.test for rival in contest.rivals)
         assert one.won == (difference(contest.ours.right, one.rival.right, 0).low > 0)
-    assert verdict(given[0], 0, "picking").rival is given[0].rivals[2]
+    assert verdict(given[0], 0, on_picking).rival is given[0].rivals[2]
     told = figures(found)
     margins = [one.contest.ours.test - one.rival.test for one in found]
     assert told["won"] == sum(one.won for one in found) >= told["won_after_holm"] >= 1
