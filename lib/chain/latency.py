@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,6 +52,10 @@ class Measured:
     nodes: dict[str, Milliseconds]
     head: Milliseconds
 
+    def of(self, chain: Chain) -> Latency:
+        """Of the nodes of `chain`, which it is made of."""
+        return Latency(tuple(self.nodes[node.name] for node in chain.nodes), self.head)
+
 
 @dataclass(frozen=True)
 class Latencies:
@@ -60,11 +64,13 @@ class Latencies:
     networks: by name of the zoo entry.
     stitch: of any stitch.
     made: on what machine and how, for the reader.
+    narrow: of networks with narrow blocks, by name and width.
     """
 
     networks: dict[str, Measured]
     stitch: StitchLatency
     made: dict[str, Any]
+    narrow: dict[str, dict[float, Measured]] = field(default_factory=dict)
 
     def of(self, chain: Chain) -> Latency:
         """Of the nodes of `chain`. Raises Unmeasured where they have not been measured, or were others then."""
@@ -74,7 +80,12 @@ class Latencies:
             raise Unmeasured(
                 f"latency: {chain.name} has other nodes, sizes or costs than when it was measured: {COMMAND}"
             )
-        return Latency(tuple(found.nodes[node.name] for node in chain.nodes), found.head)
+        return found.of(chain)
+
+    def of_narrow(self, chain: Chain, width: float) -> Latency | None:
+        """The same of a network with narrow blocks, None where it has not been measured as it is."""
+        found = self.narrow.get(chain.name, {}).get(width)
+        return found.of(chain) if found is not None and found.made_of == fingerprint(chain) else None
 
 
 def fingerprint(chain: Chain) -> str:
@@ -87,12 +98,14 @@ def fingerprint(chain: Chain) -> str:
 
 def save(path: Path, latencies: Latencies) -> None:
     """Writes JSON, milliseconds with four significant digits."""
-    networks = {
-        name: {"made_of": of.made_of, "nodes": {n: _digits(ms) for n, ms in of.nodes.items()}, "head": _digits(of.head)}
-        for name, of in sorted(latencies.networks.items())
+    networks = {name: _told(one) for name, one in sorted(latencies.networks.items())}
+    narrow = {
+        name: {str(width): _told(one) for width, one in sorted(own.items())}
+        for name, own in sorted(latencies.narrow.items())
     }
     stitch = {"base": _digits(latencies.stitch.base), "per_gmac": _digits(latencies.stitch.per_gmac)}
-    artifacts.write_json(path, {"unit": "ms a batch", **latencies.made, "stitch": stitch, "networks": networks})
+    told = {"unit": "ms a batch", **latencies.made, "stitch": stitch, "networks": networks}
+    artifacts.write_json(path, told | ({"narrow": narrow} if narrow else {}))
 
 
 def load(path: Path) -> Latencies:
@@ -104,11 +117,17 @@ def load(path: Path) -> Latencies:
         raise Unmeasured(f"{path}: nothing has been measured yet: {COMMAND}")
     try:
         networks = TypeAdapter(dict[str, Measured]).validate_python(stored.pop("networks"))
+        narrow = TypeAdapter(dict[str, dict[float, Measured]]).validate_python(stored.pop("narrow", {}))
         stitch = TypeAdapter(StitchLatency).validate_python(stored.pop("stitch", None))
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise BrickyardError(f"{path}: {where}: {error.errors()[0]['msg']}; measure anew: {COMMAND}") from None
-    return Latencies(networks, stitch, stored)
+    return Latencies(networks, stitch, stored, narrow)
+
+
+def _told(one: Measured) -> dict[str, Any]:
+    nodes = {name: _digits(ms) for name, ms in one.nodes.items()}
+    return {"made_of": one.made_of, "nodes": nodes, "head": _digits(one.head)}
 
 
 def _digits(value: float) -> float:

@@ -37,12 +37,12 @@ def test_latencies_of_folders_are_printed_and_nothing_is_written(
 ) -> None:
     monkeypatch.chdir(made)
     (made / "params.yaml").write_text("run: {seed: 0, threads: 1}\n")
-    latency.main([Path(kind) for kind in KINDS], Path("zoo"), tmp_path / "latency.json", 1, 1)
+    latency.main([Path(kind) for kind in KINDS], Path("zoo"), Path("bricks"), tmp_path / "latency.json", 1, 1)
     printed = capsys.readouterr().out
     assert all(kind in printed for kind in KINDS)
     assert not (tmp_path / "latency.json").exists()
     with pytest.raises(BrickyardError, match="nowhere holds no network"):
-        latency.main([Path("nowhere")], Path("zoo"), tmp_path / "latency.json", 1, 1)
+        latency.main([Path("nowhere")], Path("zoo"), Path("bricks"), tmp_path / "latency.json", 1, 1)
 
 
 def _run(command: str, *arguments: str | Path, to: str) -> subprocess.CompletedProcess[str]:

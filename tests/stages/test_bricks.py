@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from commands import latency
 from lib.base import artifacts
+from lib.chain import latency as latency_file
 from lib.network.files import load_as
 from lib.network.reassembled import Reassembled
 from stages import assembly, bricks
@@ -26,19 +28,23 @@ def test_forms_are_made_offered_and_put_together(made: Path, tmp_path: Path, mon
     params.write_text(text)
     monkeypatch.chdir(repo)
     dataset, zoo, partition = (Path("artifacts", name) for name in ("dataset", "zoo", "partition/partition.json"))
-    out = tmp_path / "bricks"
+    out, narrow = tmp_path / "bricks", set[str]()
     for model in ("low", "high", "residual"):
         metrics = tmp_path / f"{model}.json"
         bricks.main(dataset, zoo / model, partition, model, out / model, metrics)
         told = artifacts.read_json(out / model / "bricks.json")
         assert told["network"] == model
+        narrow |= {model} if told["widths"] else set()
         assert told["widths"] == [0.5] or "no channel lies within one block" in told["whole"]
         figures = artifacts.read_metrics(metrics)
         assert sum(len(own) for own in figures.values()) == len(told["forms"]) > 0
-    similarity, edges, latency = Path("artifacts/similarity"), Path("artifacts/edges"), Path("data/latency.json")
+    similarity, edges, latencies = Path("artifacts/similarity"), Path("artifacts/edges"), Path("data/latency.json")
+    latencies.unlink(missing_ok=True)
+    latency.main([], Path("artifacts/zoo"), out, latencies, batch_size=1, repeats=1)
+    assert set(latency_file.load(latencies).narrow) == narrow
     made_in, pareto = tmp_path / "assembly", tmp_path / "pareto"
     metrics = tmp_path / "assembly.json"
-    assembly.main(dataset, zoo, similarity, partition, edges, out, latency, made_in, metrics, pareto)
+    assembly.main(dataset, zoo, similarity, partition, edges, out, latencies, made_in, metrics, pareto)
     found = artifacts.read_json(made_in / "assembly.json")["candidates"]
     blocks = [block for one in found for block in one["pick"]["blocks"]]
     assert any("width" in block or "without" in block for block in blocks)

@@ -183,6 +183,17 @@ def save(
     artifacts.write_json(folder / FILE, {"network": name, "forms": rows, "widths": list(narrow), "whole": why})
 
 
+def narrow_networks(folder: Path, trust: Trust = False) -> Iterator[tuple[float, nn.Module]]:
+    """By width, those that `save` has written to `folder`, if it has; trust: as for `files.load_as`."""
+    if (folder / FILE).exists():
+        yield from ((width, network) for width, (network, _) in _narrow(folder, trust))
+
+
+def _narrow(folder: Path, trust: Trust) -> Iterator[tuple[float, tuple[nn.Module, recipes.Component]]]:
+    for width in artifacts.read_json(folder / FILE, Rows)["widths"]:
+        yield width, files.load_as(recipes.Component, folder / f"{width}", trust)
+
+
 def load(bricks: Bricks, folder: Path, trust: Trust = False) -> Bricks:
     """`bricks` with the forms of all its networks, below `folder`.
 
@@ -193,9 +204,8 @@ def load(bricks: Bricks, folder: Path, trust: Trust = False) -> Bricks:
         at = folder / card.name
         told, tensors = artifacts.read_json(at / FILE, Rows), artifacts.read_tensors(at / WEIGHTS)
         chain, cuts, own = bricks.chains[m], bricks.cuts[m], list[Smaller]()
-        for width in told["widths"]:
-            network, recipe = files.load_as(recipes.Component, at / f"{width}", trust)
-            narrow[card.name, width] = opened(card, network, recipe)
+        for width, made in _narrow(at, trust):
+            narrow[card.name, width] = opened(card, *made)
         for row in told["forms"]:
             block, k = Block.from_dict(row["block"]), row["set"]
             if (block.network, block.start, block.stop) != (card.name, *cuts[k - 1 : k + 1]):

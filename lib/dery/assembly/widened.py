@@ -9,6 +9,7 @@ import numpy as np
 
 from ...base.errors import BrickyardError
 from ...chain import latency
+from ...chain.latency import Latencies
 from ...chain.layout import Layout
 from ...params.assembly import Assembly
 from ..paths.problem import AssemblyProblem
@@ -26,7 +27,8 @@ def widened(problem: AssemblyProblem, bricks: Bricks, params: Assembly, latencie
     Between forms of one network no stitch stands.
 
     The score of a form is log R^2 of what leaves it, or minus its KL where that is the score of stitches. Its memory is
-    an upper bound; its latency that of the nodes that are left and of a stitch, of narrow blocks that of the whole.
+    an upper bound; its latency that of the nodes that are left and of a stitch; narrow blocks that have not been
+    measured take as long as whole ones.
 
     Raises BrickyardError naming a network whose blocks have weights in common: their forms cannot be priced apart.
     """
@@ -89,23 +91,35 @@ def _change(
     """What a form costs more than the whole block, params, MACs or milliseconds; which: of the patches that its stitch
     may turn out to have, the dearest or the cheapest.
     """
+    if kind == "latency":
+        return _slower(bricks, latency.load(latencies), which)
 
     def found(form: Smaller) -> float:
-        block, m = form.block, bricks.place(form.block.network)
-        whole = bricks.chains[m]
-        if kind == "latency":
-            if not block.without:
-                return 0.0
-            known = latency.load(latencies)
-            ends = _ends(bricks, form)
-            macs = which(stitch_cost(*ends, p, bricks.form).macs for p in bricks.patches(*ends))
-            return known.stitch.of(int(macs)) - known.of(whole).block(*block.without)
+        block = form.block
+        whole = bricks.chains[bricks.place(block.network)]
         before = getattr(whole.cost(block.start, block.stop), kind)
         pieces = sum(getattr(bricks.chain(one).cost(one.start, one.stop), kind) for one in block.pieces())
         if not block.without:
             return pieces - before
         ends = _ends(bricks, form)
         return pieces - before + which(getattr(stitch_cost(*ends, p, bricks.form), kind) for p in bricks.patches(*ends))
+
+    return found
+
+
+def _slower(bricks: Bricks, known: Latencies, which: Callable[[Iterable[float]], float]) -> Callable[[Smaller], float]:
+    """The same in milliseconds."""
+
+    def found(form: Smaller) -> float:
+        block = form.block
+        whole = known.of(bricks.chains[bricks.place(block.network)])
+        own = (known.of_narrow(bricks.chain(block), block.width) if block.narrow else None) or whole
+        more = sum(own.block(one.start, one.stop) for one in block.pieces()) - whole.block(block.start, block.stop)
+        if not block.without:
+            return more
+        ends = _ends(bricks, form)
+        macs = which(stitch_cost(*ends, p, bricks.form).macs for p in bricks.patches(*ends))
+        return more + known.stitch.of(int(macs))
 
     return found
 

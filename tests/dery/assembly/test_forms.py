@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from lib.base.errors import BrickyardError
 from lib.base.memo import Memo
+from lib.chain import latency
+from lib.chain.chain import Chain
 from lib.dery.assembly import forms, narrowing, prices
 from lib.dery.assembly.edges import fit
 from lib.dery.assembly.fronts import Fronts
@@ -28,7 +30,7 @@ from lib.dery.paths.problem import AssemblyProblem
 from lib.dery.paths.tables import Columns
 from lib.images.data import DataSet
 from lib.network import files
-from lib.network.blocks import Block
+from lib.network.blocks import Block, Pick
 from lib.network.reassembled import Reassembled
 from lib.params.assembly import Assembly
 from lib.params.components import Repair
@@ -121,6 +123,36 @@ def test_prices_of_forms_are_what_is_left_of_the_network(wide: tuple[Bricks, Pat
             kl = F.kl_div(said.log_softmax(1), own.log_softmax(1), reduction="batchmean", log_target=True)
             assert one.kl == pytest.approx(float(kl), rel=1e-4, abs=1e-7)
         assert one.kl >= 0
+
+
+def test_forms_take_as_long_as_what_is_measured_of_them(wide: tuple[Bricks, Path], tmp_path: Path) -> None:
+    bricks, _ = wide
+
+    def measured(chain: Chain, ms: float) -> latency.Measured:
+        return latency.Measured(latency.fingerprint(chain), {node.name: ms for node in chain.nodes}, 4.0)
+
+    networks = {chain.name: measured(chain, 1.0) for chain in bricks.chains}
+    narrow = {name: {width: measured(own.chain, 0.25)} for (name, width), own in bricks.narrow.items()}
+    stitch, params = latency.StitchLatency(0.5, 0.0), Assembly.model_validate(PARAMS)
+    seen = set[str]()
+
+    def one_network(path: Columns) -> bool:
+        offered = all((k, column) not in wide_found.absent for k, column in enumerate(path))
+        return offered and len({wide_found.lenders[column] for column in path}) == 1
+
+    for own in (narrow, {}, {name: {0.5: measured(bricks.chains[0], 9.0)} for name in narrow}):  # none, and another's
+        latency.save(tmp_path / "latency.json", latency.Latencies(networks, stitch, {}, own))
+        found = prices.assembly_problem(bricks, params, tmp_path / "latency.json")
+        wide_found = widened(found, bricks, params, tmp_path / "latency.json")
+        alone = [path for path in product(range(wide_found.choices), repeat=wide_found.sets) if one_network(path)]
+        for path in some(alone, 40):
+            ms = 4.0
+            for block in Pick.of(wide_found.blocks, path).blocks:
+                nodes = sum(piece.stop - piece.start for piece in block.pieces())
+                ms += nodes * (0.25 if block.narrow and own is narrow else 1.0) + (0.5 if block.without else 0.0)
+                seen.add("narrow" if block.narrow else "without" if block.without else "whole")
+            assert wide_found.price(path)["latency"] == pytest.approx(ms)
+    assert seen == {"narrow", "without", "whole"}
 
 
 def test_repair_brings_a_narrow_block_nearer_to_the_whole_one(bricks: Bricks, images: DataSet) -> None:
