@@ -114,9 +114,13 @@ def _budgets(given: Sections, images: data.DataSet, lines: list[str]) -> str:
             return "whether a candidate meets the budgets is known after stage partition has run again"
         bricks = open_bricks(ZOO, names, found.cuts, images, joining, run.seed, assembly, zoo_params.models)
         problem = prices.assembly_problem(bricks, assembly, LATENCY)
-        if not search.best(problem, 1).candidates:
-            raise feasibility.explain(problem)
-        return "some candidate meets the budgets"
+        if search.best(problem, 1).candidates:
+            return "some candidate meets the budgets"
+        if joining.window or (given.bricks and (given.bricks.skip or given.bricks.narrow)):
+            return (
+                "no candidate of whole blocks meets the budgets; whether another one does is known after stage assembly"
+            )
+        raise feasibility.explain(problem)
     except BrickyardError as error:
         lines.append(str(error))
         return ""

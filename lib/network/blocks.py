@@ -14,10 +14,12 @@ from ..base.stored import CHECKED, Count, Name, parse
 @dataclass(frozen=True, order=True)
 class Block:
     """Nodes start + 1 to stop of a network, which are `chain[start:stop]` of its chain (DeRy, section 3.1), or one of
-    their smaller forms, which is entered and left by the same tensors; those are ours.
+    their other forms; those are ours. A smaller form is entered and left by the same tensors.
 
     width: share of the channels inside the block that are there.
     without: (i, j): a stitch stands for nodes i + 1 to j.
+    shifted: it is entered, from another network, where another block of its own network begins: before, so that it is
+        longer, or behind, so that nothing of it is left (start = stop).
     """
 
     __pydantic_config__ = CHECKED
@@ -27,9 +29,10 @@ class Block:
     stop: Count
     width: Annotated[float, Field(gt=0, le=1)] = 1.0
     without: tuple[Count, Count] | tuple[()] = ()
+    shifted: bool = False
 
     def __post_init__(self) -> None:
-        if self.stop <= self.start:
+        if self.stop < self.start or (self.stop == self.start and not self.shifted):
             raise ValueError(f"stop = {self.stop} should be more than start = {self.start}")
         if self.without and not self.start <= self.without[0] < self.without[1] <= self.stop:
             raise ValueError(f"without = {self.without} should be nodes of {self.start}:{self.stop}")
@@ -45,10 +48,17 @@ class Block:
     @property
     def form(self) -> str:
         """In what it differs from the whole block, in words; empty for that."""
+        if self.shifted:
+            return "passed by" if self.empty else f"from {self.start + 1}"
         if not self.without:
             return f"at {self.width:g}" if self.narrow else ""
         first, last = self.without[0] + 1, self.without[1]
         return f"without {first}" if first == last else f"without {first}-{last}"
+
+    @property
+    def empty(self) -> bool:
+        """Whether its network is entered behind it."""
+        return self.start == self.stop
 
     @property
     def opens(self) -> bool:
@@ -58,10 +68,12 @@ class Block:
     @property
     def closes(self) -> bool:
         """Whether a stitch stands where it ends: only its own network can be behind it."""
-        return bool(self.without) and self.without[1] == self.stop
+        return self.empty or (bool(self.without) and self.without[1] == self.stop)
 
     def pieces(self) -> tuple["Block", ...]:
         """What is left of it."""
+        if self.shifted:
+            return () if self.empty else (Block(self.network, self.start, self.stop),)
         if not self.without:
             return (self,)
         ends = ((self.start, self.without[0]), (self.without[1], self.stop))
@@ -79,7 +91,8 @@ class Block:
         """The block as JSON holds it, without what is not special of it."""
         found = {"network": self.network, "start": self.start, "stop": self.stop}
         special = {"width": self.width, "without": list(self.without)}
-        return found | {key: value for key, value in special.items() if value not in (1.0, [])}
+        found |= {key: value for key, value in special.items() if value not in (1.0, [])}
+        return found | ({"shifted": True} if self.shifted else {})
 
     @classmethod
     def from_dict(cls, stored: Any) -> "Block":

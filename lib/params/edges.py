@@ -18,10 +18,12 @@ class Edges(Section):
     down: how it comes to half the grid: pool, patch (2 x 2 positions side by side), or what fits better.
     ridge: lambda, relative to the mean diagonal of X'X.
     rows: most rows of a regression, images times positions; of more, as many are drawn.
+    window: a network may also be entered by so many sets earlier or later than where the one before it was left.
     """
 
     init: Init = "least_squares"
     down: Literal["auto", "pool", "patch"] = "auto"
     ridge: Ridge = 1e-4
     rows: Annotated[int, Field(ge=64, le=100_000_000)] = 65_536
+    window: Annotated[int, Field(ge=0, le=100)] = 0
     batch_size: Batch = 64

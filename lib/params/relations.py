@@ -59,7 +59,7 @@ def _alike(models: Mapping[str, str], zoo: Zoo) -> Iterator[str]:
 
 def _dery(given: Sections) -> Iterator[str]:
     zoo, partition, assembly, finetune = given.zoo, given.partition, given.assembly, given.finetune
-    similarity, dataset = given.similarity, given.dataset
+    similarity, dataset, edges = given.similarity, given.dataset, given.edges
     if similarity and dataset and similarity.batch_images and similarity.batch_images > dataset.probe_images:
         yield (
             f"similarity.batch_images = {similarity.batch_images}: should be at most dataset.probe_images = "
@@ -76,6 +76,13 @@ def _dery(given: Sections) -> Iterator[str]:
         yield from _windows(assembly)
     if assembly and partition:
         yield from _blocks(assembly, partition.num_blocks, zoo)
+    if edges and partition and edges.window > max(partition.num_blocks - 2, 0):
+        yield (
+            f"edges.window = {edges.window}: should be at most partition.num_blocks - 2 = "
+            f"{max(partition.num_blocks - 2, 0)}, the distance of the first inner cut from the last"
+        )
+    if edges and assembly and edges.window and assembly.score == "cka":
+        yield "edges.window: its stitches have no CKA; write assembly.score: stitch_r2, or replace_one"
     if finetune and assembly:
         for i, rank in enumerate(finetune.ranks):
             if rank > assembly.pool:

@@ -70,7 +70,7 @@ def joined(bricks: Bricks) -> Bricks:
     with tempfile.TemporaryDirectory() as folder:
         fronts = Fronts(bricks, Memo(Path(folder), FRONTS))
         found = [edge for card in bricks.cards for edge in edges.fit(bricks, card.name, fronts, Memo())]
-    return replace(bricks, edges={(edge.boundary, edge.source, edge.target): edge for edge in found})
+    return replace(bricks, edges={edge.joint: edge for edge in found})
 
 
 def _threads() -> ThreadPoolExecutor:

@@ -77,7 +77,7 @@ def bricks(zoo: Path, names: Sequence[str], cuts: Mapping[str, Sequence[int]], i
 def joined(found: Bricks, fronts: Memo, fitted: Memo) -> Bricks:
     """With all edges; fronts, fitted: what was computed before."""
     every = [edge for card in found.cards for edge in edges.fit(found, card.name, Fronts(found, fronts), fitted)]
-    return replace(found, edges={(edge.boundary, edge.source, edge.target): edge for edge in every})
+    return replace(found, edges={edge.joint: edge for edge in every})
 
 
 def narrowed(

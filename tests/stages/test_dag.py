@@ -58,8 +58,12 @@ def test_check_knows_whether_a_candidate_meets_the_budgets(
     assert capsys.readouterr().out.endswith("10 classes; some candidate meets the budgets\n")
     _edit(repo, "params: 20e+3", "params: 100")
     assert not check.main()
-    _edit(repo, "params: 100", "params: 20e+3")
     assert "no candidate meets the budgets: assembly.budget.params = 100: at least " in capsys.readouterr().out
+    _edit(repo, "skip: false}", "skip: true}")
+    assert check.main()
+    assert "no candidate of whole blocks meets the budgets; whether another one does" in capsys.readouterr().out
+    _edit(repo, "skip: true}", "skip: false}")
+    _edit(repo, "params: 100", "params: 20e+3")
 
 
 def test_a_sweep_tells_what_each_budget_buys(

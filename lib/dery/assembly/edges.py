@@ -1,5 +1,6 @@
-"""Edges: the stitches that end in one network, from every other network behind every inner cut, each fitted once to the
-networks' own activations, and what is left of that network's answers with this one stitch in it.
+"""Edges: the stitches that end in one network, from every other network behind every inner cut, at equal depth or in a
+window of it, each fitted once to the networks' own activations, and what is left of that network's answers with this
+one stitch in it.
 
 Ours, not in the paper.
 """
@@ -26,8 +27,8 @@ from ...fit import batchnorm
 from ...network.modules import Form, Stitch, make_stitch
 from ...trace.duplicate import duplicate
 from .fronts import Fronts, fingerprint
-from .material import Bricks, Joint
-from .stitching import Edge, StitchEquations, better, initial, settled
+from .material import Bricks
+from .stitching import Edge, Joint, Step, StitchEquations, better, initial, settled
 
 FILE, WEIGHTS = "edges.json", "edges.safetensors"
 
@@ -41,6 +42,7 @@ class Row(BaseModel):
     patch: int
     r2: float
     kl: float
+    shift: int = 0
 
 
 class Rows(BaseModel):
@@ -68,27 +70,27 @@ def fit(bricks: Bricks, target: str, fronts: Fronts, kept: Memo) -> list[Edge]:
             kept.put(key, {name: tensor for edge in made for name, tensor in as_tensors(edge).items()})
             fronts.kept.prune()  # a large zoo's do not fit all at once
         else:
-            made = [_restored(bricks, m, n, k, tensors) for k in range(1, bricks.sets)]
+            made = [_restored(bricks, m, n, step, tensors) for step in bricks.steps]
         found += made
-    return sorted(found, key=lambda edge: (edge.boundary, edge.source))
+    return sorted(found, key=lambda edge: (abs(edge.shift), edge.shift, edge.boundary, edge.source))
 
 
 @torch.no_grad()
 def _pair(bricks: Bricks, m: int, n: int, fronts: Fronts) -> list[Edge]:
-    """The edges from network m to network n, one a boundary."""
+    """The edges from network m to network n."""
     source, target = bricks.cards[m].name, bricks.cards[n].name
-    forms = [_forms(bricks, m, n, k) for k in range(1, bricks.sets)]
+    forms = {step: _forms(bricks, m, n, step) for step in bricks.steps}
     for (xs, _), (ys, _) in zip(fronts.of(m), fronts.of(n), strict=True):
-        for own, x, y in zip(forms, xs, ys, strict=True):
-            if not (torch.isfinite(x).all() and torch.isfinite(y).all()):
-                raise _apart(source, target, "activations")
+        if not all(torch.isfinite(one).all() for one in (*xs, *ys)):
+            raise _apart(source, target, "activations")
+        for (k, shift), own in forms.items():
             for form in own:
-                form.add(x, y)
+                form.add(xs[k - 1], ys[k + shift - 1])
     found = []
-    for k, own in enumerate(forms, start=1):
+    for (k, shift), own in forms.items():
         form = better(own, bricks.joining.ridge)
         stitch = initial(form, bricks.joining.init, bricks.joining.ridge, bricks.seed + 1)
-        edge = Edge(k, source, target, stitch, form.matched(stitch), form.r2(bricks.joining.ridge), 0.0)
+        edge = Edge(k, source, target, stitch, form.matched(stitch), form.r2(bricks.joining.ridge), 0.0, shift)
         found.append(replace(edge, kl=_replace_one(bricks, m, n, edge, fronts)))
         if not isfinite(found[-1].kl):
             raise _apart(source, target, f"answers with its stitch behind set {k}")
@@ -99,14 +101,15 @@ def _apart(source: str, target: str, what: str) -> BrickyardError:
     return BrickyardError(f"{source} cannot be joined to {target}: {what} are not finite; leave one of them out")
 
 
-def _forms(bricks: Bricks, m: int, n: int, k: int) -> list[StitchEquations]:
-    source, target = _ends(bricks, m, n, k)
+def _forms(bricks: Bricks, m: int, n: int, step: Step) -> list[StitchEquations]:
+    source, target = _ends(bricks, m, n, step)
     return [StitchEquations(source, target, patch, bricks.positions) for patch in bricks.patches(source, target)]
 
 
-def _ends(bricks: Bricks, m: int, n: int, k: int) -> tuple[Layout, Layout]:
-    """What crosses cut k of two networks."""
-    return bricks.chains[m].layout(bricks.cuts[m][k]), bricks.chains[n].layout(bricks.cuts[n][k])
+def _ends(bricks: Bricks, m: int, n: int, step: Step) -> tuple[Layout, Layout]:
+    """What crosses the cut of network m where a stitch begins, and that of network n where it ends."""
+    k, shift = step
+    return bricks.chains[m].layout(bricks.cuts[m][k]), bricks.chains[n].layout(bricks.cuts[n][k + shift])
 
 
 def _replace_one(bricks: Bricks, m: int, n: int, edge: Edge, fronts: Fronts) -> float:
@@ -116,7 +119,7 @@ def _replace_one(bricks: Bricks, m: int, n: int, edge: Edge, fronts: Fronts) -> 
     def arriving() -> Iterator[torch.Tensor]:
         return (xs[k - 1] for xs, _ in fronts.of(m))
 
-    return replaced(bricks, n, bricks.cuts[n][k], edge, arriving, fronts)
+    return replaced(bricks, n, bricks.cuts[n][k + edge.shift], edge, arriving, fronts)
 
 
 def replaced(
@@ -149,32 +152,39 @@ def as_tensors(edge: Edge) -> dict[str, torch.Tensor]:
     forms = {"stitch": edge.stitch, "matched": edge.matched}
     weights = {f"{name}.{key}": value for name, form in forms.items() for key, value in form.state_dict().items()}
     told = {"patch": torch.tensor(edge.stitch.patch), "told": torch.tensor([edge.r2, edge.kl], dtype=torch.float64)}
-    return {f"{edge.boundary}.{name}": value for name, value in (weights | told).items()}
+    return {f"{_title((edge.boundary, edge.shift))}.{name}": value for name, value in (weights | told).items()}
 
 
-def _restored(bricks: Bricks, m: int, n: int, k: int, tensors: Mapping[str, torch.Tensor]) -> Edge:
+def _title(step: Step) -> str:
+    k, shift = step
+    return f"{k}_to_{k + shift}" if shift else str(k)
+
+
+def _restored(bricks: Bricks, m: int, n: int, step: Step, tensors: Mapping[str, torch.Tensor]) -> Edge:
     """The inverse of `as_tensors`."""
     source, target = bricks.cards[m].name, bricks.cards[n].name
-    return from_tensors(k, (source, target), _ends(bricks, m, n, k), bricks.form, tensors)
+    return from_tensors(step, (source, target), _ends(bricks, m, n, step), bricks.form, tensors)
 
 
 def from_tensors(
-    k: int, names: tuple[str, str], ends: tuple[Layout, Layout], form: Form, tensors: Mapping[str, torch.Tensor]
+    step: Step, names: tuple[str, str], ends: tuple[Layout, Layout], form: Form, tensors: Mapping[str, torch.Tensor]
 ) -> Edge:
     """The inverse of `as_tensors`: between two networks, with what crosses its ends."""
-    own, forms = below(str(k), tensors), list[Stitch]()
+    own, forms = below(_title(step), tensors), list[Stitch]()
     for name in ("stitch", "matched"):
         stitch = make_stitch(*ends, int(own["patch"]), form)
         stitch.load_state_dict(below(name, own))
         forms.append(stitch.eval())
     r2, kl = own["told"].tolist()
-    return Edge(k, *names, forms[0], forms[1], r2, kl)
+    return Edge(step[0], *names, forms[0], forms[1], r2, kl, step[1])
 
 
 def save(folder: Path, target: str, edges: Sequence[Edge]) -> None:
     """Writes edges.json and edges.safetensors."""
     rows = [
-        {"boundary": e.boundary, "source": e.source, "patch": e.stitch.patch, "r2": e.r2, "kl": e.kl} for e in edges
+        {"boundary": e.boundary, "source": e.source, "patch": e.stitch.patch, "r2": e.r2, "kl": e.kl}
+        | ({"shift": e.shift} if e.shift else {})
+        for e in edges
     ]
     tensors = {f"{edge.source}.{name}": value for edge in edges for name, value in as_tensors(edge).items()}
     artifacts.write_tensors(folder / WEIGHTS, tensors)
@@ -182,7 +192,7 @@ def save(folder: Path, target: str, edges: Sequence[Edge]) -> None:
 
 
 def load(bricks: Bricks, folder: Path) -> dict[Joint, Edge]:
-    """The edges between all networks of `bricks`, below `folder`, by boundary, source and target.
+    """The edges between all networks of `bricks`, below `folder`, by what they join.
 
     Raises BrickyardError where one is missing, or of other networks or cuts.
     """
@@ -192,17 +202,19 @@ def load(bricks: Bricks, folder: Path) -> dict[Joint, Edge]:
         told, tensors = artifacts.read_json(at / FILE, Rows), artifacts.read_tensors(at / WEIGHTS)
         if told["target"] != target.name:
             raise BrickyardError(f"{at} holds the edges to {told['target']}; dvc repro")
-        known = {(row["boundary"], row["source"]) for row in told["edges"]}
-        for m, k in product(range(len(bricks.cards)), range(1, bricks.sets)):
+        known = {(row["boundary"], row.get("shift", 0), row["source"]) for row in told["edges"]}
+        for m, (k, shift) in product(range(len(bricks.cards)), bricks.steps):
             source = bricks.cards[m].name
             if m == n:
                 continue
-            if (k, source) not in known:
-                raise BrickyardError(f"{at}: has no edge from {source} behind set {k}; dvc repro")
+            which = f"edge from {source} behind set {k}" + (f" to set {k + shift + 1}" if shift else "")
+            if (k, shift, source) not in known:
+                raise BrickyardError(f"{at}: has no {which}; dvc repro")
             try:
-                found[k, source, target.name] = _restored(bricks, m, n, k, below(source, tensors))
+                edge = _restored(bricks, m, n, (k, shift), below(source, tensors))
             except (KeyError, RuntimeError, ValueError):
-                raise BrickyardError(f"{at}: its edge from {source} behind set {k} is another's; dvc repro") from None
+                raise BrickyardError(f"{at}: its {which} is another's; dvc repro") from None
+            found[edge.joint] = edge
     return found
 
 
@@ -210,5 +222,6 @@ def figures(edges: Sequence[Edge]) -> dict[str, Any]:
     """R^2 and KL by boundary and source, for metrics."""
     found: dict[str, Any] = {}
     for edge in edges:
-        found.setdefault(f"behind_{edge.boundary}", {})[edge.source] = {"r2": edge.r2, "kl": edge.kl}
+        where = f"behind_{_title((edge.boundary, edge.shift))}"
+        found.setdefault(where, {})[edge.source] = {"r2": edge.r2, "kl": edge.kl}
     return found

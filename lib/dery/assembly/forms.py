@@ -216,7 +216,7 @@ def load(bricks: Bricks, folder: Path, trust: Trust = False) -> Bricks:
                 ends = chain.layout(i), chain.layout(j)
                 try:
                     edge = edges.from_tensors(
-                        k, (card.name, card.name), ends, bricks.form, below(_title(block), tensors)
+                        (k, 0), (card.name, card.name), ends, bricks.form, below(_title(block), tensors)
                     )
                 except (KeyError, RuntimeError, ValueError):
                     raise BrickyardError(f"{at}: its stitch {block.form} is another's; dvc repro") from None

@@ -14,6 +14,7 @@ from ..forms import Nodes
 from ..partition.sets import Partition
 from ..paths.tables import Table
 from .material import Bricks
+from .stitching import Edge
 
 SMALLEST = 1e-6  # R^2 or CKA whose logarithm is taken, at least
 
@@ -40,14 +41,18 @@ def scores(bricks: Bricks, params: Assembly, partition: Partition | None, simila
 
 
 def of_edges(bricks: Bricks, score: Literal["stitch_r2", "replace_one"]) -> Float64[np.ndarray, "J N N"]:
-    """Gains of the fitted edges: log R^2, at least log 1e-6, or minus KL; 0 for m = n: [K-1, N, N]."""
+    """Gains of the fitted edges at equal depth, see `of_edge`; 0 for m = n: [K-1, N, N]."""
     names = [card.name for card in bricks.cards]
     found = np.zeros((bricks.sets - 1, len(names), len(names)))
     for k, m, n in np.ndindex(found.shape):
         if m != n:
-            edge = bricks.edges[k + 1, names[m], names[n]]
-            found[k, m, n] = -edge.kl if score == "replace_one" else log(max(edge.r2, SMALLEST))
+            found[k, m, n] = of_edge(bricks.edges[k + 1, names[m], names[n], 0], score)
     return found
+
+
+def of_edge(edge: Edge, score: Literal["stitch_r2", "replace_one"]) -> float:
+    """log R^2, at least log 1e-6, or minus KL."""
+    return -edge.kl if score == "replace_one" else log(max(edge.r2, SMALLEST))
 
 
 def boundary_cka(similarity: Path, names: Sequence[str], cuts: Sequence[Sequence[int]]) -> Float64[np.ndarray, "J N N"]:

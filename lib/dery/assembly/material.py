@@ -22,12 +22,10 @@ from ...zoo.architecture import Trust
 from ...zoo.card import Card, Input, read_cards
 from ..partition.sets import Cuts
 from .heads import Method
-from .stitching import Edge, takes_patches
+from .stitching import Edge, Joint, Step, takes_patches
 
 OPEN = 8  # networks in memory at once
 SAMPLE = 8  # images on which a change is checked
-
-Joint = tuple[int, str, str]  # a boundary, the network before it, the one behind
 
 
 class Shelf(Sequence[Chain]):
@@ -140,6 +138,12 @@ class Bricks:
         if down == "patch" or self.form == "paper":
             return (2,)
         return (1, 2) if self.joining.init == "least_squares" else (1,)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Between which inner boundaries stitches may stand, those of equal depth first."""
+        shifts = sorted(range(-self.joining.window, self.joining.window + 1), key=abs)
+        return tuple((k, shift) for shift in shifts for k in range(1, self.sets) if 1 <= k + shift < self.sets)
 
     @property
     def positions(self) -> int:

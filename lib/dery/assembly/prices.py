@@ -54,6 +54,12 @@ def assembly_problem(bricks: Bricks, params: Assembly, latencies: Path) -> Assem
     return found
 
 
+def tied(problem: AssemblyProblem, m: int) -> bool:
+    """Whether blocks of network m have weights or operations in common."""
+    tables = [problem.costs[kind].stitches[:, m, m] for kind in ("params", "macs") if kind in problem.costs]
+    return any(table.any() for table in tables) or any(saved[m].any() for saved in problem.shared.values())
+
+
 def lenders(bricks: Bricks, params: Assembly) -> list[int]:
     """The networks that may lend blocks: not excluded, and under one of the licences.
 

@@ -199,9 +199,9 @@ def _edge(bricks: Bricks, prefix: Prefix, m: int, start: int) -> Edge | None:
     if before == m:
         own = bricks.forms.get(prefix.last.network, ())
         return next((one.edge for one in own if one.block.without == (prefix.last.stop, start)), None)
-    for k in range(1, bricks.sets):
-        if (bricks.cuts[before][k], bricks.cuts[m][k]) == (prefix.last.stop, start):
-            return bricks.edges.get((k, prefix.last.network, bricks.cards[m].name))
+    for k, shift in bricks.steps:
+        if (bricks.cuts[before][k], bricks.cuts[m][k + shift]) == (prefix.last.stop, start):
+            return bricks.edges.get((k, prefix.last.network, bricks.cards[m].name, shift))
     return None
 
 

@@ -17,6 +17,8 @@ from ...params.edges import Init
 from ...trace.duplicate import duplicate
 
 S = TypeVar("S", bound=Stitch)
+Step = tuple[int, int]  # a boundary of the network before a stitch, and by how many sets farther on that behind it is
+Joint = tuple[int, str, str, int]  # the boundary, the network before it, the one behind, the sets
 HELD_OUT = 4  # one image of so many tells which form of a stitch fits better
 
 
@@ -178,7 +180,7 @@ def settled(stitch: Stitch, batches: Iterable[Float[torch.Tensor, "b ..."]]) -> 
 @dataclass(frozen=True)
 class Edge:
     """A stitch between the own activations of two networks, behind the block of set `boundary` = 1..K-1 of `source`,
-    in front of the next one of `target`.
+    in front of the next one of `target`, or of one that is by `shift` sets farther on.
 
     stitch: as it was fitted.
     matched: the same with the target's means and variances, for a target that has no BatchNorm behind it; of the
@@ -195,3 +197,9 @@ class Edge:
     matched: Stitch
     r2: float
     kl: float
+    shift: int = 0
+
+    @property
+    def joint(self) -> Joint:
+        """What it joins."""
+        return self.boundary, self.source, self.target, self.shift

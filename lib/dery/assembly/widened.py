@@ -1,4 +1,4 @@
-"""The assembly problem with smaller forms of blocks: further columns of the same exact search and certificate. Ours."""
+"""The assembly problem with other forms of blocks: further columns of the same exact search and certificate. Ours."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -16,15 +16,16 @@ from ..paths.problem import AssemblyProblem
 from ..paths.tables import Kind, Table
 from .gains import SMALLEST
 from .material import Bricks, Smaller
-from .prices import stitch_cost
+from .prices import stitch_cost, tied
+from .windowed import windowed
 
 Places = Mapping[tuple[int, int], Smaller]  # by set, from 0, and column
 
 
 def widened(problem: AssemblyProblem, bricks: Bricks, params: Assembly, latencies: Path) -> AssemblyProblem:
     """`problem` with further columns behind those of whole blocks: one a network and a form of its blocks, as many as
-    it has in any set. What is there to choose costs and scores what the whole block does and what the form changes.
-    Between forms of one network no stitch stands.
+    it has in any set, then those of `windowed`. What is there to choose costs and scores what the whole block does and
+    what the form changes. Between forms of one network no stitch stands.
 
     The score of a form is log R^2 of what leaves it, or minus its KL where that is the score of stitches. Its memory is
     an upper bound; its latency that of the nodes that are left and of a stitch; narrow blocks that have not been
@@ -39,10 +40,10 @@ def widened(problem: AssemblyProblem, bricks: Bricks, params: Assembly, latencie
             places[form.set - 1, begin + used[form.set - 1]] = form
             used[form.set - 1] += 1
         lenders += [m] * max(used)
-        if max(used) and _tied(problem, m):
+        if max(used) and tied(problem, m):
             raise BrickyardError(f"bricks: blocks of {name} have weights in common; leave it out of bricks.models")
     if not places:
-        return problem
+        return windowed(problem, bricks, params, latencies)
     blocks = [[row[m] for m in lenders] for row in problem.blocks]
     for (k, column), form in places.items():
         blocks[k][column] = form.block
@@ -57,7 +58,7 @@ def widened(problem: AssemblyProblem, bricks: Bricks, params: Assembly, latencie
             costs[kind] = _memory(table, bricks, lenders, places)
         else:
             costs[kind] = _changed(table, lenders, places, _change(bricks, kind, latencies, max))
-    return replace(
+    wide = replace(
         problem,
         blocks=tuple(map(tuple, blocks)),
         scores=_changed(problem.scores, lenders, places, gain),
@@ -70,11 +71,7 @@ def widened(problem: AssemblyProblem, bricks: Bricks, params: Assembly, latencie
         absent=frozenset((k, column) for k in range(problem.sets) for column in extra if (k, column) not in places),
         leaving=problem.leaving[:, lenders],
     )
-
-
-def _tied(problem: AssemblyProblem, m: int) -> bool:
-    tables = [problem.costs[kind].stitches[:, m, m] for kind in ("params", "macs") if kind in problem.costs]
-    return any(table.any() for table in tables) or any(saved[m].any() for saved in problem.shared.values())
+    return windowed(wide, bricks, params, latencies)
 
 
 def _changed(table: Table, lenders: list[int], places: Places, change: Callable[[Smaller], float]) -> Table:

@@ -112,7 +112,11 @@ class Partition:
 
     def to_dict(self) -> dict[str, Any]:
         """The partition as JSON holds it."""
-        return asdict(self)
+        sets = [
+            {"anchor": one.anchor, "members": [asdict(own) | {"block": own.block.to_dict()} for own in one.members]}
+            for one in self.sets
+        ]
+        return asdict(self) | {"sets": sets}
 
     @classmethod
     def from_dict(cls, stored: Any) -> "Partition":

@@ -39,7 +39,7 @@ class AssemblyProblem:
     required_blocks, excluded_blocks: (set, network) of blocks that every candidate has, and that none has.
     shared: [N, K, K], how much less blocks i..j of network m cost in one run than `costs` say, because blocks that are
         no neighbours need the same.
-    lenders: the network of each column, where some have several: their blocks in smaller forms; empty: a column each.
+    lenders: the network of each column, where some have several: their blocks in other forms; empty: a column each.
     absent: (set, column) of forms that there are not.
     columns: where it is not empty, the columns of all tables are (column, set in which its run begins) of another
         problem, see `lib.dery.paths.unrolled`; paths are paths of these then.
@@ -224,11 +224,12 @@ class AssemblyProblem:
             free = (networks[:, None] != networks) | ((begins[:, None] == ANYWHERE) & (begins == ANYWHERE))
             found &= stays | (free & begun[:, None, :])
         if self.lenders:
-            networks = np.array(self.networks)
+            alone = np.equal.outer(self.networks, self.networks)
             for k, (before, behind) in enumerate(pairwise(self.blocks)):
                 closes, opens = (np.array(own) for own in ([b.closes for b in before], [b.opens for b in behind]))
-                alone = (networks[:, None] == networks) & ~(closes[:, None] & opens)
-                found[k] &= alone | ~(closes[:, None] | opens)
+                goes_on = np.equal.outer([b.stop for b in before], [b.start for b in behind])
+                goes_on &= ~np.outer([b.empty for b in before], [bool(b.form) and not b.empty for b in behind])
+                found[k] &= np.where(alone, goes_on & ~(closes[:, None] & opens), ~(closes[:, None] | opens))
         return found
 
     def _fits(self, parts: Literal["blocks", "stitches"]) -> np.ndarray:

@@ -32,7 +32,7 @@ def fitted(bricks: Bricks, kept: Memo | None = None) -> dict[Joint, Edge]:
     """All edges; nothing is kept by default."""
     kept = kept or Memo()
     found = [edge for card in bricks.cards for edge in fit(bricks, card.name, Fronts(bricks, Memo()), kept)]
-    return {(edge.boundary, edge.source, edge.target): edge for edge in found}
+    return {edge.joint: edge for edge in found}
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +51,10 @@ def bits(found: Mapping[Joint, Edge]) -> dict[Joint, tuple[str, str, float, floa
 def crossing(bricks: Bricks, key: Joint) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Batches at both ends of an edge, each network run from its beginning."""
     ends = []
-    for name in key[1:]:
+    k, source, target, shift = key
+    for name, at in ((source, k), (target, k + shift)):
         m = bricks.place(name)
-        ends.append([bricks.chains[m][0 : bricks.cuts[m][key[0]]](x) for x, _ in bricks.fit[m]])
+        ends.append([bricks.chains[m][0 : bricks.cuts[m][at]](x) for x, _ in bricks.fit[m]])
     return ends[0], ends[1]
 
 
@@ -68,13 +69,15 @@ def _ridge(x: torch.Tensor, y: torch.Tensor, ridge: float) -> tuple[torch.Tensor
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("rows", [65_536, 240])
-def test_an_edge_is_the_direct_solution(bricks: Bricks, rows: int) -> None:
+@pytest.mark.parametrize(("rows", "window"), [(65_536, 0), (240, 1)])
+def test_an_edge_is_the_direct_solution(bricks: Bricks, rows: int, window: int) -> None:
     """On all positions, and on five of each image, other ones in each batch. Grids, layouts and prefixes differ."""
-    bricks = replace(bricks, joining=Edges(batch_size=16, down="pool", rows=rows))
+    bricks = replace(bricks, joining=Edges(batch_size=16, down="pool", rows=rows, window=window))
     found = fitted(bricks)
+    steps = [(1, 0), (2, 0), *([(1, 1), (2, -1)] if window else [])]
+    names = [card.name for card in bricks.cards]
     assert set(found) == {
-        (k, one.name, other.name) for k in (1, 2) for one in bricks.cards for other in bricks.cards if one is not other
+        (k, one, other, shift) for k, shift in steps for one in names for other in names if one != other
     }
     for key, edge in found.items():
         source, target = edge.stitch.source, edge.stitch.target
@@ -135,7 +138,7 @@ def test_kl_is_that_of_the_network_with_one_stitch_in_it(
 ) -> None:
     """Put together as candidates are, with statistics alone; from the target's own answers to its own classes."""
     bricks = replace(bricks, joining=Edges(batch_size=16, init=init))
-    for (k, source, target), edge in fitted(bricks).items():
+    for (k, source, target, _), edge in fitted(bricks).items():
         m, n = bricks.place(source), bricks.place(target)
         network, _ = reassemble(bricks, bricks.pick((m,) * k + (n,) * (bricks.sets - k)), "statistics")
         chain, total = bricks.chains[n], 0.0
@@ -158,7 +161,7 @@ def test_a_candidate_begins_with_its_edge(bricks: Bricks, found: dict[Joint, Edg
         anew, without = reassemble(bricks, pick, "statistics")
         made, recipe = reassemble(known, pick, "statistics")
         k = next(k for k in range(1, 3) if path[k] != path[k - 1])
-        edge = found[k, bricks.cards[path[k - 1]].name, bricks.cards[path[k]].name]
+        edge = found[k, bricks.cards[path[k - 1]].name, bricks.cards[path[k]].name, 0]
         own = edge.matched if path[k] == 1 else edge.stitch  # the transformer has no BatchNorm
         assert made.parts[1].state_dict().keys() == own.state_dict().keys()
         assert all(torch.equal(v, own.state_dict()[name]) for name, v in made.parts[1].state_dict().items())
@@ -258,7 +261,7 @@ def test_edges_that_were_interrupted_go_on_where_they_were(
     calls.clear()
     made = fit(bricks, "vit", Fronts(bricks, Memo(tmp_path / "fronts")), Memo(tmp_path / "edges"))
     assert calls == {"pairs": 1}  # and no network is run again to its cuts
-    again = {(edge.boundary, edge.source, edge.target): edge for edge in made}
+    again = {edge.joint: edge for edge in made}
     assert bits(again) == bits({key: edge for key, edge in found.items() if key[2] == "vit"})
 
 
@@ -268,8 +271,8 @@ def test_a_grown_zoo_fits_what_is_new(bricks: Bricks, tmp_path: Path, calls: Cou
     calls.clear()
     after = fit(bricks, "vit", Fronts(bricks, Memo()), Memo(tmp_path))
     assert calls["pairs"] == 1
-    old = {(edge.boundary, edge.source, edge.target): edge for edge in after if edge.source == "plain"}
-    assert bits(old) == bits({(edge.boundary, edge.source, edge.target): edge for edge in before})
+    old = {edge.joint: edge for edge in after if edge.source == "plain"}
+    assert bits(old) == bits({edge.joint: edge for edge in before})
 
 
 @torch.no_grad()
@@ -297,7 +300,7 @@ def test_edges_survive_the_disk(bricks: Bricks, found: dict[Joint, Edge], tmp_pa
     assert bits(again) == bits(found)
     assert not any(module.training for edge in again.values() for module in edge.stitch.modules())
     told = figures([edge for edge in found.values() if edge.target == "vit"])
-    assert told["behind_2"]["plain"] == {"r2": found[2, "plain", "vit"].r2, "kl": found[2, "plain", "vit"].kl}
+    assert told["behind_2"]["plain"] == {"r2": found[2, "plain", "vit", 0].r2, "kl": found[2, "plain", "vit", 0].kl}
     few = replace(bricks, cards=bricks.cards[:2], chains=bricks.chains[:2], cuts=bricks.cuts[:2], fit=bricks.fit[:2])
     assert bits(load(few, tmp_path)) == bits({key: edge for key, edge in found.items() if "plain" not in key})
 

@@ -60,7 +60,7 @@ def wide(bricks: Bricks, images: DataSet, tmp_path_factory: pytest.TempPathFacto
         found += forms.skipped(bricks, card.name, fronts)
         forms.save(folder / card.name, card.name, found, made, None)
     edges = [edge for card in bricks.cards for edge in fit(bricks, card.name, Fronts(bricks, Memo()), Memo())]
-    own = replace(bricks, edges={(edge.boundary, edge.source, edge.target): edge for edge in edges})
+    own = replace(bricks, edges={edge.joint: edge for edge in edges})
     return forms.load(own, folder, trust=True), folder
 
 

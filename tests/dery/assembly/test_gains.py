@@ -28,15 +28,15 @@ def test_scores_are_those_of_the_edges(bricks: Bricks, params: Callable[..., Ass
     """Of each: log R^2, which is no less than log 1e-6, or minus its KL; none between blocks of one network."""
     names = [card.name for card in bricks.cards]
     given = known(bricks)
-    poor = replace(given.edges[1, "vit", "plain"], r2=-0.5)
-    given = replace(given, edges={**given.edges, (1, "vit", "plain"): poor})
+    poor = replace(given.edges[1, "vit", "plain", 0], r2=-0.5)
+    given = replace(given, edges={**given.edges, (1, "vit", "plain", 0): poor})
     r2, kl = (gains.scores(given, params(score=score), None, Path()).stitches for score in ("stitch_r2", "replace_one"))
     assert r2.shape == kl.shape == (2, 3, 3)
     for k, m, n in np.ndindex(r2.shape):
         if m == n:
             assert r2[k, m, n] == kl[k, m, n] == 0
         else:
-            edge = given.edges[k + 1, names[m], names[n]]
+            edge = given.edges[k + 1, names[m], names[n], 0]
             assert kl[k, m, n] == pytest.approx(-edge.kl, abs=1e-9)
             assert r2[k, m, n] == pytest.approx(np.log(max(edge.r2, 1e-6)))
     assert r2[0, 1, 2] == pytest.approx(np.log(1e-6))
@@ -45,7 +45,7 @@ def test_scores_are_those_of_the_edges(bricks: Bricks, params: Callable[..., Ass
 def known(bricks: Bricks) -> Bricks:
     """With all edges."""
     edges = [edge for card in bricks.cards for edge in fit(bricks, card.name, Fronts(bricks, Memo()), Memo())]
-    return replace(bricks, edges={(edge.boundary, edge.source, edge.target): edge for edge in edges})
+    return replace(bricks, edges={edge.joint: edge for edge in edges})
 
 
 @pytest.fixture
