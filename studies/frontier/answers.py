@@ -11,11 +11,14 @@ import torch
 from lib.base import artifacts
 from lib.dery.paths.tables import Kind
 
-Role = Literal["whole", "ensemble", "cut", "drawn", "ours", "stacked", "scratch", "distilled"]
+Role = Literal["whole", "ensemble", "cut", "drawn", "ours", "stacked", "scratch", "distilled", "again", "restacked"]
 UNTRAINED, FROZEN, FULL = "untrained", "frozen", "full"  # treatments
 RIVALS: tuple[Role, ...] = ("whole", "ensemble", "cut", "drawn", "scratch", "distilled")
-STRONGER: tuple[Role, ...] = (*RIVALS, "stacked")  # where what is ours is done to whole networks and ensembles, too
-OURS: tuple[Role, ...] = ("whole", "ensemble", "stacked")  # in our pool at any budget, beside what was chosen there
+STRONGER: tuple[Role, ...] = (*RIVALS, "stacked", "restacked")  # where what is ours is done to rivals, too
+OURS: tuple[Role, ...] = ("whole", "ensemble", "stacked", "again")  # in our pool at any budget, beside what was chosen
+STACKED: Mapping[Role, Role] = {  # what a network is in the comparison when its heads are fitted after it has learnt
+    **{"whole": "stacked", "ensemble": "stacked", "stacked": "stacked", "ours": "again", "distilled": "restacked"}
+}
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Answered:
     role: what it is in the comparison; one that is chosen by us and drawn, too, is drawn.
     cost: of each kind.
     way: of dividing the images, whose labels have fitted its heads; None where none have.
+    crossed: whether for each of the images that have fitted it this is what others of them would have made it say.
     """
 
     name: str
@@ -32,6 +36,12 @@ class Answered:
     cost: Mapping[Kind, float]
     said: np.ndarray
     way: str | None = None
+    crossed: bool = False
+
+    @property
+    def fitted(self) -> bool:
+        """Whether what it says of images that choose is no measure of it."""
+        return self.way is not None and not self.crossed
 
 
 @dataclass(frozen=True)

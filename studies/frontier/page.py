@@ -119,7 +119,9 @@ so each count is made twice: beside the rivals as they are, and with such rivals
 Frozen: stitches and heads learn for an epoch on {study.frozen_images:,} train images. Full: then everything, for two
 epochs on {study.full_images:,}. Networks that several budgets pick are tuned once. What is tuned is chosen again: the
 best on all validation images of what is not stacked, unless (for us, and where rivals may be stacked) a stacked one is
-ahead of it on the half that has fitted no maps.
+ahead of it on the half that has fitted no maps. Where maps are fitted (again) after tuning and are better for images
+that have not fitted them, that is one choice more, for us and for rivals that may be stacked; of images that have
+fitted the maps is told what maps of others of them say.
 """
 
 

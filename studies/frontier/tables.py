@@ -100,10 +100,7 @@ def contests(
     way: of dividing the images; networks whose heads were fitted to the labels of another one stay outside.
     """
     networks = {i: one for i, one in networks.items() if one.way in (None, way)}
-    seen = {
-        i: asked.entrant(one.name, one.cost, one.said, images, picking, one.way is not None)
-        for i, one in networks.items()
-    }
+    seen = {i: asked.entrant(one.name, one.cost, one.said, images, picking, one.fitted) for i, one in networks.items()}
     ours = {one.ours for one in rounds} | {i for i, one in networks.items() if one.role in OURS}
 
     def playing(roles: Sequence[Role]) -> list[Entrant]:

@@ -1,9 +1,10 @@
 """Stage `tuned`: the networks that are compared, tuned alike: frozen, those of a few budgets full, beside their
-controls.
+controls; and the same with their heads fitted to labels afterwards.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,19 @@ from torch import nn
 
 from lib.base import artifacts, memo
 from lib.base.memo import Memo
+from lib.base.progress import track
 from lib.dery import tuning
+from lib.dery.assembly import built
+from lib.dery.assembly.built import judge
+from lib.dery.assembly.combining import Combiner, arriving, last_layer
+from lib.fit import stacking
 from lib.images import data
 from lib.images.data import DataSet, Loader, stratified_sample
 from lib.network import load
 from lib.network.load import Recipe
 from lib.network.modules import ReassembledNetwork
 from lib.network.reassembled import Reassembled
+from lib.params.assembly import Assembly
 from lib.params.base import read
 from lib.params.finetune import Finetune
 from lib.params.run import Run
@@ -28,10 +35,10 @@ from lib.training import fit
 from lib.zoo.teachers import Teacher
 from stages import SCRATCH, prepare, run
 from studies.cifar10.tree import fused
-from studies.frontier.answers import FROZEN, FULL, Answered, Answers, Round
+from studies.frontier.answers import FROZEN, FULL, STACKED, Answered, Answers, Round
 from studies.frontier.field import Questions
 from studies.frontier.params import Study
-from studies.frontier.task import task
+from studies.frontier.task import task, views
 from studies.frontier.untrained import ask
 
 
@@ -46,16 +53,73 @@ def main(zoo: str, dataset: Path, untrained: Path, out: Path) -> None:
     images = task(data.load(dataset, SCRATCH), study.zoos[zoo], seed)
     school = School(images, Questions(images), untrained / "networks", study, Memo(SCRATCH / "tuned", 2**34))
     answers = Answers.load(untrained)
-    frozen = {i: replace(one, said=school.frozen(i)) for i, one in answers.networks.items()}
-    Answers(frozen, answers.rounds).save(out / FROZEN)
+    choosing = {
+        way: school.questions.at(built.measures(own, read("assembly", Assembly), seed).choosing.index)
+        for way, own in views(images, study.apart.get(zoo), seed).items()
+    }
+    frozen = {i: (one, school.frozen(i)) for i, one in answers.networks.items()}
+    labels, ridge = school.questions.labels, read("assembly", Assembly).ridge
+    Answers(stacked(frozen, choosing, labels, ridge), answers.rounds).save(out / FROZEN)
     if zoo not in study.full:
         return
     rounds = {way: some(own, study.full_budgets) for way, own in answers.rounds.items()}
-    wanted = needed(answers.networks, rounds)
-    found = {i: replace(answers.networks[i], said=school.full(i)) for i in wanted}
-    controls = list(school.controls(answers.networks, rounds))
-    found |= {max(answers.networks) + 1 + i: one for i, one in enumerate(controls)}
-    Answers(found, rounds).save(out / FULL)
+    full = {i: (answers.networks[i], school.full(i)) for i in needed(answers.networks, rounds)}
+    full |= enumerate(school.controls(answers.networks, rounds), max(answers.networks) + 1)
+    Answers(stacked(full, choosing, labels, ridge), rounds).save(out / FULL)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The logits of a network's tails, whose mean is what it answers, [t, n, classes]; foldable: whether linear maps of
+    them can become part of its heads.
+    """
+
+    logits: torch.Tensor
+    foldable: bool
+
+    @property
+    def said(self) -> np.ndarray:
+        """The class that it answers for each image, [n]."""
+        return self.logits.mean(0).argmax(1).to(torch.uint8).numpy()
+
+    def again(self, choosing: np.ndarray, labels: torch.Tensor, ridge: float | None) -> np.ndarray | None:
+        """The same when maps have been fitted to the labels of the choosing images, if these are answered better so by
+        maps that the others of them have fitted, which is what is told of them.
+        """
+        own = self.logits[:, choosing]
+        if not Combiner(labels, ridge).tried(len(own) * own.shape[2], self.foldable):
+            return None
+        assert ridge is not None
+        others = stacking.out_of_fold(own, labels, ridge)
+        if judge(others, labels)[0] <= judge(own.mean(0), labels)[0]:
+            return None
+        said = stacking.stack(own, labels, ridge)(self.logits)
+        said[choosing] = others
+        return said.argmax(1).to(torch.uint8).numpy()
+
+
+def stacked(
+    heard: Mapping[int, tuple[Answered, Heard]],
+    choosing: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    ridge: float | None,
+) -> dict[int, Answered]:
+    """What networks say, and behind them what those say whose heads are fitted, once more, to labels.
+
+    choosing: by way, where the images of these labels stand among all that were asked.
+    labels: of all of them, int [n].
+    ridge: of the maps; None: none are fitted.
+    """
+    found = {i: replace(one, said=own.said) for i, (one, own) in heard.items()}
+    pairs = list(product(heard.items(), choosing.items()))
+    for (i, (one, own)), (way, index) in track(pairs, "stacking", len(pairs)):
+        if one.role not in STACKED or one.way not in (None, way):
+            continue
+        said = own.again(index, torch.from_numpy(labels[index]), ridge)
+        if said is not None:
+            name = f"{found[i].name}, {'stacked' if one.way is None else 'again'}"
+            found[max(found) + 1] = Answered(name, STACKED[one.role], one.cost, said, way, one.way is None)
+    return found
 
 
 def some(rounds: Sequence[Round], count: int) -> list[Round]:
@@ -90,16 +154,18 @@ class School:
     study: Study
     kept: Memo
 
-    def frozen(self, i: int) -> np.ndarray:
-        """The classes that network i answers when stitches and heads have learnt, [n]."""
-        return self._said(*self._frozen(i))
+    def frozen(self, i: int) -> Heard:
+        """What network i answers when stitches and heads have learnt."""
+        return self._heard(*self._frozen(i))
 
-    def full(self, i: int) -> np.ndarray:
+    def full(self, i: int) -> Heard:
         """The same when then everything has."""
         network, recipe = self._frozen(i)
-        return self._said(self._learnt(network, recipe, read("finetune", Finetune).full, None), recipe)
+        return self._heard(self._learnt(network, recipe, read("finetune", Finetune).full, None), recipe)
 
-    def controls(self, networks: Mapping[int, Answered], rounds: Mapping[str, Sequence[Round]]) -> Iterable[Answered]:
+    def controls(
+        self, networks: Mapping[int, Answered], rounds: Mapping[str, Sequence[Round]]
+    ) -> Iterable[tuple[Answered, Heard]]:
         """Our choices from random weights, for as many epochs; every other network of the zoo, taught by its largest
         one while everything learns.
         """
@@ -109,16 +175,16 @@ class School:
             _, recipe = self._opened(i)
             assert isinstance(recipe, Reassembled)
             network = tuning.untrained(recipe, read("run", Run).seed)
-            said = self._said(self._learnt(network, recipe, settings, None), recipe)
-            yield replace(networks[i], role="scratch", name=f"{networks[i].name}, from scratch", said=said)
+            heard = self._heard(self._learnt(network, recipe, settings, None), recipe)
+            yield replace(networks[i], role="scratch", name=f"{networks[i].name}, from scratch"), heard
         whole = sorted(
             (i for i, one in networks.items() if one.role == "whole"), key=lambda i: networks[i].cost["params"]
         )
         settings = params.full.model_copy(update={"distillation": self.study.distillation})
         for i in whole[:-1]:
             network, recipe = self._frozen(i)
-            said = self._said(self._learnt(network, recipe, settings, self._frozen(whole[-1])), recipe)
-            yield replace(networks[i], role="distilled", name=f"{networks[i].name}, taught", said=said)
+            heard = self._heard(self._learnt(network, recipe, settings, self._frozen(whole[-1])), recipe)
+            yield replace(networks[i], role="distilled", name=f"{networks[i].name}, taught"), heard
 
     def _opened(self, i: int) -> tuple[nn.Module, Recipe]:
         return load.load(self.networks / str(i), trust=True)
@@ -159,14 +225,31 @@ class School:
         self.kept.put(key, {name: value.contiguous() for name, value in learning.state_dict().items()})
         return learning
 
-    def _said(self, network: nn.Module, recipe: Recipe) -> np.ndarray:
-        weights = artifacts.tensor_checksum(network.state_dict())
-        key = memo.key(Path(__file__), "said", weights, recipe.to_dict(), self.images.images.checksum)
+    def _heard(self, network: nn.Module, recipe: Recipe) -> Heard:
+        weights, index = artifacts.tensor_checksum(network.state_dict()), self.questions.index.tolist()
+        key = memo.key(Path(__file__), "heard", weights, recipe.to_dict(), self.images.images.checksum, index)
         found = self.kept.get(key)
         if found is None:
-            found = {"said": ask(quicker(network), recipe.input, self.questions).argmax(1).to(torch.uint8)}
+            found = {"logits": self._logits(network, recipe), "foldable": torch.tensor(self._foldable(network, recipe))}
             self.kept.put(key, found)
-        return found["said"].numpy()
+        return Heard(found["logits"], bool(found["foldable"]))
+
+    @torch.inference_mode()
+    def _logits(self, network: nn.Module, recipe: Recipe) -> torch.Tensor:
+        asked = quicker(network)
+        if not isinstance(asked, ReassembledNetwork):
+            return ask(asked, recipe.input, self.questions)[None]
+        assert isinstance(recipe, Reassembled)
+        weights = torch.tensor([len(recipe.tails) * tail.weight for tail in recipe.tails])
+        tails = [torch.stack(asked.tails(x)) for x, _ in self.questions.loader(recipe.input)]
+        return torch.cat(tails, 1) * weights[:, None, None]
+
+    def _foldable(self, network: nn.Module, recipe: Recipe) -> bool:
+        if not isinstance(network, ReassembledNetwork):
+            return False
+        x = next(iter(self.questions.loader(recipe.input)))[0][:1]
+        given = zip(network.heads, arriving(network, x), strict=True)
+        return all(last_layer(head, one) is not None for head, one in given)
 
 
 def head(network: nn.Module) -> list[nn.Parameter]:

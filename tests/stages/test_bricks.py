@@ -8,6 +8,8 @@ import pytest
 from commands import latency
 from lib.base import artifacts
 from lib.chain import latency as latency_file
+from lib.dery.paths import sample
+from lib.dery.paths.problem import AssemblyProblem, Candidate
 from lib.network.files import load_as
 from lib.network.reassembled import Reassembled
 from stages import assembly, bricks
@@ -44,7 +46,16 @@ def test_forms_are_made_offered_and_put_together(made: Path, tmp_path: Path, mon
     assert set(latency_file.load(latencies).narrow) == narrow
     made_in, pareto = tmp_path / "assembly", tmp_path / "pareto"
     metrics = tmp_path / "assembly.json"
+    drawn_from = list[AssemblyProblem]()
+    drawing = sample.random_candidates
+
+    def drawn(problem: AssemblyProblem, count: int, seed: int) -> list[Candidate]:
+        drawn_from.append(problem)
+        return drawing(problem, count, seed)
+
+    monkeypatch.setattr(sample, "random_candidates", drawn)
     assembly.main(dataset, zoo, similarity, partition, edges, out, latencies, made_in, metrics, pareto)
+    assert [own.lenders for own in drawn_from] == [()], "a control has whole blocks alone"
     found = artifacts.read_json(made_in / "assembly.json")["candidates"]
     blocks = [block for one in found for block in one["pick"]["blocks"]]
     assert any("width" in block or "without" in block for block in blocks)

@@ -24,12 +24,12 @@ from lib.params.assembly import Assembly
 from lib.params.components import Repair
 from studies.cifar10.bootstrap import difference, holm, sign_test
 from studies.frontier import task, untrained
-from studies.frontier.answers import FROZEN, UNTRAINED, Answers, Round
+from studies.frontier.answers import FROZEN, UNTRAINED, Answered, Answers, Role, Round
 from studies.frontier.field import KINDS, NOWHERE, Entrant, Field, View, budgets
 from studies.frontier.scenario import Scenario
 from studies.frontier.tables import contests
-from studies.frontier.task import SEEN
-from studies.frontier.tuned import needed, some
+from studies.frontier.task import APART, SEEN
+from studies.frontier.tuned import Heard, needed, some, stacked
 from studies.frontier.verdict import Contest, figures, on_either, on_picking, sheet, verdict
 from tests.dery.assembly.test_forms import CONTRIBUTIONS
 from tests.dery.conftest import PARAMS, bricks, images
@@ -190,6 +190,36 @@ def test_answers_survive_the_disk(answers: Answers, tmp_path: Path) -> None:
     for i, one in answers.networks.items():
         assert np.array_equal(found.networks[i].said, one.said)
         assert replace(found.networks[i], said=one.said) == one
+
+
+def test_heads_that_are_fitted_after_learning_are_told_by_images_that_have_not_fitted_them() -> None:
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (400,), generator=rng)
+    right = torch.nn.functional.one_hot(labels, 4).float()
+    noise = torch.randn(2, 400, 4, generator=rng)
+    mistaken, choosing = Heard(right.roll(1, 1) + 0.3 * noise, True), np.arange(0, 400, 2)
+    own, given = mistaken.logits[:, choosing], labels[choosing]
+    said = mistaken.again(choosing, given, 5e-3)
+    assert said is not None
+    others = np.arange(1, 400, 2)
+    assert np.array_equal(said[others], stacking.stack(own, given, 5e-3)(mistaken.logits).argmax(1).numpy()[others])
+    assert np.array_equal(said[choosing], stacking.out_of_fold(own, given, 5e-3).argmax(1).numpy())
+    assert (said == labels.numpy()).mean() > 0.8 > (mistaken.said == labels.numpy()).mean()
+    assert mistaken.again(choosing, given, None) is None
+    assert replace(mistaken, foldable=False).again(choosing, given, 5e-3) is None
+    assert Heard(right[None], True).again(choosing, given, 5e-3) is None
+    cost: dict[Kind, float] = {"params": 1.0}
+    roles: tuple[tuple[Role, str | None], ...]
+    roles = (("whole", None), ("ours", SEEN), ("cut", None), ("distilled", None))
+    networks = {i: (Answered(role, role, cost, np.empty(0), way), mistaken) for i, (role, way) in enumerate(roles)}
+    found = stacked(networks, {SEEN: choosing, APART: others}, labels.numpy(), 5e-3)
+    assert all(np.array_equal(found[i].said, mistaken.said) for i in range(4))
+    told = [(one.role, one.name, one.way, one.fitted) for i, one in found.items() if i > 3]
+    assert told == [
+        *(("stacked", "whole, stacked", way, False) for way in (SEEN, APART)),
+        ("again", "ours, again", SEEN, True),
+        *(("restacked", "distilled, stacked", way, False) for way in (SEEN, APART)),
+    ]
 
 
 def test_everything_learns_at_budgets_that_are_evenly_spaced_up_to_the_largest(answers: Answers) -> None:

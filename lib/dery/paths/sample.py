@@ -9,7 +9,7 @@ from .tables import Columns
 def random_candidates(problem: AssemblyProblem, count: int, seed: int) -> list[Candidate]:
     """Distinct feasible candidates drawn uniformly, fewer if there are fewer within 100 tries each.
 
-    More of them begin with the same ones.
+    More of them begin with the same ones. problem: the authors' has blocks in their whole forms alone.
     """
     generator = np.random.default_rng(seed)
     found: dict[Columns, None] = {}
