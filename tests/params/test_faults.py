@@ -216,6 +216,7 @@ RELATIONS = [
     ("assembly.include", ["vit:1", "vit:2", "resnet", "convnext"], "needs more than partition.num_blocks = 3 blocks"),
     ("assembly.exclude", ["vit", "vit:9"], "assembly.exclude.1 = 'vit:9': blocks go from 1 to"),
     ("assembly.differ_by", 4, "assembly.differ_by = 4: should be at most partition.num_blocks = 3"),
+    ("edges.window", 2, "edges.window = 2: should be at most partition.num_blocks - 2 = 1"),
     (
         "assembly.budget.at_least",
         {"macs": 2e7},

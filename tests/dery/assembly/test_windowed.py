@@ -243,3 +243,10 @@ def test_words_tell_where_a_network_is_entered(problem: AssemblyProblem) -> None
     told = {segments(problem, path): Candidate.of(problem, path).pick.words for path in every(problem)}
     assert len(set(told.values())) == len(told)
     assert told[("thin", 0, 1), ("wide", 3, 4)] == "thin > wide passed by > wide passed by > wide"
+
+
+def test_stitches_of_unequal_depth_are_not_scored_by_cka(bricks: Bricks) -> None:
+    params = Assembly.model_validate({**PARAMS, "score": "cka"})
+    entire = prices.assembly_problem(bricks, params, NOWHERE)
+    with pytest.raises(BrickyardError, match=r"^edges\.window: its stitches have no CKA; write assembly\.score"):
+        widened(entire, bricks, params, NOWHERE)
