@@ -27,7 +27,8 @@ from rich.console import Console
 from benchmarks import quick
 from lib.base.memo import Memo
 from lib.dery.assembly.agreement import kendall_tau
-from lib.dery.assembly.built import Design, judge
+from lib.dery.assembly.built import Design
+from lib.dery.combining import judge
 from lib.dery.paths import propose
 from lib.images import data
 from lib.params.assembly import Assembly

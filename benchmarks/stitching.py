@@ -32,12 +32,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lib.chain.chain import Chain
 from lib.chain.layout import Layout
-from lib.dery.assembly.refit import Pairs, around, order, refit
+from lib.dery.assembly.refit import Pairs, refit
 from lib.dery.assembly.stitching import StitchEquations, random, rows, takes_patches
 from lib.fit import batchnorm
 from lib.images import data
 from lib.network.files import load_as
 from lib.network.modules import Stitch
+from lib.trace.watching import around, order
 from lib.zoo.card import Card
 
 SEED, VALIDATION, BATCH, RIDGE, PULL = 0, 1000, 64, 1e-4, 1e-2

@@ -1,4 +1,6 @@
-"""Tuning of a reassembled network: frozen (stitches and head), full (everything), or from scratch as a control."""
+"""Tuning of a reassembled network: frozen (stitches and head), full (everything), or from scratch as a control. In the
+end heads may be fitted to the labels of validation images, which is ours, not in the paper.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,13 +19,15 @@ from ..trace.duplicate import duplicate
 from ..training.fit import accuracy, fit
 from ..zoo import ask
 from ..zoo.teachers import Networks, Teacher
+from .combining import Combiner, folded, is_stackable, spoken
 
 
 @dataclass(frozen=True)
 class Tuned:
     """How a network did before and after tuning.
 
-    validation, test: accuracy in percent, `untrained` and after each protocol.
+    validation, test: accuracy in percent, `untrained`, after each protocol, and `stacked` where heads were fitted to
+        labels in the end; on validation images by maps that the other half of them has fitted.
     balanced: as test, the mean of the classes' accuracies.
     curve: a row an epoch, counted over all protocols, and one for epoch 0, before training, without a loss.
     """
@@ -52,12 +56,16 @@ def tune(
     scratch: Path | None = None,
     teachers: Mapping[str, Networks] | None = None,
     who: str = "reassembled",
+    ridge: float | None = None,
 ) -> Tuned:
     """Trains `network` in place by one protocol after another; under `frozen` only stitches and head learn.
 
     Its recipe then names the protocols.
 
     scratch: where a killed run leaves its state and goes on.
+    ridge: of maps of the tails' logits that are fitted to the labels of the validation images when all is trained, and
+        become part of the heads where they are more accurate on images that have not fitted them, or the heads know
+        such labels already; None: none are fitted.
     teachers: by protocol, networks that know the task's classes, of whose logits the mean teaches, for distillation.
     who: is tuned, for progress and errors.
 
@@ -100,8 +108,34 @@ def tune(
         validation[protocol] = rows[-1]["validation_accuracy"]
         test[protocol] = ask.of(network, on_test)
         network.recipe = replace(network.recipe, tuning=(*network.recipe.tuning, _told(protocol, settings, seed)))
+    if network.recipe.tuning and ridge is not None:
+        stacked = _stack(network, on_validation, ridge)
+        if stacked is not None:
+            validation["stacked"] = stacked
+            test["stacked"] = ask.of(network, on_test)
     balanced = {protocol: found.balanced for protocol, found in test.items()}
     return Tuned(validation, {protocol: found.accuracy for protocol, found in test.items()}, balanced, curve)
+
+
+@torch.no_grad()
+def _stack(network: ReassembledNetwork, labelled: Loader, ridge: float) -> float | None:
+    """Folds maps that are fitted to labelled images into a network's heads, and returns its accuracy on these, in
+    percent, by maps that others of them have fitted; None, and nothing is changed, where that is not better than
+    without maps.
+    """
+    recipe, own = network.recipe, duplicate(network).cpu()
+    pairs = [(spoken(own, recipe, x), y) for x, y in labelled]
+    logits, labels = torch.cat([said for said, _ in pairs], 1), torch.cat([y for _, y in pairs])
+    x = next(iter(labelled))[0]
+    known = any(tail.stacked is not None for tail in recipe.tails)
+    judged, by = Combiner(labels, ridge).best(list(logits), is_stackable(own, x[:1]), known)
+    if by is None:
+        return None
+    made, _ = folded(own, recipe, by, x)
+    network.load_state_dict(made.state_dict())
+    told = {"protocol": "stacked", "images": by.images, "ridge": by.ridge}
+    network.recipe = replace(recipe, tuning=(*recipe.tuning, told))
+    return judged[0]
 
 
 def beside_controls(
@@ -112,12 +146,14 @@ def beside_controls(
     seed: int,
     scratch: Path | None = None,
     teachers: Mapping[str, Networks] | None = None,
+    ridge: float | None = None,
 ) -> dict[str, Tuned]:
     """Tunes `network` in place, `reassembled`, and what it must be compared to: `scratch`, the same network from random
     weights, for as long as by all protocols; `zoo`, where there is one, a copy of `rival`, by the same protocols.
 
     rival: the best zoo network within the budget.
     teachers: as `tune` takes them, of all of these; of a protocol that is not named, `rival` is the teacher.
+    ridge: as `tune` takes it, for all of these.
 
     Raises BrickyardError as `tune` does.
     """
@@ -133,9 +169,9 @@ def beside_controls(
     controls = {"scratch": (untrained(network.recipe, seed), longest)}
     if rival is not None:
         controls["zoo"] = (duplicate(rival), dict(protocols))
-    found = {"reassembled": tune(network, data, protocols, seed, scratch, teachers)}
+    found = {"reassembled": tune(network, data, protocols, seed, scratch, teachers, ridge=ridge)}
     for name, (control, how) in controls.items():
-        found[name] = tune(control.to(device), data, how, seed, scratch, teachers, name)
+        found[name] = tune(control.to(device), data, how, seed, scratch, teachers, name, ridge)
     return found
 
 

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox, Transform
 
-Kind = Literal["own", "closed form", "untrained", "frozen", "full", "scratch"]
-MARKERS: dict[str, str] = {"own": "s", "closed form": "s", "untrained": "o", "frozen": "^", "full": "o", "scratch": "x"}
+Kind = Literal["own", "closed form", "untrained", "frozen", "full", "stacked", "scratch"]
+MARKERS: dict[str, str] = {
+    **{"own": "s", "closed form": "s"},
+    **{"untrained": "o", "frozen": "^", "full": "o", "stacked": "D", "scratch": "x"},
+}
 HOLLOW = ("closed form", "untrained")
-TUNED = ("untrained", "frozen", "full")  # in the order in which a candidate goes through them
+TUNED = ("untrained", "frozen", "full", "stacked")  # in the order in which a candidate goes through them
 
 
 @dataclass(frozen=True)

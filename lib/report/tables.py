@@ -7,7 +7,7 @@ from typing import Any
 from ..network.blocks import Block
 from .findings import Findings, Json
 
-PROTOCOLS = ("untrained", "frozen", "full")  # in the order in which a candidate goes through them
+PROTOCOLS = ("untrained", "frozen", "full", "stacked")  # in the order in which a candidate goes through them
 MISSING = "–"
 HEADS = {"lda": "LDA", "ridge": "ridge"}
 SHOWN = 16  # rows of the pool before the rest is folded away

@@ -20,6 +20,7 @@ from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.proxies.naswot import naswot
 from lib.dery.assembly.widened import widened
 from lib.dery.assembly.workshop import Workshop
+from lib.dery.combining import is_stackable
 from lib.dery.paths.exchange import exchange
 from lib.dery.paths.problem import AssemblyProblem, Candidate
 from lib.dery.paths.tables import Columns, Kind
@@ -140,7 +141,10 @@ class Field:
             made = [self.workshop.reassemble(Pick.of(self.problem.blocks, path), how) for path, how in group]
             said = Grove.of(bricks, {str(i): one for i, one in enumerate(made)}, fused).answers(self.questions.loader)
             for i, ((path, treatment), (network, recipe)) in enumerate(zip(group, made, strict=True)):
-                candidate, able = Candidate.of(self.problem, path), joining.stackable(bricks, network, recipe)
+                candidate, able = (
+                    Candidate.of(self.problem, path),
+                    is_stackable(network, bricks.sample(recipe.input)[:1]),
+                )
                 found.append(Known(candidate, path, treatment, recipe.input, said[str(i)], able))
         return found
 

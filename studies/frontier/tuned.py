@@ -16,8 +16,7 @@ from lib.base.memo import Memo
 from lib.base.progress import track
 from lib.dery import tuning
 from lib.dery.assembly import built
-from lib.dery.assembly.built import judge
-from lib.dery.assembly.combining import Combiner, arriving, last_layer
+from lib.dery.combining import Combiner, is_stackable, judge, spoken
 from lib.fit import stacking
 from lib.images import data
 from lib.images.data import DataSet, Loader, stratified_sample
@@ -82,16 +81,18 @@ class Heard:
         """The class that it answers for each image, [n]."""
         return self.logits.mean(0).argmax(1).to(torch.uint8).numpy()
 
-    def again(self, choosing: np.ndarray, labels: torch.Tensor, ridge: float | None) -> np.ndarray | None:
+    def again(self, choosing: np.ndarray, labels: torch.Tensor, ridge: float | None, known: bool) -> np.ndarray | None:
         """The same when maps have been fitted to the labels of the choosing images, if these are answered better so by
         maps that the others of them have fitted, which is what is told of them.
+
+        known: whether these labels have fitted its heads before, and so cannot tell: then always where maps are tried.
         """
         own = self.logits[:, choosing]
         if not Combiner(labels, ridge).tried(len(own) * own.shape[2], self.foldable):
             return None
         assert ridge is not None
         others = stacking.out_of_fold(own, labels, ridge)
-        if judge(others, labels)[0] <= judge(own.mean(0), labels)[0]:
+        if not known and judge(others, labels)[0] <= judge(own.mean(0), labels)[0]:
             return None
         said = stacking.stack(own, labels, ridge)(self.logits)
         said[choosing] = others
@@ -115,7 +116,7 @@ def stacked(
     for (i, (one, own)), (way, index) in track(pairs, "stacking", len(pairs)):
         if one.role not in STACKED or one.way not in (None, way):
             continue
-        said = own.again(index, torch.from_numpy(labels[index]), ridge)
+        said = own.again(index, torch.from_numpy(labels[index]), ridge, one.way is not None)
         if said is not None:
             name = f"{found[i].name}, {'stacked' if one.way is None else 'again'}"
             found[max(found) + 1] = Answered(name, STACKED[one.role], one.cost, said, way, one.way is None)
@@ -240,16 +241,12 @@ class School:
         if not isinstance(asked, ReassembledNetwork):
             return ask(asked, recipe.input, self.questions)[None]
         assert isinstance(recipe, Reassembled)
-        weights = torch.tensor([len(recipe.tails) * tail.weight for tail in recipe.tails])
-        tails = [torch.stack(asked.tails(x)) for x, _ in self.questions.loader(recipe.input)]
-        return torch.cat(tails, 1) * weights[:, None, None]
+        return torch.cat([spoken(asked, recipe, x) for x, _ in self.questions.loader(recipe.input)], 1)
 
     def _foldable(self, network: nn.Module, recipe: Recipe) -> bool:
         if not isinstance(network, ReassembledNetwork):
             return False
-        x = next(iter(self.questions.loader(recipe.input)))[0][:1]
-        given = zip(network.heads, arriving(network, x), strict=True)
-        return all(last_layer(head, one) is not None for head, one in given)
+        return is_stackable(network, next(iter(self.questions.loader(recipe.input)))[0][:1])
 
 
 def head(network: nn.Module) -> list[nn.Parameter]:

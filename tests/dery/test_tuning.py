@@ -1,13 +1,21 @@
 """Tuning by protocols: curves and recipe tell what was done."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lib.base.errors import BrickyardError
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import reassemble
+from lib.dery.combining import judge, spoken
 from lib.dery.tuning import beside_controls, curves, figures, from_scratch, tune, untrained
-from lib.images.data import DataSet
+from lib.fit import stacking
+from lib.images.data import DataSet, Loader
+from lib.images.sources import Images
+from lib.network.parts import Stacking
 from lib.params.training import Training, Tuning
 from lib.trace.duplicate import duplicate
 
@@ -97,3 +105,67 @@ def test_the_recipe_names_a_teacher_where_there_was_one(bricks: Bricks, images: 
     one = Tuning.model_validate({**SETTINGS.model_dump(), "epochs": 1, "teacher": "resnet"})
     tune(network, images, {"frozen": one, "full": one.model_copy(update={"distillation": 0.5})}, 0, teachers=teachers)
     assert [how.get("teacher") for how in network.recipe.tuning] == [None, "resnet"]
+
+
+@pytest.fixture(scope="module")
+def centred(bricks: Bricks) -> DataSet:
+    """Images of which each class has as many as another; the first network says little else than one of them: it would
+    be right but for a bias.
+    """
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 128, (300, 16, 16, 3)) + rng.integers(0, 128, (300, 4, 4, 3)).repeat(4, 1).repeat(4, 2)
+    network, recipe = reassemble(bricks, bricks.whole(0))
+
+    def images(labels: np.ndarray) -> Images:
+        return Images(
+            labels, recipe.classes, np.zeros(300, bool), lambda i: Image.fromarray(pixels[i].astype(np.uint8)), ""
+        )
+
+    loader = Loader(images(np.zeros(300, int)), np.arange(300), recipe.input.transform(), 300)
+    with torch.no_grad():
+        said = network(next(iter(loader))[0])
+    labels = (said - said.mean(0)).argmax(1).numpy()
+    parts = (np.arange(60), np.arange(60, 200), np.arange(200, 300), np.arange(60))
+    return DataSet(images(labels), *parts)
+
+
+BARELY = {"frozen": SETTINGS.model_copy(update={"epochs": 1, "learning_rate": 1e-7})}
+
+
+def test_heads_are_fitted_to_validation_images_in_the_end(bricks: Bricks, centred: DataSet) -> None:
+    """They say then what maps make of what was said before; of validation images others' maps are told."""
+    (plain, _), (network, _) = reassemble(bricks, bricks.whole(0)), reassemble(bricks, bricks.whole(0))
+    before, after = tune(plain, centred, BARELY, seed=0), tune(network, centred, BARELY, seed=0, ridge=1e-3)
+    assert after.test["stacked"] > after.test["frozen"] == before.test["frozen"]
+    assert list(before.test) == ["untrained", "frozen"]
+    assert after.final_test == after.test["stacked"]
+    *_, told = network.recipe.tuning
+    assert told == {"protocol": "stacked", "images": len(centred.validation), "ridge": 1e-3}
+
+    recipe, labels = plain.recipe, torch.from_numpy(centred.labels[centred.validation])
+    images = {
+        name: torch.cat([x for x, _ in Loader(centred.images, index, recipe.input.transform(), 256)])
+        for name, index in (("validation", centred.validation), ("test", centred.test))
+    }
+    said = spoken(plain, recipe, images["validation"])
+    assert after.final_validation == judge(stacking.out_of_fold(said, labels, 1e-3), labels)[0]
+    by = stacking.stack(said, labels, 1e-3)
+    with torch.no_grad():
+        found = network(images["test"])
+    torch.testing.assert_close(found, by(spoken(plain, recipe, images["test"])), atol=1e-4, rtol=1e-4)
+
+
+def test_heads_are_fitted_where_that_helps_or_they_know_the_labels(
+    bricks: Bricks, centred: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stacking, "out_of_fold", lambda logits, *_: torch.zeros_like(logits[0]))
+    network, _ = reassemble(bricks, bricks.whole(0))
+    assert "stacked" not in tune(network, centred, BARELY, seed=0, ridge=1e-3).test
+    assert [how["protocol"] for how in network.recipe.tuning] == ["frozen"]
+    known, _ = reassemble(bricks, bricks.whole(0))
+    tails = tuple(replace(tail, stacked=Stacking(4, 1e-3)) for tail in known.recipe.tails)
+    known.recipe = replace(known.recipe, tails=tails)
+    assert "stacked" in tune(known, centred, BARELY, seed=0, ridge=1e-3).test
+    none = {"frozen": SETTINGS.model_copy(update={"epochs": 0})}
+    other, _ = reassemble(bricks, bricks.whole(0))
+    assert "stacked" not in tune(other, centred, none, seed=0, ridge=1e-3).test

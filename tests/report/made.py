@@ -148,6 +148,8 @@ def with_metrics(findings: Findings, stage: str, item: str, value: Any) -> Findi
 
 def _tuned(rank: int, names: list[str]) -> Json:
     scores = {"untrained": 80.13 + rank, "frozen": 85.24 + rank, "full": 95.68 - rank, "scratch": 92.46 - rank}
+    if rank == 2:
+        scores["stacked"] = 95.79 - rank
     scores["zoo"] = 93.57 - rank
     blocks = f"{names[0]} 0:4 > {names[1]} 4:6"
     validation = {**scores, "full": 95 - rank}

@@ -52,8 +52,21 @@ def test_tuned_ends_with_the_last_protocol_that_ran() -> None:
     scores = {**found.metrics["finetune"]["r1"], "test": {"untrained": 81.0, "frozen": 86.0, "scratch": 70.0}}
     row = tables.tuned(with_metrics(found, "finetune", "r1", scores))[0]
     assert (row["last"], row["test"]) == ("frozen", 86.0)
-    assert row["scores"] == {"untrained": 81.0, "frozen": 86.0, "full": None, "scratch": 70.0, "zoo": None}
+    assert row["scores"] == {
+        "untrained": 81.0,
+        "frozen": 86.0,
+        "full": None,
+        "stacked": None,
+        "scratch": 70.0,
+        "zoo": None,
+    }
     assert row["blocks"] == ["net_00, nodes 1–4", "net_00, nodes 5–6", "+ net_01, nodes 5–6"]
+
+
+def test_heads_that_were_fitted_last_are_told() -> None:
+    first, second = tables.tuned(findings(ranks=2))
+    assert (first["last"], first["scores"]["stacked"]) == ("full", None)
+    assert (second["last"], second["test"]) == ("stacked", second["scores"]["stacked"])
 
 
 def test_drawn_splits_a_run_of_nodes_by_set() -> None:

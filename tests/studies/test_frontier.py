@@ -199,15 +199,16 @@ def test_heads_that_are_fitted_after_learning_are_told_by_images_that_have_not_f
     noise = torch.randn(2, 400, 4, generator=rng)
     mistaken, choosing = Heard(right.roll(1, 1) + 0.3 * noise, True), np.arange(0, 400, 2)
     own, given = mistaken.logits[:, choosing], labels[choosing]
-    said = mistaken.again(choosing, given, 5e-3)
+    said = mistaken.again(choosing, given, 5e-3, False)
     assert said is not None
     others = np.arange(1, 400, 2)
     assert np.array_equal(said[others], stacking.stack(own, given, 5e-3)(mistaken.logits).argmax(1).numpy()[others])
     assert np.array_equal(said[choosing], stacking.out_of_fold(own, given, 5e-3).argmax(1).numpy())
     assert (said == labels.numpy()).mean() > 0.8 > (mistaken.said == labels.numpy()).mean()
-    assert mistaken.again(choosing, given, None) is None
-    assert replace(mistaken, foldable=False).again(choosing, given, 5e-3) is None
-    assert Heard(right[None], True).again(choosing, given, 5e-3) is None
+    assert mistaken.again(choosing, given, None, False) is None
+    assert replace(mistaken, foldable=False).again(choosing, given, 5e-3, False) is None
+    assert Heard(right[None], True).again(choosing, given, 5e-3, False) is None
+    assert Heard(right[None], True).again(choosing, given, 5e-3, True) is not None
     cost: dict[Kind, float] = {"params": 1.0}
     roles: tuple[tuple[Role, str | None], ...]
     roles = (("whole", None), ("ours", SEEN), ("cut", None), ("distilled", None))

@@ -5,9 +5,8 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import nn
-from torch.nn import functional as F
 
 from ...fit.stacking import Stacked
 from ...images.data import DataSet, Loader, divide, stratified_sample
@@ -19,6 +18,7 @@ from ...training.fit import accuracy
 from ...zoo import ask
 from ...zoo.ask import Scores
 from ...zoo.card import Input
+from ..combining import judge
 from ..paths.problem import Candidate
 
 NASWOT_BATCHES, NASWOT_IMAGES = 5, 32
@@ -88,12 +88,6 @@ def measures(images: DataSet, params: Assembly, seed: int) -> Measures:
     choose, pick, validation, test = (Measure(images, index, params.batch_size) for index in parts)
     probes = Measure(images, images.probe[: NASWOT_BATCHES * NASWOT_IMAGES], NASWOT_IMAGES)
     return Measures(choose, pick, probes, validation, test)
-
-
-def judge(logits: Float[torch.Tensor, "n classes"], labels: Int64[torch.Tensor, " n"]) -> tuple[float, float]:
-    """Accuracy in percent, and mean log-likelihood of the labels in nats."""
-    right = int((logits.argmax(1) == labels).sum())
-    return 100 * right / len(labels), -float(F.cross_entropy(logits.double(), labels))
 
 
 @dataclass(frozen=True)

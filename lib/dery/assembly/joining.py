@@ -16,17 +16,14 @@ from jaxtyping import Float
 
 from ...base.progress import track
 from ...fit.stacking import Discriminants, Stacked
-from ...network.modules import ReassembledNetwork
-from ...network.reassembled import Reassembled
 from ...params.assembly import Treatment
 from ...zoo.card import Input
+from ..combining import Combiner, Judged, is_stackable, judge
 from ..paths import trees
 from ..paths.problem import AssemblyProblem, Candidate
 from ..paths.tables import Columns, Kind
-from .built import Design, Measures, judge
-from .combining import Combiner, Judged, arriving, last_layer
+from .built import Design, Measures
 from .grove import Grove
-from .material import Bricks
 from .reassembly import blocks_of
 from .workshop import Workshop
 
@@ -73,15 +70,9 @@ def members(
         halves = [grove.answers(half.images) for half in (measures.choosing, measures.picking)]
         for i, ((candidate, treatment), (network, recipe)) in enumerate(zip(group, made, strict=True)):
             path, (choosing, picking) = problem.path(candidate.pick), (half[str(i)] for half in halves)
-            able = stackable(workshop.bricks, network, recipe)
+            able = is_stackable(network, workshop.bricks.sample(recipe.input)[:1])
             found.append(Member(candidate, path, treatment, recipe.input, choosing, picking, able))
     return found
-
-
-def stackable(bricks: Bricks, network: ReassembledNetwork, recipe: Reassembled) -> bool:
-    """Whether the head of a chain ends in a linear layer, into which maps can be folded."""
-    x = bricks.sample(recipe.input)[:1]
-    return last_layer(network.heads[0], arriving(network, x)[0]) is not None
 
 
 def whole(problem: AssemblyProblem, lenders: Sequence[int]) -> list[Candidate]:

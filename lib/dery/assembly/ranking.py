@@ -12,10 +12,10 @@ from ...network.modules import ReassembledNetwork
 from ...network.reassembled import Reassembled
 from ...params.assembly import Predictor
 from ...trace.cost import Cost
+from ..combining import folded
 from ..paths.problem import Candidate
 from .agreement import kendall_tau
 from .built import Built, Design, Measures
-from .combining import folded
 from .tree import plant
 from .workshop import Workshop
 

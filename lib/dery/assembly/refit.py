@@ -1,7 +1,7 @@
 """Layers refitted in closed form and without labels, so that a copied part of a network copes with other inputs."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -11,12 +11,9 @@ from ...chain.chain import Chain
 from ...fit import batchnorm
 from ...fit.layer import ROWS, is_linear, refit_from
 from ...trace.duplicate import duplicate
+from ...trace.watching import around, order
 
 Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
-
-
-class _ReachedError(Exception):
-    """Ends a forward pass."""
 
 
 @torch.no_grad()
@@ -82,20 +79,6 @@ def refit(
             refit_from(layer, ((around(part, layer, x)[0], around(source, own, y)[1]) for x, y in pairs), pull, each)
 
 
-def order(part: nn.Module, x: torch.Tensor, wanted: Callable[[nn.Module], bool]) -> list[str]:
-    """The `wanted` layers that run once when `part` runs on x, in the order in which they do."""
-    ran: list[str] = []
-    handles = [
-        layer.register_forward_hook(lambda *_, name=name: ran.append(name))
-        for name, layer in part.named_modules()
-        if wanted(layer)
-    ]
-    part(x[:1].clone())
-    for handle in handles:
-        handle.remove()
-    return [name for name in ran if ran.count(name) == 1]
-
-
 def _tied(parts: Sequence[nn.Module]) -> frozenset[str]:
     """Names of the layers that have weights or statistics in common with another one, or with another part."""
     taken = [(name, layer) for part in parts for name, layer in part.named_modules() if _is_taken(layer)]
@@ -109,21 +92,3 @@ def _is_taken(layer: nn.Module) -> bool:
         return layer.running_mean is not None
     linear = isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
     return linear and "weight" in layer._parameters  # else it is made anew in each pass
-
-
-def around(part: nn.Module, layer: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What enters and what leaves `layer` when `part` runs on x; nothing behind it is run."""
-    found: list[torch.Tensor] = []
-
-    def stop(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        found.extend((inputs[0], output))
-        raise _ReachedError
-
-    handle = layer.register_forward_hook(stop)
-    try:
-        part(x.clone())  # parts may change their input
-    except _ReachedError:
-        pass
-    finally:
-        handle.remove()
-    return found[0], found[1]

@@ -10,13 +10,14 @@ from typing import Any, Literal
 import numpy as np
 
 from ...params.assembly import Assembly
+from ..combining import judge
 from ..paths import feasibility, trees
 from ..paths.pareto import nondominated
 from ..paths.problem import AssemblyProblem, Candidate
 from ..paths.sweep import sweep
 from ..paths.tables import Kind
 from . import joining
-from .built import Design, Measures, judge
+from .built import Design, Measures
 from .joining import Joiner, Member
 from .ranking import put_together
 from .recount import recount

@@ -9,11 +9,11 @@ from torch import nn
 
 from lib.base.errors import BrickyardError
 from lib.dery.assembly import joining, ranking
-from lib.dery.assembly.built import Measures, judge
-from lib.dery.assembly.combining import Combiner, folded, last_layer
+from lib.dery.assembly.built import Measures
 from lib.dery.assembly.joining import Joiner, Member
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.workshop import Workshop
+from lib.dery.combining import Combiner, folded, judge, last_layer, spoken
 from lib.dery.paths.problem import AssemblyProblem, Candidate
 from lib.fit import stacking
 from lib.network import files, load
@@ -115,3 +115,20 @@ def test_what_folding_cannot_do_is_an_error(bricks: Bricks, times: float, messag
         network = ReassembledNetwork(network.parts, [nn.Sequential(network.heads[0], _Double())], recipe)
     with pytest.raises(BrickyardError, match=message):
         folded(network, recipe, replace(by, maps=times * by.maps), x)
+
+
+def test_tails_of_unequal_weight_are_folded_too(
+    bricks: Bricks, measures: Measures, known: list[Member], task: AssemblyProblem
+) -> None:
+    design = Joiner(task, known, measures, 2).best(1)[0]
+    plain, recipe = ranking.put_together(Workshop(bricks, 2**30), design)
+    tails = tuple(replace(tail, weight=weight) for tail, weight in zip(recipe.tails, (0.7, 0.3), strict=True))
+    recipe = replace(recipe, tails=tails)
+    network = ReassembledNetwork(plain.parts, plain.heads, recipe).eval()
+    x = bricks.sample(recipe.input)
+    said = spoken(network, recipe, x)
+    with torch.no_grad():
+        torch.testing.assert_close(said.mean(0), network(x))
+        by = stacking.stack(said, torch.arange(len(x)) % len(recipe.classes), RIDGE)
+        made, _ = folded(network, recipe, by, x)
+        torch.testing.assert_close(made(x), by(said), atol=1e-4, rtol=1e-4)

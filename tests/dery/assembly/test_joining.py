@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from lib.dery.assembly import joining, prices, ranking
-from lib.dery.assembly.built import Design, Measures, judge
+from lib.dery.assembly.built import Design, Measures
 from lib.dery.assembly.joining import Member
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import reassemble
 from lib.dery.assembly.workshop import Workshop
+from lib.dery.combining import judge
 from lib.dery.paths import trees
 from lib.dery.paths.problem import AssemblyProblem, Candidate
 from lib.params.assembly import CHOSEN, Assembly, Treatment

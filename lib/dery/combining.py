@@ -6,20 +6,26 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float, Int64
 from torch import nn
+from torch.nn import functional as F
 
-from ...base.errors import BrickyardError
-from ...fit import stacking
-from ...fit.stacking import Stacked
-from ...network.modules import ReassembledNetwork
-from ...network.parts import Stacking
-from ...network.reassembled import Reassembled
-from ...trace.duplicate import duplicate
-from .built import judge
-from .refit import around
+from ..base.errors import BrickyardError
+from ..fit import stacking
+from ..fit.stacking import Stacked
+from ..network.modules import ReassembledNetwork
+from ..network.parts import Stacking
+from ..network.reassembled import Reassembled
+from ..trace.duplicate import duplicate
+from ..trace.watching import around, arriving
 
 Judged = tuple[float, float]  # accuracy in percent, and likelihood
 COLUMNS = 512  # logits an image of all tails; of more, maps are not fitted
 CLOSE = 1e-4  # of the greatest sum of what maps add up, which may cancel: what folding may change
+
+
+def judge(logits: Float[torch.Tensor, "n classes"], labels: Int64[torch.Tensor, " n"]) -> tuple[float, float]:
+    """Accuracy in percent, and mean log-likelihood of the labels in nats."""
+    right = int((logits.argmax(1) == labels).sum())
+    return 100 * right / len(labels), -float(F.cross_entropy(logits.double(), labels))
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,14 @@ class Combiner:
     labels: Int64[torch.Tensor, " n"]
     ridge: float | None
 
-    def best(self, tails: Sequence[Float[torch.Tensor, "n c"]], stackable: bool) -> tuple[Judged, Stacked | None]:
-        """The mean, None, or the maps where these are better on images that have not fitted them; stackable: whether
-        maps can be folded into all of their heads.
+    def best(
+        self, tails: Sequence[Float[torch.Tensor, "n c"]], stackable: bool, known: bool = False
+    ) -> tuple[Judged, Stacked | None]:
+        """The mean, None, or the maps where these are better on images that have not fitted them.
+
+        stackable: whether maps can be folded into all of their heads.
+        known: whether these labels have fitted the heads, so that what the mean is worth on them is no measure: then
+            there are maps where there may be.
         """
         logits = torch.stack(list(tails))
         plain = judge(logits.mean(0), self.labels)
@@ -43,13 +54,27 @@ class Combiner:
             return plain, None
         assert self.ridge is not None
         stacked = judge(stacking.out_of_fold(logits, self.labels, self.ridge), self.labels)
-        if stacked[0] <= plain[0]:
+        if stacked[0] <= plain[0] and not known:
             return plain, None
         return stacked, stacking.stack(logits, self.labels, self.ridge)
 
     def tried(self, columns: int, stackable: bool) -> bool:
         """Whether maps of so many logits an image are fitted."""
         return self.ridge is not None and stackable and columns <= COLUMNS
+
+
+@torch.no_grad()
+def spoken(network: ReassembledNetwork, recipe: Reassembled, x: torch.Tensor) -> Float[torch.Tensor, "t n c"]:
+    """The logits of a network's tails, each times its weight and their number: their mean is what it answers."""
+    weights = torch.tensor([len(recipe.tails) * tail.weight for tail in recipe.tails])
+    return torch.stack(network.tails(x.clone())) * weights[:, None, None]
+
+
+@torch.no_grad()
+def is_stackable(network: ReassembledNetwork, x: torch.Tensor) -> bool:
+    """Whether every head ends in a layer that maps can become part of; x: an image or more."""
+    given = zip(network.heads, arriving(network, network.heads, x), strict=True)
+    return all(last_layer(head, one) is not None for head, one in given)
 
 
 @torch.no_grad()
@@ -68,16 +93,16 @@ def last_layer(head: nn.Module, x: torch.Tensor) -> nn.Linear | None:
 def folded(
     network: ReassembledNetwork, recipe: Reassembled, by: Stacked, x: torch.Tensor
 ) -> tuple[ReassembledNetwork, Reassembled]:
-    """The same network with the maps of stacking in the last layers of its heads, checked on images x, and its recipe.
-    Its other modules are those of the network that is given.
+    """The same network with maps of what `spoken` gives in the last layers of its heads, checked on images x, and its
+    recipe. Its other modules are those of the network that is given.
     """
-    before = torch.stack(network.tails(x.clone()))
+    before = spoken(network, recipe, x)
     heads = [duplicate(head) for head in network.heads]
-    for head, map_, tail, given in zip(heads, by.maps, recipe.tails, arriving(network, x), strict=True):
+    for head, map_, given in zip(heads, by.maps, arriving(network, network.heads, x), strict=True):
         layer = last_layer(head, given)
         if layer is None:
             raise BrickyardError(f"{recipe.words}: a head has no last linear layer to put stacking into; please report")
-        change = map_.T / tail.weight
+        change = len(heads) * map_.T
         weight, bias = change @ layer.weight.double(), change @ layer.bias.double() + by.offset
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)
@@ -89,19 +114,3 @@ def folded(
     if not float((found - wanted).abs().max()) <= CLOSE * scale:  # so that NaN is an error, too
         raise BrickyardError(f"{recipe.words}: stacking changed in its heads by more than rounding; please report this")
     return made, recipe
-
-
-def arriving(network: ReassembledNetwork, x: torch.Tensor) -> list[torch.Tensor]:
-    """What reaches each head."""
-    found = dict[nn.Module, torch.Tensor]()
-
-    def keep(head: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-        found[head] = given[0].clone()
-
-    handles = [head.register_forward_pre_hook(keep) for head in network.heads]
-    try:
-        network.tails(x.clone())
-    finally:
-        for handle in handles:
-            handle.remove()
-    return [found[head] for head in network.heads]
