@@ -9,10 +9,11 @@ shapes.install()  # before anything of lib is imported
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first; the other process goes through the rest meanwhile, file by file, and ends with the one
-    that needs what the first has made.
+    """The longest file first; the other process goes through the rest meanwhile, file by file, and ends with those
+    that need what the first has made.
     """
-    items.sort(key=lambda item: {"test_dag.py": 0, "test_faults.py": 2}.get(item.path.name, 1))
+    files = {"stages/test_dag.py": 0, "stages/test_bricks.py": 2, "stages/test_faults.py": 2}
+    items.sort(key=lambda item: files.get(f"{item.path.parent.name}/{item.path.name}", 1))
 
 
 @pytest.fixture(autouse=True)
