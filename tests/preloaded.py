@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-OURS = ("stages", "commands")
+OURS = ("stages", "commands", "benchmarks")
 PRELOADED = (
     *("torch", "torch._dynamo", "torch.fx.experimental.symbolic_shapes", "timm.data", "sklearn.datasets"),
     *("scipy.optimize", "pandas", "pyomo.environ", "matplotlib.figure", "matplotlib.backends.backend_svg"),
@@ -107,6 +107,8 @@ def _run(arguments: list[str], place: str, environment: dict[str, str]) -> int:
     os.environ.clear()
     os.environ.update(environment)
     sys.argv, sys.path[0] = list(arguments), place
+    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     code: Any = 0
     try:
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)

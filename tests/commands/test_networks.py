@@ -1,7 +1,6 @@
 """commands.predict and commands.latency with a network of each kind."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from PIL import Image
 from commands import latency, predict
 from lib.base.code import ROOT
 from lib.base.errors import BrickyardError
+from tests import preloaded
 from tests.network.made import KINDS, make
 
 
@@ -48,7 +48,7 @@ def test_latencies_of_folders_are_printed_and_nothing_is_written(
 def _run(command: str, *arguments: str | Path, to: str) -> subprocess.CompletedProcess[str]:
     with Path(to).open("w") as out:
         return subprocess.run(
-            [sys.executable, "-m", f"commands.{command}", *map(str, arguments)],
+            [preloaded.folder() / "python", "-m", f"commands.{command}", *map(str, arguments)],
             cwd=ROOT,
             stdout=out,
             stderr=subprocess.PIPE,

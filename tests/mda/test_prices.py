@@ -1,6 +1,7 @@
 """Prices of components whose size is given: set of classes by set."""
 
 import itertools
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,14 +30,19 @@ def _channels(m: int) -> tuple[torch.nn.Module, Sized]:
     return model, sized(model, pico.SHAPE, batches, pico.contributions(), Size(params=SIZES[m]), 0, f"m{m}")
 
 
-def _problem(**limits: Any) -> offers.Problem:
+@cache
+def _sources(least: int) -> tuple[offers.Source, ...]:
     generator = torch.Generator().manual_seed(0)
-    sources = []
+    found = []
     for m in range(3):
         accuracy = {name: float(torch.randint(50, 100, (), generator=generator)) for name in NAMES}
-        listed = prices.listed(_channels(m)[1], NAMES, NAMES, limits.get("least", 1), f"m{m}")
-        sources.append(offers.Source(f"m{m}", accuracy, listed))
-    return offers.Problem(NAMES, tuple(sources), **limits)
+        listed = prices.listed(_channels(m)[1], NAMES, NAMES, least, f"m{m}")
+        found.append(offers.Source(f"m{m}", accuracy, listed))
+    return tuple(found)
+
+
+def _problem(**limits: Any) -> offers.Problem:
+    return offers.Problem(NAMES, _sources(limits.get("least", 1)), **limits)
 
 
 def test_every_set_costs_what_its_component_costs() -> None:

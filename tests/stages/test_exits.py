@@ -13,6 +13,7 @@ from lib.base import artifacts
 from lib.base.code import ROOT
 from lib.base.errors import BrickyardError
 from stages import in_one_line
+from tests import preloaded
 
 
 def ended(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[str, int]:
@@ -148,7 +149,7 @@ COMMANDS = {"latency": ["--repeats", "0"], "predict": ["nowhere", "nowhere"], "s
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_end_in_one_line(command: str) -> None:
-    run = [sys.executable, "-m", f"commands.{command}", *COMMANDS[command]]
+    run = [preloaded.folder() / "python", "-m", f"commands.{command}", *COMMANDS[command]]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith(f"{command}: ")

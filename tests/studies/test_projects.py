@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from commands.deps import rewritten
 from lib.base.code import ROOT, imported_files
 from lib.base.errors import BrickyardError
 from studies import inputs
+from tests import preloaded
 from tests.stages.conftest import dvc
 
 STUDIES = ("cifar10", "frontier", "mda")
@@ -137,7 +137,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path):
 
 @pytest.mark.parametrize("module", ["cifar10", "mda"])
 def test_quick_forms_alone_are_left(module: str):
-    command = [sys.executable, "-m", f"benchmarks.{module}"]
+    command = [str(preloaded.folder() / "python"), "-m", f"benchmarks.{module}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "the following arguments are required: --quick" in done.stderr

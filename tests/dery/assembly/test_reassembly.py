@@ -28,7 +28,7 @@ from tests import pico
 HOWS: tuple[Treatment, ...] = get_args(Treatment)
 
 
-@pytest.mark.parametrize("path", [(0, 0, 1), (1, 0, 0), (0, 2, 1), (1, 2, 2), (2, 1, 0)])
+@pytest.mark.parametrize("path", [(0, 0, 1), (1, 2, 2), (2, 1, 0)])
 @pytest.mark.parametrize(("down", "init"), [("pool", "least_squares"), ("patch", "least_squares"), ("auto", "paper")])
 def test_predicted_cost_is_the_saved_networks_own(
     bricks: Bricks,
