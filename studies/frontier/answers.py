@@ -17,7 +17,8 @@ RIVALS: tuple[Role, ...] = ("whole", "ensemble", "cut", "drawn", "scratch", "dis
 STRONGER: tuple[Role, ...] = (*RIVALS, "stacked", "restacked")  # where what is ours is done to rivals, too
 OURS: tuple[Role, ...] = ("whole", "ensemble", "stacked", "again")  # in our pool at any budget, beside what was chosen
 STACKED: Mapping[Role, Role] = {  # what a network is in the comparison when its heads are fitted after it has learnt
-    **{"whole": "stacked", "ensemble": "stacked", "stacked": "stacked", "ours": "again", "distilled": "restacked"}
+    **{"whole": "stacked", "ensemble": "stacked", "stacked": "stacked", "ours": "again"},
+    **{"scratch": "restacked", "distilled": "restacked"},
 }
 
 

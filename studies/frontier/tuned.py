@@ -177,7 +177,8 @@ class School:
             assert isinstance(recipe, Reassembled)
             network = tuning.untrained(recipe, read("run", Run).seed)
             heard = self._heard(self._learnt(network, recipe, settings, None), recipe)
-            yield replace(networks[i], role="scratch", name=f"{networks[i].name}, from scratch"), heard
+            told = Answered(f"{networks[i].name}, from scratch", "scratch", networks[i].cost, networks[i].said)
+            yield told, heard
         whole = sorted(
             (i for i, one in networks.items() if one.role == "whole"), key=lambda i: networks[i].cost["params"]
         )

@@ -211,15 +211,15 @@ def test_heads_that_are_fitted_after_learning_are_told_by_images_that_have_not_f
     assert Heard(right[None], True).again(choosing, given, 5e-3, True) is not None
     cost: dict[Kind, float] = {"params": 1.0}
     roles: tuple[tuple[Role, str | None], ...]
-    roles = (("whole", None), ("ours", SEEN), ("cut", None), ("distilled", None))
+    roles = (("whole", None), ("ours", SEEN), ("cut", None), ("distilled", None), ("scratch", None))
     networks = {i: (Answered(role, role, cost, np.empty(0), way), mistaken) for i, (role, way) in enumerate(roles)}
     found = stacked(networks, {SEEN: choosing, APART: others}, labels.numpy(), 5e-3)
-    assert all(np.array_equal(found[i].said, mistaken.said) for i in range(4))
-    told = [(one.role, one.name, one.way, one.fitted) for i, one in found.items() if i > 3]
+    assert all(np.array_equal(found[i].said, mistaken.said) for i in range(5))
+    told = [(one.role, one.name, one.way, one.fitted) for i, one in found.items() if i > 4]
     assert told == [
         *(("stacked", "whole, stacked", way, False) for way in (SEEN, APART)),
         ("again", "ours, again", SEEN, True),
-        *(("restacked", "distilled, stacked", way, False) for way in (SEEN, APART)),
+        *(("restacked", f"{name}, stacked", way, False) for name in ("distilled", "scratch") for way in (SEEN, APART)),
     ]
 
 

@@ -250,3 +250,25 @@ def test_stitches_of_unequal_depth_are_not_scored_by_cka(bricks: Bricks) -> None
     entire = prices.assembly_problem(bricks, params, NOWHERE)
     with pytest.raises(BrickyardError, match=r"^edges\.window: its stitches have no CKA; write assembly\.score"):
         widened(entire, bricks, params, NOWHERE)
+
+
+def test_a_network_whose_blocks_share_weights_is_entered_at_equal_depth_alone(bricks: Bricks) -> None:
+    model = pico.PicoResNet(width=WIDTHS["wide"])
+    first, second = (model.stages.get_submodule(f"0.{i}") for i in (0, 1))
+    second.conv2 = first.get_submodule("conv2")
+    shared = Chain("wide", pico.alive(model), pico.IMAGE)
+    tied = replace(bricks, chains=(*bricks.chains[:2], shared))
+    narrower = problem_of(tied)
+    paths = every(narrower)
+
+    def is_at_equal_depth(way: tuple[Segment, ...]) -> bool:
+        return all(before[2] == behind[1] for before, behind in pairwise(way) if behind[0] == "wide")
+
+    assert {segments(narrower, path) for path in paths} == {way for way in ways() if is_at_equal_depth(way)}
+    twice = [
+        path for path in paths if any(run[0] == "wide" and run[2] - run[1] > 1 for run in segments(narrower, path))
+    ]
+    assert len(twice) > 6
+    for path in some(twice, 6):
+        candidate = Candidate.of(narrower, path)
+        recount("it", *reassemble(tied, candidate.pick, "statistics"), tied, candidate.cost, {})
