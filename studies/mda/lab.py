@@ -97,10 +97,11 @@ class Lab:
         return accuracies.logits(module.eval(), batches)[0]
 
     def tensor(self, expected: Input, split: str) -> torch.Tensor:
-        """All images of a split, decoded once for every kind of input."""
+        """All images of a split, decoded once for every kind of input, in the format in which CNNs are quickest."""
         key = (repr(expected), split)
         if key not in self._tensors:
-            self._tensors[key] = self.loader(expected, self.splits[split]).all()[0]
+            found = self.loader(expected, self.splits[split]).all()[0]
+            self._tensors[key] = found.contiguous(memory_format=torch.channels_last)
         return self._tensors[key]
 
     def loader(self, expected: Input, index: np.ndarray, batch: int = BATCH) -> data.Loader:
