@@ -11,6 +11,7 @@ import json
 import os
 import runpy
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -55,7 +56,7 @@ def folder() -> Path:
     atexit.register(shutil.rmtree, found, ignore_errors=True)
     address, client = str(found / "server"), found / "client.py"
     client.write_text(CLIENT.format(ours=OURS, python=sys.executable, address=address))
-    (found / "python").write_text(PYTHON.format(python=f"'{sys.executable}'", client=client))
+    (found / "python").write_text(PYTHON.format(python=shlex.quote(sys.executable), client=shlex.quote(str(client))))
     (found / "python").chmod(0o755)
     pipe = subprocess.PIPE
     server = subprocess.Popen([sys.executable, __file__, address], stdin=pipe, stdout=pipe, cwd="/")

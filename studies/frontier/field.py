@@ -141,10 +141,8 @@ class Field:
             made = [self.workshop.reassemble(Pick.of(self.problem.blocks, path), how) for path, how in group]
             said = Grove.of(bricks, {str(i): one for i, one in enumerate(made)}, fused).answers(self.questions.loader)
             for i, ((path, treatment), (network, recipe)) in enumerate(zip(group, made, strict=True)):
-                candidate, able = (
-                    Candidate.of(self.problem, path),
-                    is_stackable(network, bricks.sample(recipe.input)[:1]),
-                )
+                candidate = Candidate.of(self.problem, path)
+                able = is_stackable(network, bricks.sample(recipe.input)[:1])
                 found.append(Known(candidate, path, treatment, recipe.input, said[str(i)], able))
         return found
 
