@@ -4,7 +4,7 @@ python -m benchmarks.frontier --quick [--data DIR] [--checkpoints DIR] [--work D
 
 Within each budget of parameters or MACs, what we choose stands beside the rival that validation images pick: whole
 networks, ensembles of them, whole networks cut by MDA, a random chain, the paper's search; a second table has whole
-networks and ensembles with stacked heads, as ours may be, among the rivals. A sample of 3,000 validation and 4,000
+networks and ensembles with stacked heads, as ours may be, among the rivals. A sample of 2,000 validation and 3,000
 test images is asked, blocks are whole ones. Layers behind stitches are refitted and heads kept, which validation
 images choose for these hybrids; `--treatment auto` lets them, and needs twice as long. The last line is one JSON
 object; its tau_score is of all chains and of the trees that are picked, lego_prediction_error_max of `lego.choose` on
@@ -53,9 +53,9 @@ from studies.sheet import Result, Sheet
 NETWORKS = ("resnet20", "resnet32", "resnet56")
 BUDGETS = 10  # of a kind
 SHARES = (0.7,)  # of a network's parameters, to which MDA cuts it
-VALIDATION, TEST = 3_000, 4_000  # images
-SELECT = 2_000  # train images among which those for contributions are selected
-REPAIR = Repair(images=250, joint=0, classifier_images=2000)
+VALIDATION, TEST = 2_000, 3_000  # images
+SELECT = 1_000  # train images among which those for contributions are selected
+REPAIR = Repair(images=250, joint=0, classifier_images=1000)
 VGGS, LIMITS = ("vgg_a", "vgg_b"), (7e5, 1e6, None)  # params of what lego.choose chooses
 
 
@@ -71,14 +71,15 @@ def main() -> None:
         params["dataset"]["validation"] = VALIDATION / 50_000
         params["assembly"] |= {"rank_images": None, "rank_on": "validation", "min_sources": 1}
         params["assembly"]["treatment"] = given.treatment
-        params["edges"]["rows"] = 16_384
+        params["edges"]["rows"] = 8_192
         params["contributions"] = quick.params("mda", given.data)["contributions"] | {"models": list(NETWORKS)}
         params["zoo"]["models"] = {name: params["zoo"]["models"][name] for name in NETWORKS}
         with quick.place(given.work, params):
-            result = frontier(quick.dataset_and_zoo(NETWORKS, TEST))
+            dataset = quick.dataset_and_zoo(NETWORKS, TEST)
+            result = frontier(dataset)
         with quick.place(given.work, _lego(given)):
-            quick.zoo_of(VGGS)
-            result.figures["lego_prediction_error_max"] = _lego_error()
+            quick.zoo_of(VGGS, dataset)
+            result.figures["lego_prediction_error_max"] = _lego_error(dataset)
         console = Console(width=180)
         for one in result.sheets:
             console.print(one.rich())
@@ -159,12 +160,12 @@ def _lego(given: Namespace) -> dict[str, Any]:
     return found
 
 
-def _lego_error() -> float:
+def _lego_error(dataset: Path) -> float:
     """In percent points, in the current folder."""
     told = Path("artifacts/sources")
     for name in VGGS:
-        sources.main(name, quick.DATASET, quick.ZOO, told)
-    return largest_error(Lab(quick.DATASET, quick.ZOO, told), VGGS, LIMITS)
+        sources.main(name, dataset, quick.ZOO, told)
+    return largest_error(Lab(dataset, quick.ZOO, told), VGGS, LIMITS)
 
 
 if __name__ == "__main__":

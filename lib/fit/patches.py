@@ -28,13 +28,13 @@ def patches(
         (x.shape[2] - far * (height - 1) - 1) // down + 1,
         (x.shape[3] - wide * (width - 1) - 1) // right + 1,
     )
-    if positions is None or len(positions) == lines * columns:
-        return F.unfold(x, (height, width), (far, wide), 0, (down, right)).transpose(1, 2).flatten(0, 1)
-    positions = positions.to(x.device)
+    positions = (torch.arange(lines * columns) if positions is None else positions).to(x.device)
     top, left = positions // columns * down, positions % columns * right
-    rows = top[:, None, None] + far * torch.arange(height, device=x.device)[:, None]
-    across = left[:, None, None] + wide * torch.arange(width, device=x.device)
-    return x[:, :, rows, across].transpose(1, 2).flatten(2).flatten(0, 1)
+    lines_of = top[:, None, None] + far * torch.arange(height, device=x.device)[:, None]
+    columns_of = left[:, None, None] + wide * torch.arange(width, device=x.device)
+    pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # a pixel's channels lie together, and are copied together
+    found = pixels[:, (lines_of * x.shape[3] + columns_of).flatten()]
+    return found.unflatten(1, (len(positions), -1)).transpose(2, 3).flatten(2).flatten(0, 1)
 
 
 def _asked(x: torch.Tensor, layer: nn.Conv2d) -> torch.Tensor:
