@@ -4,7 +4,7 @@ python -m benchmarks.frontier --quick [--data DIR] [--checkpoints DIR] [--work D
 
 Within each budget of parameters or MACs, what we choose stands beside the rival that validation images pick: whole
 networks, ensembles of them, whole networks cut by MDA, a random chain, the paper's search; a second table has whole
-networks and ensembles with stacked heads, as ours may be, among the rivals. A sample of 2,000 validation and 3,000
+networks and ensembles with stacked heads, as ours may be, among the rivals. A sample of 2,500 validation and 3,000
 test images is asked, blocks are whole ones. Layers behind stitches are refitted and heads kept, which validation
 images choose for these hybrids; `--treatment auto` lets them, and needs twice as long. The last line is one JSON
 object; its tau_score is of all chains and of the trees that are picked, lego_prediction_error_max of `lego.choose` on
@@ -53,9 +53,9 @@ from studies.sheet import Result, Sheet
 NETWORKS = ("resnet20", "resnet32", "resnet56")
 BUDGETS = 10  # of a kind
 SHARES = (0.7,)  # of a network's parameters, to which MDA cuts it
-VALIDATION, TEST = 2_000, 3_000  # images
-SELECT = 1_000  # train images among which those for contributions are selected
-REPAIR = Repair(images=250, joint=0, classifier_images=1000)
+VALIDATION, TEST = 2_500, 3_000  # images
+SELECT = 2_000  # train images among which those for contributions are selected
+REPAIR = Repair(images=250, joint=0, classifier_images=2000)
 VGGS, LIMITS = ("vgg_a", "vgg_b"), (7e5, 1e6, None)  # params of what lego.choose chooses
 
 
