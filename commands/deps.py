@@ -4,6 +4,7 @@ python -m commands.deps.
 
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -47,12 +48,17 @@ def rewritten(text: str, folder: Path = ROOT) -> str:
                 listed = None
             continue
         if line.lstrip().startswith(f"- {FILE}: "):
-            packages = of_imports(imported_modules(script))
-            line = f"{line[: line.index('-')]}- {FILE}: [{', '.join(packages)}]"
+            line = f"{line[: line.index('-')]}- {FILE}: [{', '.join(_packages(script))}]"
         lines.append(line)
     return "\n".join(lines) + "\n"
 
 
+@cache
+def _packages(script: Path) -> list[str]:
+    return of_imports(imported_modules(script))
+
+
+@cache
 def code(script: Path, folder: Path = ROOT) -> list[str]:
     """What a stage runs, relative to the folder of its dvc.yaml: its own files, then those of lib; in place of the
     files of a room, the room as a whole where the stage runs half of them at least and is not dear to run again, as

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import torch
 from torch import fx, nn
 from torch.fx.node import map_aggregate
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from . import effects
 from .cost import BATCHES, Flops, PeakMemory, macs_of_one, without_data
@@ -98,7 +100,7 @@ def _run(
     use: Callable[["_OnShapes"], T],
 ) -> T:
     try:
-        with without_data(model):
+        with without_data(model), _LearningByShape():
             return use(_OnShapes(model, graph, constants, shape))
     except RuntimeError as error:
         asked_for_numbers = "meta" in str(error).lower()
@@ -109,6 +111,22 @@ def _run(
         own.training = given.training
     with torch.no_grad():
         return use(_OnNumbers(copy, graph, constants, shape))
+
+
+class _LearningByShape(TorchFunctionMode):
+    """Inside, a BatchNorm in train mode is told from its shape: it writes its statistics and gives what it is given.
+
+    PyTorch's own way to tell it takes half the time in which a CNN in train mode is traced.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is functional.batch_norm and kwargs["training"]:
+            entering, mean, variance, *_ = args
+            if mean is not None and mean.shape == variance.shape == entering.shape[1:2]:
+                mean.zero_()
+                variance.zero_()
+                return torch.empty_like(entering)
+        return func(*args, **(kwargs or {}))
 
 
 class _OnShapes(fx.Interpreter):

@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -27,8 +28,7 @@ def _coupling(model: torch.nn.Module, shape: tuple[int, ...] = SHAPE) -> Couplin
     return couple(graph.trace(model, "net", shape), "net")
 
 
-@pytest.mark.parametrize("name", BUILDERS)
-@pytest.mark.parametrize("share", [0.4, 0.75])
+@pytest.mark.parametrize(("name", "share"), zip(BUILDERS, itertools.cycle([0.4, 0.75]), strict=False))
 @torch.no_grad()
 def test_cut_equals_masked(name: str, share: float) -> None:
     model, x = networks.build(name), torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(1))

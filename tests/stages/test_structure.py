@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,7 @@ def _keys(argument: ast.expr) -> set[str]:
     return {"".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in argument.values)}
 
 
+@cache
 def _locked() -> dict[str, Any]:
     """The entries of dvc.lock that params.yaml still asks for; DVC keeps those of removed items."""
     params = YAML(typ="safe").load(ROOT / "params.yaml")
@@ -156,11 +158,12 @@ def _md5(path: Path) -> str:
 
 
 def test_the_committed_lock_is_of_these_params() -> None:
+    now = {file: YAML(typ="safe").load(ROOT / file) for file in ("params.yaml", "versions.yaml")}
     for stage, entry in _locked().items():
-        assert set(entry["params"]) == {"params.yaml", "versions.yaml"}
+        assert set(entry["params"]) == set(now)
         for file, values in entry["params"].items():
             for key, value in values.items():
-                current: Any = YAML(typ="safe").load(ROOT / file)
+                current: Any = now[file]
                 for part in key.split("."):
                     current = current[part]
                 assert current == value, f"{stage}: {key} has changed since dvc.lock was made: dvc repro"

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lib.base.errors import BrickyardError
 from lib.chain.chain import Chain
-from lib.trace import cost
+from lib.trace import cost, graph
 from tests import pico
 
 IMAGES = torch.rand(3, *pico.IMAGE)
@@ -198,3 +198,32 @@ def test_units_may_return_lists_with_none_inside() -> None:
     assert [node.name for node in chain.nodes] == ["blocks.1", "blocks.3"]
     for cut in range(1, len(chain)):
         assert torch.equal(chain.head(chain[cut : len(chain)](chain[0:cut](IMAGES))), model(IMAGES))
+
+
+class Statistics(nn.Module):
+    """Normalises by statistics of its own, as modules do, and reads them afterwards."""
+
+    def __init__(self, num_classes: int = 4):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.Conv2d(6, 6, 1))
+        self.register_buffer("mean", torch.zeros(6))
+        self.register_buffer("variance", torch.ones(6))
+        self.fc = nn.Linear(6, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean, variance = self.get_buffer("mean"), self.get_buffer("variance")
+        x = F.batch_norm(self.stem(x), mean, variance, training=self.training)
+        return self.fc(x.mean((2, 3)) + mean / variance.sqrt())
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_statistics_are_written_in_train_mode_alone(train: bool) -> None:
+    """And what reads them then follows what writes them."""
+    model = Statistics()
+    found = graph.trace(model, "statistics", pico.IMAGE, train=train)
+    (writing,) = (node for node in found.graph.nodes if "batch_norm" in node.name)
+    changed = {node.target for node in found.changes.get(writing, ())}
+    assert changed == ({"mean", "variance"} if train else set())
+    assert found.tensor(writing).shape == (2, 6, 8, 8)
+    assert sum(found.macs.values()) == 6 * 64 * (27 + 6) + 24
+    assert not model.get_buffer("mean").any()

@@ -20,7 +20,7 @@ def _lifted(problem: AssemblyProblem, kind: Kind) -> AssemblyProblem:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_frontier_is_what_nothing_beats(kind: Kind) -> None:
     longest = 0
-    for seed in range(60):
+    for seed in range(30):
         problem = _lifted(instance(seed), kind)
         points = {(problem.score(path), problem.cost(path, kind)) for path in feasible(problem)}
         best = {(s, c) for s, c in points if not any((t >= s and d < c) or (t > s and d <= c) for t, d in points)}
@@ -33,7 +33,7 @@ def test_the_frontier_is_what_nothing_beats(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_frontier_counts_what_blocks_share_once_a_run(kind: Kind) -> None:
-    for seed in range(25):
+    for seed in range(12):
         problem = _lifted(sharing(seed)[0], kind)
         points = {(problem.score(path), problem.cost(path, kind)) for path in feasible(problem)}
         best = {(s, c) for s, c in points if not any((t >= s and d < c) or (t > s and d <= c) for t, d in points)}
