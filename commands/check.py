@@ -92,7 +92,7 @@ def _network(name: str, entry: ZooModel, given: Sections, images: data.DataSet |
     if given.partition and len(chain) < given.partition.num_blocks:
         yield f"{PARAMS}: partition.num_blocks = {given.partition.num_blocks}: {name} has {len(chain)} nodes"
     if given.contributions and name in given.contributions.models:
-        coupling = couple(graph.trace(model, name, expected.shape), name)
+        coupling = couple(graph.trace(model, name, expected.shape, costs=False), name)
         keeping(coupling, given.components.keep if given.components else [], dict(model.named_modules()), name)
 
 

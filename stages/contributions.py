@@ -55,7 +55,7 @@ def find(
     kept: modules whose channels stay; seed: of random scores.
     """
     name = card.name
-    coupling = couple(graph.trace(network, name, card.input.shape), name)
+    coupling = couple(graph.trace(network, name, card.input.shape, costs=False), name)
     coupling = keeping(coupling, kept, dict(network.named_modules()), name)
     network.to(device)
     numbers = classes.numbers(card.classes, images.classes, name)

@@ -28,7 +28,7 @@ from .passing import Passing
 
 
 def couple(found: Trace, name: str) -> Coupling:
-    """The coupling of a traced network's channels.
+    """The coupling of a traced network's channels; its MACs are 0 where the trace has counted none (`costs=False`).
 
     Raises BrickyardError naming the network where nothing can be taken out of it, with the first operation that keeps
     channels whole.
@@ -83,11 +83,10 @@ class _Coupling(Passing):
                 raise BrickyardError(f"{self.name}: nothing can be taken out of it: channels stay, first at {self.why}")
             raise BrickyardError(f"{self.name}: has no layer before its classifier, so nothing can be taken apart")
         numbers: dict[int, int] = {}
-        for label in range(1, len(self.parents)):
-            numbers.setdefault(self.root(label), len(numbers))
+        places = [numbers.setdefault(self.root(label), len(numbers)) for label in range(1, len(self.parents))]
 
         def numbered(labels: Sequence[int]) -> tuple[int, ...]:
-            return tuple(numbers.setdefault(self.root(label), len(numbers)) for label in labels)
+            return tuple(places[label - 1] if label else numbers.setdefault(0, len(numbers)) for label in labels)
 
         coupling = Coupling(
             count=0,

@@ -38,7 +38,7 @@ def cut(model: nn.Module, kept: Kept, shape: tuple[int, ...]) -> nn.Module:
     not there, would be empty, or contradicts one that it is coupled to, and where they differ.
     """
     source, model = plain(model), plain(model)
-    modes = [graph.trace(model, _WHO, shape, train=train) for train in (False, True)]
+    modes = [graph.trace(model, _WHO, shape, train=train, costs=False) for train in (False, True)]
     coupling = couple(modes[0], _WHO)
     chosen = channels(coupling, kept)
     kinds = [(coupling, chosen), _in_training(modes[1], coupling, chosen)]

@@ -138,7 +138,7 @@ class Passing(Following):
         self.join(self.given[name], given.flatten())
         at = next(i for i, (_, layer) in enumerate(self.layers) if layer.name == name)
         first, layer = self.layers[at]
-        self.layers[at] = (first, replace(layer, alone=False, macs=layer.macs + self.found.macs[node]))
+        self.layers[at] = (first, replace(layer, alone=False, macs=layer.macs + self.found.macs.get(node, 0)))
         return _along(torch.tensor(layer.outputs), dim, len(self.shape(node)))
 
     def layer(self, node: fx.Node, operation: Operation) -> torch.Tensor:
@@ -162,9 +162,8 @@ class Passing(Following):
         axes = {0: outputs.tolist(), 1: inputs}
         if not linear and module.groups > 1:
             groups = module.groups
-            wide, deep = len(outputs) // groups, len(inputs) // groups
-            for g in range(groups):
-                self.join(outputs[g * wide], torch.cat([given[g * deep :][:deep], outputs[g * wide :][:wide]]))
+            rows = outputs.view(groups, -1)
+            self.join(rows[:, :1], torch.cat([given.view(groups, -1), rows], 1))
             axes = {0: outputs.tolist()}
         elif linear:
             runs = [(label, len(list(run))) for label, run in groupby(inputs)]
@@ -174,7 +173,7 @@ class Passing(Following):
         if module.bias is not None:
             self.axes[f"{name}.bias"] = {0: outputs.tolist()}
         kind: Literal["conv", "linear"] = "linear" if linear else "conv"
-        alone, macs = not is_hooked(module), self.found.macs[node]
+        alone, macs = not is_hooked(module), self.found.macs.get(node, 0)
         self.layers.append(
             (node, Layer(name, kind, tuple(inputs), tuple(outputs.tolist()), positions, groups, macs=macs, alone=alone))
         )

@@ -110,6 +110,6 @@ def scale(network: nn.Module, recipe: Assembled, by: Scaling) -> nn.Module:
     else:
         pieces = [(network, recipe.input, range(len(recipe.classes)))]
     for piece, expected, span in pieces:
-        classifier = couple(graph.trace(piece, "lego", expected.shape), "lego").classifier.name
+        classifier = couple(graph.trace(piece, "lego", expected.shape, costs=False), "lego").classifier.name
         fold(piece.get_submodule(classifier), by.of(span))
     return network

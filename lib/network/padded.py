@@ -27,7 +27,10 @@ def assemble(parts: Mapping[str, nn.Module], shape: tuple[int, ...]) -> nn.Modul
     unless both sides belong to the same part; the image is shared. The parts are not changed. Raises BrickyardError
     where the parts differ by more than their numbers of channels, or an operation would mix their channels.
     """
-    modes = [{name: graph.trace(p, name, shape, train=train) for name, p in parts.items()} for train in (False, True)]
+    modes = [
+        {name: graph.trace(part, name, shape, train=train, costs=False) for name, part in parts.items()}
+        for train in (False, True)
+    ]
     traced = modes[0]
     couplings = {name: couple(found, name) for name, found in traced.items()}
     _check(parts, traced, next(iter(couplings.values())).axes)
@@ -42,7 +45,7 @@ def assemble(parts: Mapping[str, nn.Module], shape: tuple[int, ...]) -> nn.Modul
         written[1] = _summed(couple(found, f"{name} in train mode") for name, found in modes[1].items())
     assembled = rewritten(assembled, first, written, trim=False)
     try:
-        coupling = couple(graph.trace(assembled, "lego", shape), "lego")
+        coupling = couple(graph.trace(assembled, "lego", shape, costs=False), "lego")
         owners = _owners(coupling, [*couplings.values()], pads)
     except BrickyardError as error:
         raise BrickyardError(f"lego.components: {', '.join(parts)} cannot be padded ({error}); {_INSTEAD}") from None

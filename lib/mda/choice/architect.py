@@ -180,7 +180,8 @@ def _prices(network: Supplier, wanted: Sequence[str], least: int) -> Prices:
 
 def _has_bias(network: Supplier) -> bool:
     """Whether its classifier has one."""
-    coupling = couple(graph.trace(network.module, network.card.name, network.card.input.shape), network.card.name)
+    card = network.card
+    coupling = couple(graph.trace(network.module, card.name, card.input.shape, costs=False), card.name)
     return network.module.get_submodule(coupling.classifier.name).bias is not None
 
 

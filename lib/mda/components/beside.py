@@ -26,7 +26,7 @@ class Beside:
 
     def __init__(self, source: nn.Module, component: nn.Module, kept: Kept, images: torch.Tensor):
         shape = tuple(images.shape[1:])
-        before, after = (graph.trace(model, "the source", shape) for model in (source, component))
+        before, after = (graph.trace(model, "the source", shape, costs=False) for model in (source, component))
         self.format, self.device, self.count = before.memory_format, images.device, len(images)
         images = images.clone(memory_format=self.format)
         needed = [[node for node in parts.needed(found) if node in found.content] for found in (before, after)]
