@@ -207,7 +207,10 @@ def _told(protocol: str, settings: Training, seed: int) -> dict[str, Any]:
 
 
 def untrained(recipe: Reassembled, seed: int) -> ReassembledNetwork:
-    """The control's network: the recipe's, with random weights that depend on `seed` alone."""
+    """The control's network: the recipe's, with random weights that depend on `seed` alone, whose heads know no labels
+    yet.
+    """
+    recipe = replace(recipe, tails=tuple(replace(tail, stacked=None) for tail in recipe.tails))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return recipe.build(trust=True)  # of a network that is there: its sources have run already

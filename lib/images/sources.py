@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +29,9 @@ class Images:
     classes: names by label.
     held_out: bool [n], images that the source itself sets aside for testing (all False where it sets none aside).
     image: index -> RGB picture.
-    checksum: over what the images are made from (bytes of files, else pixels before they are scaled), their order,
-        labels and numbers in each part; of a folder, also over names of classes and files.
+    checksum: over what the images are made from (bytes of files, else pixels before they are scaled), the size that
+        they are scaled to, their order, labels and numbers in each part; of a folder, also over names of classes and
+        files.
     validation: as held_out, for validation.
     notes: lines on what the source left out.
     """
@@ -61,6 +62,8 @@ def open_images(source: Dataset, scratch: Path) -> Images:
     """
     opener = {"digits": _digits, "torchvision": _torchvision, "folder": _folder}[source.source]
     images = opener(source, scratch)
+    digest = hashlib.sha256(f"{images.checksum} {source.image_size}".encode())
+    images = replace(images, checksum=digest.hexdigest())
     if len(images.classes) < 2:
         only = ", ".join(images.classes)
         raise BrickyardError(f"{where(source)}: has one class only, {only!r}; at least two are needed")

@@ -38,8 +38,8 @@ def fit(
 ) -> list[dict[str, float]]:
     """Trains `model` in place and returns the learning curve, one row an epoch.
 
-    parameters: those that learn, all by default; modules that hold others too stay in eval mode (frozen BatchNorm, no
-        dropout).
+    parameters: those that learn; modules that hold others too stay in eval mode (frozen BatchNorm, no dropout). By
+        default all that require gradients, in train mode.
     validate: accuracy of a network in percent, measured after each epoch.
     teacher: answers the same batches, for distillation: the loss is then (1 - w) times that of the labels plus w times
         `soft_targets`, w = `settings.distillation`.
@@ -48,16 +48,20 @@ def fit(
     rate: the key of its learning rate, likewise.
 
     Raises BrickyardError at the first loss that is not finite, after an epoch that leaves weights that are not, without
-    epochs, and for distillation without a teacher.
+    epochs or anything that learns, and for distillation without a teacher.
     """
     if settings.epochs == 0:
         raise BrickyardError(f"{what}: epochs = 0; at least 1 to train it here")
     if settings.distillation > 0 and teacher is None:
         raise BrickyardError(f"{what}: distillation = {settings.distillation:g}, but there is no teacher; set it to 0")
-    learning = list(model.parameters() if parameters is None else parameters)
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    learning = [own for own, learns in before if learns] if parameters is None else list(parameters)
+    if not learning:
+        raise BrickyardError(f"{what}: nothing learns: every parameter has requires_grad=False")
     ids = {id(parameter) for parameter in learning}
-    for parameter in model.parameters():
+    for parameter, _ in before:
         parameter.requires_grad_(id(parameter) in ids)
+    ids |= {id(own) for own, learns in before if parameters is None and not learns}
     run = _Run(model, train, settings, seed, learning, ids, teacher, what, scratch, rate)
     key = _key(run) if scratch is not None else ""
     if scratch is not None and (state := resume.load(scratch, key)) is not None:
@@ -71,8 +75,8 @@ def fit(
             resume.save(scratch, key, run.state_dict())
     if run.averaged is not None:
         model.load_state_dict(run.averaged.module.state_dict())
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
+    for parameter, learns in before:
+        parameter.requires_grad_(learns)
     model.eval()
     return run.curve
 
@@ -199,7 +203,7 @@ def _key(run: _Run) -> str:
         {
             "weights": [tensor_checksum(tensors) for tensors in (*parts, images)],
             "networks": [resume.made_of(network) for network in (run.model, run.teacher) if network is not None],
-            "learning": [i for i, p in enumerate(run.model.parameters()) if id(p) in run.ids],
+            "learning": [i for i, p in enumerate(run.model.parameters()) if p.requires_grad],
             "images": [run.train.images.checksum, resume.without_addresses(run.train.transform)],
             "settings": run.settings.model_dump(),
             "seed": run.seed,

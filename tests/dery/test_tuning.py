@@ -166,6 +166,8 @@ def test_heads_are_fitted_where_that_helps_or_they_know_the_labels(
     tails = tuple(replace(tail, stacked=Stacking(4, 1e-3)) for tail in known.recipe.tails)
     known.recipe = replace(known.recipe, tails=tails)
     assert "stacked" in tune(known, centred, BARELY, seed=0, ridge=1e-3).test
+    scratch = untrained(known.recipe, 0)  # whose heads have seen no labels
+    assert "stacked" not in tune(scratch, centred, BARELY, seed=0, ridge=1e-3).test
     none = {"frozen": SETTINGS.model_copy(update={"epochs": 0})}
     other, _ = reassemble(bricks, bricks.whole(0))
     assert "stacked" not in tune(other, centred, none, seed=0, ridge=1e-3).test

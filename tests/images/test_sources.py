@@ -194,6 +194,14 @@ def test_the_checksum_covers_parts_and_names(tmp_path: Path) -> None:
     assert len(found) == 4
 
 
+def test_the_checksum_covers_the_size(tmp_path: Path) -> None:
+    """Else what has been computed from smaller images would be found again for larger ones."""
+    root = _pictures(tmp_path / "set", {"a": 5, "b": 5})
+    small, large = (_source(root).model_copy(update={"image_size": size}) for size in (8, 16))
+    found = [sources.open_images(one, SCRATCH).checksum for one in (small, large, small)]
+    assert found[0] == found[2] != found[1]
+
+
 def test_images_are_looked_at_once_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = _pictures(tmp_path / "set", {"a": 4, "b": 4})
     (root / "b" / "2.png").write_bytes((root / "b" / "2.png").read_bytes()[:200])

@@ -62,6 +62,20 @@ def test_what_does_not_learn_stays_bit_for_bit(bright_or_dark: Loader) -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_what_its_author_has_frozen_stays(bright_or_dark: Loader) -> None:
+    """In train mode, as the author's own loop would have it; so may a table of integers be a parameter."""
+    model = pico.alive(pico.plain(2))
+    model[0].requires_grad_(False)
+    model.register_parameter("table", torch.nn.Parameter(torch.arange(3), requires_grad=False))
+    before = {name: tensor.clone() for name, tensor in model.named_parameters()}
+    fit(model, bright_or_dark, SETTINGS, seed=0)
+    still = {name for name, tensor in model.named_parameters() if torch.equal(tensor, before[name])}
+    assert still == {"table", "0.weight", "0.bias"}
+    assert {name for name, own in model.named_parameters() if not own.requires_grad} == still
+    with pytest.raises(BrickyardError, match="training: nothing learns: every parameter has requires_grad=False"):
+        fit(model.requires_grad_(False), bright_or_dark, SETTINGS, seed=0)
+
+
 @pytest.mark.parametrize("name", ["auxiliary", "frozen", "weight_norm", "pruned", "drop_path"])
 def test_networks_are_trained_as_they_are(name: str, bright_or_dark: Loader) -> None:
     """On the logits, beside auxiliary outputs; with statistics as frozen as the network wants; with an average."""
