@@ -38,12 +38,8 @@ def tune(
     key: of the settings, for progress and errors.
     """
     loader = _loader(recipe, images, index, settings.batch_size, key)
-    kept = {
-        id(parameter)
-        for module in network.modules()
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
-        for parameter in module.parameters()
-    }
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    kept = {id(parameter) for module in norms for parameter in module.parameters()}
     learning = [parameter for parameter in network.parameters() if id(parameter) not in kept]
     fit.fit(
         network,
@@ -51,6 +47,7 @@ def tune(
         settings,
         seed,
         parameters=learning,
+        still=norms,
         teacher=Teacher(teachers, recipe.classes, recipe.input).to(learning[0].device) if teachers else None,
         scratch=scratch,
         what=key,

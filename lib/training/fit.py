@@ -1,7 +1,7 @@
 """Gradient training: one loop for zoo networks, stitches and reassembled networks."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ def fit(
     seed: int,
     *,
     parameters: Iterable[nn.Parameter] | None = None,
+    still: Collection[nn.Module] = (),
     validate: Callable[[nn.Module], float] | None = None,
     teacher: nn.Module | None = None,
     scratch: Path | None = None,
@@ -40,6 +41,7 @@ def fit(
 
     parameters: those that learn; modules that hold others too stay in eval mode (frozen BatchNorm, no dropout). By
         default all that require gradients, in train mode.
+    still: modules that stay in eval mode whatever learns.
     validate: accuracy of a network in percent, measured after each epoch.
     teacher: answers the same batches, for distillation: the loss is then (1 - w) times that of the labels plus w times
         `soft_targets`, w = `settings.distillation`.
@@ -62,7 +64,7 @@ def fit(
     for parameter, _ in before:
         parameter.requires_grad_(id(parameter) in ids)
     ids |= {id(own) for own, learns in before if parameters is None and not learns}
-    run = _Run(model, train, settings, seed, learning, ids, teacher, what, scratch, rate)
+    run = _Run(model, train, settings, seed, learning, ids, still, teacher, what, scratch, rate)
     key = _key(run) if scratch is not None else ""
     if scratch is not None and (state := resume.load(scratch, key)) is not None:
         run.load_state_dict(state)
@@ -92,6 +94,7 @@ class _Run:
         seed: int,
         learning: list[nn.Parameter],
         ids: set[int],
+        still: Collection[nn.Module],
         teacher: nn.Module | None,
         what: str,
         scratch: Path | None,
@@ -99,7 +102,7 @@ class _Run:
     ):
         self.model, self.train, self.settings, self.seed = model, train, settings, seed
         self.what, self.scratch, self.rate = what, scratch, rate
-        self.learning, self.ids, self.teacher = learning, ids, teacher
+        self.learning, self.ids, self.still, self.teacher = learning, ids, still, teacher
         self.device = learning[0].device
         self.augment = Augment(settings.augmentation, train, settings.label_smoothing, seed)
         decayed = [p for p in learning if p.ndim > 1]
@@ -125,6 +128,8 @@ class _Run:
     def epoch(self, epoch: int) -> float:
         """Trains one epoch; returns the mean loss."""
         _train_mode(self.model, self.ids)
+        for module in self.still:
+            module.eval()
         losses, images = 0.0, 0
         batches = self.train.shuffled(self.seed, epoch, self.augment.image_change(epoch))
         for step, (x, y) in enumerate(batches):

@@ -76,6 +76,15 @@ def test_what_its_author_has_frozen_stays(bright_or_dark: Loader) -> None:
         fit(model.requires_grad_(False), bright_or_dark, SETTINGS, seed=0)
 
 
+def test_modules_that_are_to_stay_still_do(bright_or_dark: Loader) -> None:
+    """Though all parameters around them learn."""
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(3, affine=False), *pico.alive(pico.plain(2)))
+    fit(model, bright_or_dark, SETTINGS, seed=0, still=[model[0]])
+    assert not model[0].get_buffer("running_mean").any()
+    fit(model, bright_or_dark, SETTINGS, seed=0, parameters=model.parameters())
+    assert model[0].get_buffer("running_mean").all()
+
+
 @pytest.mark.parametrize("name", ["auxiliary", "frozen", "weight_norm", "pruned", "drop_path"])
 def test_networks_are_trained_as_they_are(name: str, bright_or_dark: Loader) -> None:
     """On the logits, beside auxiliary outputs; with statistics as frozen as the network wants; with an average."""

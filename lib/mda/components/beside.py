@@ -57,6 +57,10 @@ class Beside:
         """What a node is given for other images, as the component is now."""
         return next(Replay(self._component, images).at([self.twin[node.all_input_nodes[0]]]))
 
+    def has_images_first(self, node: fx.Node) -> bool:
+        """Whether what an operation of the source gives has a row an image."""
+        return self.found.tensor(node).shape[:1] == self.found.tensor(self.found.input).shape[:1]
+
     def positions(self, row: Sequence[int]) -> list[int]:
         """Which of some channels the component has."""
         return [i for i, channel in enumerate(row) if channel in self._chosen]

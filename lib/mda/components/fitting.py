@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from .beside import Beside
 from .goals import goal
 from .readers import Reading
 
-_JOINTLY = slice(250)  # images on which two layers are fitted together
+_JOINTLY = 250  # images, at most, on which two layers are fitted together
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,24 +49,27 @@ def fit(both: Beside, node: fx.Node, layer: Layer, made: torch.Tensor, how: Repa
 def join(both: Beside, first: Fitted, found: Reading, now: fx.Node, how: Repair) -> None:
     """Fits a layer once more, for the sake of the layers that read it, if layers alone do; now: what ran last.
 
-    What has been made of its output by now is made anew.
+    What has been made of its output by now is made anew. Images may lie class by class, so that some of all are taken.
     """
     layers = [both.layers[Operation(one, both.modules).name] for one in found.readers]
     inputs = [both.twin[one.all_input_nodes[0]] for one in found.readers]
     if not layers or not all(map(partial(can_be_fitted, both), found.readers, layers)) or len(first.x) != both.count:
         return
+    if not all(both.has_images_first(read) for one in found.readers for read in (one, one.all_input_nodes[0])):
+        return
+    some = slice(None, None, ceil(both.count / _JOINTLY))
     twin, way = both.twin[first.node], [both.twin[one] for one in found.way]
     readers = [
-        Reader(both.new[layer.name], goal(both, one, both.before.step(one)[_JOINTLY], _JOINTLY), _free(both, layer))
+        Reader(both.new[layer.name], goal(both, one, both.before.step(one)[some], some), _free(both, layer))
         for one, layer in zip(found.readers, layers, strict=True)
     ]
 
     def between(z: torch.Tensor) -> list[torch.Tensor]:
-        made = both.after.follow(twin, z, way, _JOINTLY)
+        made = both.after.follow(twin, z, way, some)
         return [made[read] for read in inputs]
 
     module, free = both.new[first.layer.name], _free(both, first.layer)
-    fitted = improve(first.x[_JOINTLY], module, between, readers, how.ridge, free, how.steps, how.joint)
+    fitted = improve(first.x[some], module, between, readers, how.ridge, free, how.steps, how.joint)
     _put(both, first.layer, *fitted)
     z = module(first.x)
     past = [both.twin[one] for one in found.way if both.place[one] <= both.place[now]]

@@ -205,6 +205,45 @@ def test_layers_fitted_together_follow_the_source_more_closely() -> None:
     assert errors[1] < 0.95 * errors[0]
 
 
+@torch.no_grad()
+def test_layers_are_fitted_together_for_images_of_all_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of a folder lie class by class."""
+    monkeypatch.setattr("lib.mda.components.fitting._JOINTLY", 100)
+    model, component, kept = _component("plain", 0.5)
+    first, second = _images(200), -_images(200, 4)
+    mixed = torch.stack([first, second], 1).flatten(0, 1)
+    errors = []
+    for x in (torch.cat([first, second]), mixed):
+        repaired = repair(model, component, kept, x, Repair(joint=2, classifier="logits"))
+        new = -_images(200, 5)
+        errors.append(float((repaired(new) - model(new)).square().mean()))
+    assert errors[0] < 1.1 * errors[1]
+
+
+class Tokens(nn.Module):
+    """Between the convolution and the mean, every position is a row of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 12, 4, 4), nn.BatchNorm1d(12)
+        self.inner, self.fc = nn.Linear(12, 10), nn.Linear(10, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.stem(x).flatten(2).transpose(1, 2).flatten(0, 1)).relu()
+        return self.fc(self.inner(x).relu().unflatten(0, (-1, 16)).mean(1))
+
+
+@torch.no_grad()
+def test_layers_that_read_rows_of_positions_are_fitted_one_by_one() -> None:
+    model = Tokens().eval()
+    coupling = couple(graph.trace(model, "tokens", (3, 16, 16)), "tokens")
+    kept = indices(coupling, networks.some(coupling, 0.5) | set(coupling.classifier.outputs))
+    component, x = cut(model, kept, (3, 16, 16)), torch.rand(60, 3, 16, 16)
+    repaired = repair(model, component, kept, x, Repair())
+    apart = [float((network(x) - model(x)).square().mean()) for network in (component, repaired)]
+    assert apart[1] < 0.6 * apart[0]
+
+
 READERS = {
     "plain": [1, 1, 1],
     "resnet": [1, 1, 1, 1],  # the first layer of each block; what the second makes is added
