@@ -35,7 +35,7 @@ SETTINGS = {
     "layers": Setting("least_squares", "layers_and_head"),
 }
 CHANCE = ("identity", "random")  # settings that need no precision
-START = "layers"  # the setting with which tuning begins: the best on validation images
+START = "layers"  # the setting with which tuning begins
 TRANSFORMER = "vit"
 FILE = "group.json"
 

@@ -99,6 +99,7 @@ def _fronts(figure: "Figure", found: Mapping[str, Any]) -> None:
 
 
 def _opening(study: Study, seed: int, measured: Collection[str]) -> str:
+    shares = " or ".join(f"{share:.0%}" for share in study.shares)
     return f"""# Ahead of the shelf
 
 Made by the stages of `studies/frontier`; seed {seed} for every random choice. Machine: {platform.system()},
@@ -107,9 +108,9 @@ Made by the stages of `studies/frontier`; seed {seed} for every random choice. M
 Within each of {study.budgets} budgets of parameters and as many of MACs, log-spaced from the smallest network of a
 zoo to the sum of all, what is chosen of its chains and trees (whole networks and their ensembles among them) stands
 beside the rival that the same 5,000 validation images pick: the best whole network, the best ensemble of whole
-networks, the best network that MDA has cut, a random assembly, the paper's search; where everything learns, also the
-same architecture from scratch, and the others taught by the zoo's largest network. All get the same unlabelled images,
-the same labels and the same tuning. Figures are of 10,000 test images, which choose nothing.
+networks, the best network that MDA has cut (to {shares} of its parameters), a random assembly, the paper's search;
+where everything learns, also the same architecture from scratch, and the others taught by the zoo's largest network.
+All get the same labels and the same tuning. Figures are of 10,000 test images, which choose nothing.
 
 What we choose may be stacked: on one half of the validation images, linear maps of all tails' logits are fitted to the
 labels, and become part of the heads; the other half picks. Whole networks and their ensembles can have that, too, and
