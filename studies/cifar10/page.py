@@ -58,8 +58,8 @@ Refitted head, refitted layers: `assembly.treatment: head, layers_and_head` with
 unmodified network has nothing to refit. Our pick: of the 5 best by R² of their stitches within the budget, the best on
 500 labelled train images.
 
-Tuning begins with refitted layers and head, the best of table 1's treatments ([stitches](stitching.md) has a better one:
-validation images like all of these hybrids best with their heads kept, by 1.4 points in the mean): one epoch of
+Tuning begins with refitted layers and head, the best of table 1's treatments ([stitches](stitching.md) has a better
+one: validation images like all of these hybrids best with their heads kept, by 1.4 points in the mean): one epoch of
 stitches and head on {frozen:,} train images (frozen), then two epochs of everything on {full:,} (full), whole networks
 alike. A network from scratch gets three epochs on those {full:,}, {scratch:,} images where the others see {tuned:,}.
 """

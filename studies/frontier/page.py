@@ -64,7 +64,8 @@ def _summary(results: Mapping[str, Result]) -> Sheet:
     )
     notes = (
         "Margin: ours minus the rival that validation images pick, in points on test images, mean over the budgets; "
-        "regret: the greatest by which the rival is ahead; oracle: the rival that is best on test images. "
+        "regret: the greatest by which the rival is ahead; oracle: the rival that is best on test images "
+        "(untrained, of stacked ones, among those that validation picks at some budget). "
         "Rivals stacked, too: whole networks and ensembles whose heads were fitted to the same labels as ours stand "
         "among the rivals."
     )
