@@ -24,7 +24,7 @@ from lib.params.base import PARAMS, load
 from lib.params.sections import SECTIONS, Sections
 from lib.params.zoo import ZooModel
 from lib.trace import graph
-from lib.zoo.create import create
+from lib.zoo.create import check_pretrained, create
 
 DECODED = 32  # images that are looked at
 ZOO, PARTITION, LATENCY = Path("artifacts/zoo"), Path("artifacts/partition/partition.json"), Path("data/latency.json")
@@ -85,6 +85,7 @@ def _network(name: str, entry: ZooModel, given: Sections, images: data.DataSet |
             count = len(data.parse_classes(entry.classes, names, f"zoo.models.{name}.classes"))
         except BrickyardError:
             count = ASSUMED  # told before, where the images are there
+    check_pretrained(name, entry, count)
     local = entry.model_copy(update={"weights": "train"}) if entry.weights == "pretrained" else entry
     model, _, expected = create(name, local, count)
     chain = Chain(name, model, expected.shape, declared=entry.nodes)

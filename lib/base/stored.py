@@ -1,6 +1,7 @@
 """What JSON files may hold: types with bounds, and reading a dataclass from JSON that anyone may have written."""
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -20,9 +21,10 @@ def _unique(values: Sequence[str]) -> Sequence[str]:
     return values
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("should be printable text")
+def one_line(text: str) -> str:
+    """`text`; raises ValueError where `lib.params.section.one_line` does: what params.yaml may name can be stored."""
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text):
+        raise ValueError("should be one line without control characters")
     return text
 
 
@@ -32,9 +34,9 @@ def _ascending(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
-Text = Annotated[str, Field(max_length=1000), AfterValidator(_printable)]
+Text = Annotated[str, Field(max_length=1000), AfterValidator(one_line)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=200)]  # of a network or task
-ClassName = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_printable)]
+ClassName = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(one_line)]
 ClassNames = Annotated[tuple[ClassName, ...], Field(max_length=MANY), AfterValidator(_unique)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seal = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # empty before the weights are saved

@@ -16,8 +16,9 @@ from .picture import shown
 def unpack(archive: Path, target: Path) -> None:
     """Unpacks a tar (plain, gz, bz2 or xz) or zip archive to the new folder `target`; an existing one is kept.
 
-    Refused are members outside the folder, links that lead outside, devices, more bytes than the disk has room for, and
-    an archive that is damaged or ends too early; BrickyardError then, and `target` is not made.
+    Refused are members outside the folder, symbolic links, hard links to anything but the archive's own files, devices,
+    more bytes than the disk has room for, and an archive that is damaged or ends too early; BrickyardError then, and
+    `target` is not made.
     """
     if target.is_dir():
         return
@@ -56,10 +57,15 @@ def _reason(error: Exception) -> str:
 
 
 def _untar(archive: Path, folder: Path, room: int) -> None:
+    files: set[str] = set()
     with tarfile.open(archive) as opened:
         for member in opened:
             room = _less(room, member.size if member.isreg() else 0)
+            name = PurePosixPath(member.name.lstrip("/"))
+            _refuse_links(member, name, folder, files)
             opened.extract(member, folder, filter="data")
+            if not member.isdir():
+                files.add(str(name))
         file = opened.fileobj
         if file is None:
             return
@@ -68,6 +74,25 @@ def _untar(archive: Path, folder: Path, room: int) -> None:
             raise EOFError
         while file.read(1 << 20):  # up to the checksum of what is compressed
             pass
+
+
+def _refuse_links(member: tarfile.TarInfo, name: PurePosixPath, folder: Path, files: set[str]) -> None:
+    """Refuses a member that is a link to anything but `files`, or that lies below a link.
+
+    tarfile's own filter lets links pass that it takes to stay in the folder, and a long chain misleads it
+    (CVE-2025-4517).
+    """
+    if member.issym():
+        raise BrickyardError(
+            f"symbolic links are refused, pack what they lead to instead (tar --dereference): {member.name!r}"
+        )
+    if member.islnk() and str(PurePosixPath(member.linkname)) not in files:
+        raise BrickyardError(
+            f"a hard link must lead to a file packed before it in the archive: {member.name!r} to {member.linkname!r}"
+        )
+    for parent in name.parents:
+        if (folder / parent).is_symlink() or (folder / parent).is_file():
+            raise BrickyardError(f"{member.name!r} lies in {str(parent)!r}, which is no folder")
 
 
 def _unzip(archive: Path, folder: Path, room: int) -> None:

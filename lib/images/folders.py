@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..base.errors import BrickyardError
-from . import picture
+from . import labels, picture
 from .picture import shown
 
 PARTS = {  # names in any case, as a folder or as an archive
@@ -33,7 +33,8 @@ class Folder:
 def read(root: Path) -> Folder:
     """The classes below `root` and their images; what is hidden, or left by a file manager, does not count.
 
-    Raises BrickyardError naming pictures beside the class folders, a class without images, or two of one name.
+    Raises BrickyardError naming pictures beside the class folders, a class without images, two of one name, or a name
+    that no class can have.
     """
     files: dict[str, list[Path]] = {}
     other: list[Path] = []
@@ -46,6 +47,8 @@ def read(root: Path) -> Folder:
         raise BrickyardError(f"{shown(root)}: no images found; expected one sub-folder of images a class")
     for folder in folders:
         name = class_name(folder.name)
+        if reason := labels.fault(name):
+            raise BrickyardError(f"{shown(folder)}: its class would be called {name!r}, which {reason}; rename it")
         if name in files:
             raise BrickyardError(f"{shown(root)}: two folders are named {name!r}; put their images together")
         found = list(walk(folder, avoid=root))

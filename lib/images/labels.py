@@ -1,4 +1,4 @@
-"""How classes are named in params.yaml: `all`, or names, numbers and ranges separated by commas."""
+"""How classes may be called, and are named in params.yaml: `all`, or names, numbers and ranges between commas."""
 
 import difflib
 import json
@@ -7,10 +7,21 @@ import unicodedata
 from collections.abc import Sequence
 
 from ..base.errors import BrickyardError
+from ..params.section import one_line
 from .picture import shown
 
 _PART = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^,]*?)\s*,')
 _RANGE = re.compile(r"([0-9]+)\s*-\s*([0-9]+)")
+_LONGEST = 1000  # characters of a class's name, see lib.base.stored
+
+
+def fault(name: str) -> str:
+    """Why a class cannot be called so, in params.yaml or in what is stored; empty where it can."""
+    try:
+        one_line(name)
+    except ValueError as error:
+        return str(error)
+    return "" if 0 < len(name) <= _LONGEST else f"should have 1 to {_LONGEST} characters"
 
 
 def parse_classes(text: str, names: Sequence[str], who: str) -> list[int]:

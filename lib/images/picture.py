@@ -7,6 +7,7 @@
 """
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -27,6 +28,11 @@ BYTES = 2**31  # of one file, at most
 BACKGROUND = (255, 255, 255)  # behind what is transparent
 
 _BIT_DEPTH, _PHOTOMETRIC, _ORIENTATION = 258, 262, 274  # tags of TIFF and EXIF
+_DECODED: dict[str, Callable[[int], int]] = {  # what Pillow makes of a PNG's levels, but not of the transparent one
+    "L;2": lambda level: (level & 3) * 85,
+    "L;4": lambda level: (level & 15) * 17,
+    "RGB;16B": lambda level: level >> 8,
+}
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -62,7 +68,12 @@ def opened(file: Path) -> Image.Image:
 
 def rgb(image: Image.Image) -> Image.Image:
     """An open image as an upright picture of mode RGB; raises BrickyardError where its values have no known range."""
+    layout = _layout(image)
     image.load()
+    key = image.info.get("transparency")
+    if layout in _DECODED and key is not None:
+        level = _DECODED[layout]
+        image.info["transparency"] = tuple(map(level, key)) if isinstance(key, tuple) else level(key)
     turn = _UPRIGHT.get(_orientation(image))
     if image.mode in ("F", "I") or image.mode.startswith("I;16"):
         image = _grey(image)
@@ -83,6 +94,13 @@ def shown(path: Path | str) -> str:
 
 def _too_large(size: str) -> BrickyardError:
     return BrickyardError(f"the limit is {PIXELS:,} pixels and it has {size}; scale it down first")
+
+
+def _layout(image: Image.Image) -> str:
+    """How the file of an image packs its pixels, in Pillow's words; known only until they are loaded."""
+    tiles: Any = getattr(image, "tile", None)
+    layout = tiles[0].args if tiles else ""
+    return layout if isinstance(layout, str) else ""
 
 
 def _orientation(image: Image.Image) -> int:

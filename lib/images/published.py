@@ -6,8 +6,10 @@ second.
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from ..base.errors import BrickyardError
+from .labels import fault
 
 OURS = ("root", "transform", "target_transform", "transforms", "download", "loader")  # arguments that no user gives
 NAMES = {  # of the parts, where the argument is called `split`
@@ -48,7 +51,7 @@ def open_published(name: str, options: Mapping[str, Any], root: Path) -> Publish
         unless it is named here; a set without any is one part.
 
     Raises BrickyardError where there is no such class, where an argument is unknown or lacking, where torchvision
-    cannot open it, and where train images do not belong to one class each.
+    cannot open it, where train images do not belong to one class each, and where a class has a name that none can have.
     """
     from torchvision import datasets
 
@@ -168,13 +171,31 @@ def _named(
     if given is None or _other_targets(options) or not 0 <= present.min() <= present.max() < len(given):
         names = {int(label): str(label) for label in present}
     else:
-        names = {label: ", ".join(one) if isinstance(one, tuple) else str(one) for label, one in enumerate(given)}
+        said = [", ".join(one) if isinstance(one, tuple) else str(one) for one in given]
+        names = dict(enumerate(_told_apart(said, getattr(parts["train"], "wnids", None))))
         without = [repr(name) for label, name in names.items() if label not in present]
         if without:
             notes.append(f"{who}: there is no image of {', '.join(without)}; left out")
+    for label in map(int, present):
+        if reason := fault(names[label]):
+            raise BrickyardError(f"{who}: class {label} is called {names[label][:80]!r}, which {reason}")
     return Published(
         {part: parts[part] for part in known},
         {part: np.searchsorted(present, own) for part, own in known.items()},
         tuple(names[int(label)] for label in present),
         tuple(notes),
     )
+
+
+def _told_apart(names: Sequence[str], synsets: Sequence[str] | None) -> list[str]:
+    """The names; such as occur again with their synsets of WordNet, where these are known, or with numbers: two classes
+    of ImageNet are called crane.
+    """
+    counts = Counter(names)
+    made: list[str] = []
+    for label, name in enumerate(names):
+        marked = [f"{name} ({synsets[label]})"] if synsets else []
+        numbered = (f"{name} {number}" for number in count(1))
+        free = (one for one in chain(marked, numbered) if one not in counts and one not in made)
+        made.append(name if counts[name] == 1 else next(free))
+    return made

@@ -187,8 +187,8 @@ def _entry(name: str, entry: ZooModel, defaults: Training) -> Iterator[str]:
         yield f"{where} = {settings.distillation:g}: there is no teacher here; set it to 0"
     padding = settings.augmentation.crop_padding
     if entry.input_size is not None and padding > entry.input_size:
-        where, most = entry.place(name, "augmentation"), f"zoo.models.{name}.input_size = {entry.input_size}"
-        yield f"{where}.crop_padding = {padding}: should be at most {most}"
+        where, most = entry.place(name, "augmentation.crop_padding"), f"zoo.models.{name}.input_size"
+        yield f"{where} = {padding}: should be at most {most} = {entry.input_size}"
 
 
 def _trained(settings: Training, place: Callable[[str], str]) -> Iterator[str]:

@@ -103,12 +103,20 @@ class ZooModel(Section):
         return self
 
     def override(self, training: Training) -> Training:
-        """`training` with this entry's own values."""
-        return Training.model_validate({**training.model_dump(), **self.training})
+        """`training` with this entry's own values; of its augmentation, too, those alone that are given."""
+        values = training.model_dump()
+        for name, own in self.training.items():
+            values[name] = {**values[name], **own.model_dump(exclude_unset=True)} if isinstance(own, Section) else own
+        return Training.model_validate(values)
 
     def place(self, name: str, field: str) -> str:
-        """The dotted key at which the training value `field` of this entry, called `name`, stands."""
-        return f"zoo.models.{name}.training.{field}" if field in self.training else f"zoo.training.{field}"
+        """The dotted key at which the training value `field`, such as `epochs` or `augmentation.flip`, of this entry,
+        called `name`, stands.
+        """
+        first, _, inner = field.partition(".")
+        own = self.training.get(first)
+        given = inner in own.model_fields_set if inner and isinstance(own, Section) else first in self.training
+        return f"zoo.models.{name}.training.{field}" if given else f"zoo.training.{field}"
 
 
 class Zoo(Section):

@@ -6,7 +6,6 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from pathlib import Path
 from types import ModuleType
@@ -253,16 +252,11 @@ def build_torchvision(name: str, num_classes: int | None, kwargs: Mapping[str, A
     if name not in known:
         raise BrickyardError(f"torchvision has no classifier {name!r}{_similar(name, known)}")
     refuse_fetching(kwargs, f"torchvision {name}")
-    made = partial(models.get_model, name)
+    weights = "DEFAULT" if pretrained else None
     try:
-        if not pretrained:
-            return made(weights=None, **with_classes(num_classes, kwargs))
-        model = made(weights="DEFAULT", **with_classes(None, kwargs))
+        return models.get_model(name, weights=weights, **with_classes(num_classes, kwargs))
     except Exception as error:  # whatever an architecture raises on arguments it does not take
         raise _told(f"torchvision {name} with {dict(kwargs)}", error) from error
-    if num_classes is not None:
-        raise BrickyardError(f"torchvision {name}: pretrained weights have labels of their own; write `classes: own`")
-    return model
 
 
 def with_classes(num_classes: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ def create(name: str, entry: ZooModel, num_classes: int | None) -> tuple[nn.Modu
 
     Raises BrickyardError naming the entry.
     """
+    check_pretrained(name, entry, num_classes)
     try:
         sha256 = None if entry.factory is None else Factory.find(entry.factory, trust=True).sha256
         architecture = Architecture(entry.timm, entry.torchvision, entry.factory, sha256, entry.kwargs, num_classes)
@@ -46,6 +47,25 @@ def create(name: str, entry: ZooModel, num_classes: int | None) -> tuple[nn.Modu
     except BrickyardError as error:
         raise BrickyardError(f"zoo.models.{name}: {error}") from error
     return model.eval(), architecture, expected
+
+
+def check_pretrained(name: str, entry: ZooModel, num_classes: int | None) -> None:
+    """Raises BrickyardError naming the entry where others' weights would not fill all of its network; nothing is
+    downloaded. As many labels as the data set has are taken for its own, in its order.
+    """
+    if entry.weights != "pretrained":
+        return
+    count, given = _pretrained_classes(entry), entry.kwargs.get("num_classes")
+    if num_classes is not None and num_classes != count:
+        known = f"{count} labels" if count else "labels"
+        raise BrickyardError(
+            f"zoo.models.{name}.classes = {entry.classes!r}: pretrained weights have {known} of their own; write "
+            "`classes: own` to keep them, or weights: train to train it on the data set's"
+        )
+    if count is not None and given not in (None, count):
+        raise BrickyardError(
+            f"zoo.models.{name}.kwargs.num_classes = {given!r}: the pretrained weights have {count}; leave it out"
+        )
 
 
 def own_classes(model: nn.Module, expected: Input) -> tuple[str, ...]:
@@ -133,6 +153,24 @@ def _check_logits_of(logits: Any, count: int, num_classes: int | None, where: st
         raise BrickyardError(
             f"returns {list(logits.shape)} for {images}{where}; expected logits [{count}, {num_classes or 'classes'}]"
         )
+
+
+def _pretrained_classes(entry: ZooModel) -> int | None:
+    """How many classes others' weights tell apart; None where there are none for this architecture."""
+    if entry.timm is not None:
+        import timm
+
+        try:
+            config = timm.get_pretrained_cfg(entry.timm)
+        except RuntimeError:  # no such tag, which the builder tells
+            return None
+        return None if config is None else config.num_classes
+    from torchvision import models
+
+    if entry.torchvision not in models.list_models(module=models):
+        return None
+    weights: Any = models.get_model_weights(entry.torchvision)
+    return len(weights.DEFAULT.meta["categories"])
 
 
 def _input(model: nn.Module, entry: ZooModel) -> Input:

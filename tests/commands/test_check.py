@@ -81,3 +81,16 @@ def test_without_a_file_it_says_where_to_stand(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BrickyardError, match="run from the root"):
         check.main()
+
+
+def test_pretrained_weights_need_their_own_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    high = PICO[PICO.index("    high:") : PICO.index("    residual:")]
+    for source in ("timm", "torchvision"):
+        entry = f"    high:\n      {source}: resnet18\n      weights: pretrained\n      input_size: 32\n"
+        lines = told(PICO.replace(high, entry), tmp_path, monkeypatch, capsys)
+        assert any(
+            line.startswith("zoo.models.high.classes = 'all': pretrained weights have 1000 labels of their own")
+            for line in lines
+        ), lines

@@ -75,13 +75,34 @@ def test_a_damaged_header_in_the_middle_is_noticed(tmp_path: Path) -> None:
     _refused(archive, "damaged")
 
 
-def _member(path: Path, **what: object) -> Path:
+def _entry(name: str, **what: object) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    for key, value in what.items():
+        setattr(member, key, value)
+    return member
+
+
+def _tar_of(path: Path, *members: tarfile.TarInfo) -> Path:
+    """A tar of these members; what is a file holds zeros."""
     with tarfile.open(path, "w") as archive:
-        member = tarfile.TarInfo("cat/x.png")
-        for key, value in what.items():
-            setattr(member, key, value)
-        archive.addfile(member)
+        for member in members:
+            archive.addfile(member, io.BytesIO(bytes(member.size)))
     return path
+
+
+def _link_chain(path: Path) -> Path:
+    """A tar whose chain of links, longer than a path may be, misleads tarfile's own filter (CVE-2025-4517)."""
+    steps, long, inner = "abcdefghijklmnop", "d" * 247, ""
+    members: list[tarfile.TarInfo] = []
+    for step in steps:
+        members.append(_entry(inner + long, type=tarfile.DIRTYPE, mode=0o755))
+        members.append(_entry(inner + step, type=tarfile.SYMTYPE, linkname=long))
+        inner += long + "/"
+    top = "/".join(steps) + "/" + "l" * 254
+    members.append(_entry(top, type=tarfile.SYMTYPE, linkname="../" * len(steps)))
+    members.append(_entry("escape", type=tarfile.SYMTYPE, linkname=f"{top}/../../victim"))
+    members.append(_entry("flag", type=tarfile.LNKTYPE, linkname="escape/flag"))
+    return _tar_of(path, *members, _entry("flag", size=9), _entry("escape/new", size=9))
 
 
 def _zip_member(path: Path, name: str, mode: int = 0) -> Path:
@@ -90,6 +111,10 @@ def _zip_member(path: Path, name: str, mode: int = 0) -> Path:
         member.external_attr = mode << 16
         archive.writestr(member, "../../secret")
     return path
+
+
+def _link(path: Path, kind: bytes, linkname: str) -> Path:
+    return _tar_of(path, _entry("cat/1.png", size=9), _entry("cat/2.png", type=kind, linkname=linkname))
 
 
 def _huge_tar(path: Path) -> Path:
@@ -105,12 +130,24 @@ def _text(path: Path) -> Path:
 
 
 HOSTILE: dict[str, tuple[str, Callable[[Path], Path], str]] = {
-    "outside": ("x.tar", lambda path: _member(path, name="../x.png"), "outside"),
-    "link outside": ("x.tar", lambda path: _member(path, type=tarfile.SYMTYPE, linkname="../../x"), "outside"),
-    "absolute link": ("x.tar", lambda path: _member(path, type=tarfile.SYMTYPE, linkname="/etc/passwd"), "absolute"),
-    "hard link outside": ("x.tar", lambda path: _member(path, type=tarfile.LNKTYPE, linkname="../../x"), "outside"),
-    "device": ("x.tar", lambda path: _member(path, type=tarfile.CHRTYPE), "special file"),
-    "pipe": ("x.tar", lambda path: _member(path, type=tarfile.FIFOTYPE), "special file"),
+    "outside": ("x.tar", lambda path: _tar(path, "w", **{"../x.png": b""}), "outside"),
+    "back outside": ("x.tar", lambda path: _tar(path, "w", **{"cat/../../x.png": b""}), "outside"),
+    "link": ("x.tar", lambda path: _link(path, tarfile.SYMTYPE, "1.png"), "(tar --dereference): 'cat/2.png'"),
+    "link outside": ("x.tar", lambda path: _link(path, tarfile.SYMTYPE, "../../x"), "symbolic links are refused"),
+    "absolute link": ("x.tar", lambda path: _link(path, tarfile.SYMTYPE, "/etc/passwd"), "symbolic links are refused"),
+    "chain of links": ("x.tar", _link_chain, "symbolic links are refused"),
+    "hard link outside": ("x.tar", lambda path: _link(path, tarfile.LNKTYPE, "../../x"), "'cat/2.png' to '../../x'"),
+    "absolute hard link": ("x.tar", lambda path: _link(path, tarfile.LNKTYPE, "/etc/passwd"), "packed before"),
+    "hard link to nothing": ("x.tar", lambda path: _link(path, tarfile.LNKTYPE, "cat/3.png"), "packed before"),
+    "hard link to itself": ("x.tar", lambda path: _link(path, tarfile.LNKTYPE, "cat/2.png"), "packed before"),
+    "hard link to a folder": ("x.tar", lambda path: _link(path, tarfile.LNKTYPE, "cat"), "packed before"),
+    "file as a folder": (
+        "x.tar",
+        lambda path: _tar(path, "w", cat=b"", **{"cat/a/x.png": b""}),
+        "'cat', which is no folder",
+    ),
+    "device": ("x.tar", lambda path: _tar_of(path, _entry("x", type=tarfile.CHRTYPE)), "special file"),
+    "pipe": ("x.tar", lambda path: _tar_of(path, _entry("x", type=tarfile.FIFOTYPE)), "special file"),
     "huge": ("x.tar", _huge_tar, "exceeds the room on the disk"),
     "zip outside": ("x.zip", lambda path: _zip_member(path, "../x.png"), "outside"),
     "zip absolute": ("x.zip", lambda path: _zip_member(path, "/x.png"), "outside"),
@@ -124,7 +161,25 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Path], str]] = {
 @pytest.mark.parametrize("case", HOSTILE)
 def test_what_an_archive_must_not_hold(case: str, tmp_path: Path) -> None:
     name, write, reason = HOSTILE[case]
+    victim = tmp_path / "victim" / "flag"
+    victim.parent.mkdir()
+    victim.write_text("untouched")
     _refused(write(tmp_path / name), reason)
+    assert [*victim.parent.iterdir()] == [victim]
+    assert victim.read_text() == "untouched"
+
+
+@pytest.mark.parametrize("linkname", ["cat/1.png", "./cat/1.png"])
+def test_hard_links_to_files_of_the_archive_are_files(linkname: str, tmp_path: Path) -> None:
+    archives.unpack(_link(tmp_path / "x.tar", tarfile.LNKTYPE, linkname), tmp_path / "out")
+    assert [(tmp_path / "out" / "cat" / name).read_bytes() for name in ("1.png", "2.png")] == [bytes(9)] * 2
+
+
+def test_nothing_is_written_through_a_folder_that_is_a_link(tmp_path: Path) -> None:
+    partial = tmp_path / "room" / f".out.{os.getpid()}"
+    (partial / "dog").mkdir(parents=True)
+    (partial / "cat").symlink_to("dog")
+    _refused(_tar(tmp_path / "x.tar", "w", **{"cat/x.png": b""}), "'cat', which is no folder")
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from lib.base.errors import BrickyardError
+from lib.base.stored import ClassName
 from lib.images import folders
 
 
@@ -86,12 +88,13 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
 
 def test_names_of_any_bytes(tmp_path: Path) -> None:
     decomposed = unicodedata.normalize("NFD", "été")
-    _touch(tmp_path, f"{decomposed}/1.png", 'a, "b"\t\n/x\ty.png')
+    _touch(tmp_path, f"{decomposed}/1.png", 'a, "b"/x\ty.png', "گل\u200cها/1.png", "a\xa0b/1.png")
     _touch(tmp_path, "gar\udce7on/\udce9.png")  # in Latin-1
     read = folders.read(tmp_path)
-    assert set(read.files) == {"été", 'a, "b"\t\n', "garçon"}
+    assert set(read.files) == {"été", 'a, "b"', "garçon", "گل\u200cها", "a\xa0b"}
     for name in read.files:
         name.encode()
+        assert TypeAdapter(ClassName).validate_python(name) == name
 
 
 @pytest.mark.parametrize(
@@ -105,6 +108,9 @@ def test_names_of_any_bytes(tmp_path: Path) -> None:
             ["cat/1.png", "dog/1.heic", "dog/2.heic"],
             "dog has no images; of what is there (.heic 2) nothing can be read",
         ),
+        (["cat/1.png", "a\tb/1.png"], "would be called 'a\\tb', which should be one line without control characters"),
+        (["cat/1.png", "don\udc92t/1.png"], "would be called 'don\\x92t', which should be one line"),  # in Windows-1252
+        (["cat/1.png", "a\u2028b/1.png"], "would be called 'a\\u2028b', which should be one line"),
         (["été/1.png", "e\u0301te\u0301/1.png"], "two folders are named 'été'; put their images together"),
     ],
 )
@@ -114,6 +120,7 @@ def test_what_is_no_folder_of_classes(names: list[str], message: str, tmp_path: 
     with pytest.raises(BrickyardError) as error:
         folders.read(tmp_path)
     assert message in str(error.value)
+    assert str(error.value).isprintable()
 
 
 @pytest.mark.parametrize(

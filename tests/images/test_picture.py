@@ -22,16 +22,17 @@ def _save(path: Path, values: np.ndarray | Image.Image, **options: Any) -> Path:
     return path
 
 
-def _png16(path: Path, values: np.ndarray, transparent: int | None = None) -> Path:
-    """A 16-bit PNG of uint16 [h, w] grey or [h, w, 3] values, which Pillow cannot write."""
+def _png(path: Path, values: np.ndarray, depth: int = 16, transparent: tuple[int, ...] = ()) -> Path:
+    """A PNG of [h, w] grey or [h, w, 3] values of 2, 4 or 16 bits, which Pillow cannot write."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     height, width = values.shape[:2]
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    key = b"" if transparent is None else chunk(b"tRNS", struct.pack(">H", transparent))
-    head = struct.pack(">IIBBBBB", width, height, 16, 2 if values.ndim == 3 else 0, 0, 0, 0)
+    bits = np.unpackbits(values.astype(">u2").reshape(height, -1, 1).view(np.uint8), axis=-1)[..., -depth:]
+    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in bits)
+    key = chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent)) if transparent else b""
+    head = struct.pack(">IIBBBBB", width, height, depth, 2 if values.ndim == 3 else 0, 0, 0, 0)
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + key + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     )
@@ -49,8 +50,8 @@ def _negative(path: Path) -> Path:
 
 
 DEEP: dict[str, Callable[[Path], Path]] = {
-    "grey.png": lambda path: _png16(path, np.round(RAMP * 65535)),
-    "rgb.png": lambda path: _png16(path, np.round(RAMP * 65535)[..., None].repeat(3, -1)),
+    "grey.png": lambda path: _png(path, np.round(RAMP * 65535)),
+    "rgb.png": lambda path: _png(path, np.round(RAMP * 65535)[..., None].repeat(3, -1)),
     "grey.tif": lambda path: _save(path, np.round(RAMP * 65535).astype(np.uint16)),
     "signed.tif": lambda path: _signed(path, np.round(RAMP * 32767)),
     "white_is_zero.tif": _negative,
@@ -115,11 +116,20 @@ def test_every_mode_becomes_rgb_on_white(
     assert np.abs(np.asarray(found, np.int16) - expected).max() <= 1
 
 
-def test_one_value_of_a_deep_image_can_mean_transparent(tmp_path: Path) -> None:
-    values = np.zeros((4, 4), np.uint16)
-    values[0] = 7000
-    got = np.asarray(picture.opened(_png16(tmp_path / "x.png", values, transparent=7000)))
-    assert got[..., 0].tolist() == [[255] * 4, *[[0] * 4] * 3]
+@pytest.mark.parametrize(("depth", "value"), [(2, 0), (2, 1), (2, 2), (4, 2), (4, 14), (8, 70), (16, 7000)])
+def test_one_level_of_grey_can_mean_transparent(depth: int, value: int, tmp_path: Path) -> None:
+    other = 2**depth - 1 if value == 0 else value - 1
+    values = np.array([[value, other, 0, 2**depth - 1]] * 3)
+    got = np.asarray(picture.opened(_png(tmp_path / "x.png", values, depth, (value,))))
+    expected = np.where(values == value, 255, np.round(values * (255 / (2**depth - 1))))
+    assert (got == expected[..., None]).all()
+
+
+@pytest.mark.parametrize(("depth", "colour"), [(8, (1, 2, 3)), (16, (300, 20_000, 65_000)), (16, (256, 256, 256))])
+def test_one_colour_can_mean_transparent(depth: int, colour: tuple[int, ...], tmp_path: Path) -> None:
+    values = np.array([[colour, (2**depth - 1, 0, 0)]])
+    got = np.asarray(picture.opened(_png(tmp_path / "x.png", values, depth, colour)))
+    assert got.tolist() == [[list(WHITE), list(RED)]]
 
 
 def test_the_first_frame_of_an_animation_counts(tmp_path: Path) -> None:

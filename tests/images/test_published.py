@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 
 from lib.base.errors import BrickyardError
+from lib.base.stored import ClassNames
 from lib.images import sources
 from lib.images.sources import Images
 from lib.params.dataset import Dataset
@@ -179,3 +181,58 @@ def test_a_card_names_options_only_where_there_are_some(tmp_path: Path) -> None:
     plain, other = (_source(tmp_path, source="torchvision", name="EMNIST", options=own) for own in ({}, {"split": "a"}))
     assert "options" not in plain.model_dump()
     assert Dataset.model_validate(other.model_dump()) == other
+
+
+class _Made:
+    """A set of torchvision's.
+
+    Args:
+        split (str): ``train``
+    """
+
+    classes: tuple[Any, ...] = ()
+    wnids: tuple[str, ...] | None = None
+
+    def __init__(self, root: str) -> None:
+        self.targets = [i % len(self.classes) for i in range(12 * len(self.classes))]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, i: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(np.full((8, 8, 3), i, np.uint8)), self.targets[i]
+
+
+CRANES = (("crane",), ("cat", "house cat"), ("crane",), ("crane 2",))  # as ImageNet's 134 and 517
+
+
+@pytest.mark.parametrize(
+    ("wnids", "classes"),
+    [
+        (
+            ("n02012849", "n02121808", "n03126707", "n0"),
+            ("crane (n02012849)", "cat, house cat", "crane (n03126707)", "crane 2"),
+        ),
+        (None, ("crane 1", "cat, house cat", "crane 3", "crane 2")),
+    ],
+)
+def test_classes_of_one_name_are_told_apart(
+    wnids: tuple[str, ...] | None, classes: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = type("Cranes", (_Made,), {"classes": CRANES, "wnids": wnids})
+    monkeypatch.setattr("torchvision.datasets.Cranes", kind, raising=False)
+    found = _opened(tmp_path, "Cranes").classes
+    assert found == classes
+    assert TypeAdapter(ClassNames).validate_python(found) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("a\nb", r"'a.nb', which should be one line"), ("", "'', which should have 1 to 1000 characters")],
+)
+def test_a_name_that_no_card_takes_is_refused(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torchvision.datasets.Odd", type("Odd", (_Made,), {"classes": ("cat", name)}), raising=False)
+    with pytest.raises(BrickyardError, match=rf"^dataset\.name = 'Odd': class 1 is called {message}"):
+        _opened(tmp_path, "Odd")

@@ -233,12 +233,12 @@ def test_pictures_without_class_folders_are_named(tmp_path: Path) -> None:
 
 
 def test_names_of_any_bytes_reach_the_card(tmp_path: Path) -> None:
-    root = _pictures(tmp_path / "set", {"a": 4, 'x, "y"\tz': 4})
+    root = _pictures(tmp_path / "set", {"a": 4, 'x, "y"\xa0z': 4})
     (root / "a").rename(root / "gar\udce7on")  # in Latin-1
     (root / "gar\udce7on" / "0.png").rename(root / "gar\udce7on" / "\udce9.png")
     divided = _divided(root)
     data.save(tmp_path / "out", divided, _source(root))
-    assert json.loads((tmp_path / "out" / "card.json").read_bytes())["classes"] == ["garçon", 'x, "y"\tz']
+    assert json.loads((tmp_path / "out" / "card.json").read_bytes())["classes"] == ["garçon", 'x, "y"\xa0z']
     assert data.load(tmp_path / "out", SCRATCH).images.image(3).size == (8, 8)
 
 

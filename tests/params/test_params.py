@@ -13,7 +13,7 @@ from lib.params.components import Components
 from lib.params.mistakes import validated
 from lib.params.partition import Partition
 from lib.params.sections import SECTIONS
-from lib.params.training import Training
+from lib.params.training import Augmentation, Training
 from lib.params.zoo import Zoo, ZooModel
 
 PARTITION = (
@@ -154,3 +154,13 @@ def test_an_entrys_training_overrides_the_default() -> None:
     zoo = read("zoo", Zoo)
     entry = ZooModel.model_validate({"timm": "resnet18", "weights": "train", "training": {"epochs": 99}})
     assert entry.override(zoo.training) == zoo.training.model_copy(update={"epochs": 99})
+
+
+def test_an_entrys_augmentation_overrides_single_values() -> None:
+    zoo = read("zoo", Zoo)
+    defaults = zoo.training.model_copy(update={"augmentation": Augmentation(crop_padding=4, flip=True, mixup=0.1)})
+    own = {"augmentation": {"mixup": 0.2, "flip": False}}
+    entry = ZooModel.model_validate({"timm": "resnet18", "weights": "train", "training": own})
+    assert entry.override(defaults).augmentation == Augmentation(crop_padding=4, flip=False, mixup=0.2)
+    assert entry.place("m", "augmentation.mixup") == "zoo.models.m.training.augmentation.mixup"
+    assert entry.place("m", "augmentation.crop_padding") == "zoo.training.augmentation.crop_padding"

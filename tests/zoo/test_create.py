@@ -101,6 +101,54 @@ def test_an_edited_factory_is_noticed(tmp_path: Path) -> None:
         architecture.build(trust=True)
 
 
+PRETRAINED = [
+    (
+        {"timm": "resnet18"},
+        3,
+        r"\.classes = 'all': pretrained weights have 1000 labels of their own; write `classes: own`",
+    ),
+    ({"timm": "vit_base_patch14_dinov2"}, 3, r"\.classes = 'all': pretrained weights have labels of their own"),
+    ({"torchvision": "resnet18"}, 3, r"\.classes = 'all': pretrained weights have 1000 labels of their own"),
+    ({"timm": "resnet18", "classes": "own", "kwargs": {"num_classes": 9}}, None, r"\.kwargs\.num_classes = 9: .* 1000"),
+    ({"torchvision": "resnet18", "classes": "own", "kwargs": {"num_classes": 9}}, None, r"\.kwargs\..* = 9: .* 1000"),
+    ({"timm": "resnet_18"}, None, ": timm has no architecture 'resnet_18'"),
+    ({"timm": "resnet18.none"}, None, r": timm resnet18\.none .*Invalid pretrained tag"),
+    ({"torchvision": "resnet_18"}, None, ": torchvision has no classifier 'resnet_18'"),
+]
+
+
+@pytest.mark.parametrize(("fields", "count", "message"), PRETRAINED)
+def test_pretrained_weights_keep_their_labels(
+    fields: dict[str, Any], count: int | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """timm would fill all but the classifier and say nothing."""
+
+    def no_network(*_: Any, **__: Any) -> None:
+        raise AssertionError("downloads")
+
+    monkeypatch.setattr("timm.models._builder.load_pretrained", no_network)
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", no_network)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
+    entry = ZooModel.model_validate({**fields, "weights": "pretrained"})
+    with pytest.raises(BrickyardError, match=rf"^zoo\.models\.mine{message}"):
+        create("mine", entry, count)
+
+
+@pytest.mark.parametrize(("classes", "count"), [("own", None), ("all", 1000)])  # a data set such as theirs
+def test_pretrained_weights_with_their_own_labels_are_filled_in(
+    classes: str, count: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import timm
+
+    hub = timm.create_model("resnet18").state_dict()
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: dict(hub))
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_url", lambda *_, **__: dict(hub))
+    entry = ZooModel.model_validate({"timm": "resnet18", "weights": "pretrained", "classes": classes, "input_size": 32})
+    model, architecture, _ = create("mine", entry, count)
+    assert all(torch.equal(value, hub[key]) for key, value in model.state_dict().items())
+    assert architecture.num_classes == count
+
+
 def test_where_weights_came_from_is_told_without_the_machines_folders(tmp_path: Path) -> None:
     import timm
 
