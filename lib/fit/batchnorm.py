@@ -50,17 +50,21 @@ def has_batchnorm(module: nn.Module) -> bool:
 @torch.no_grad()
 def batchnorm(module: nn.Module, batches: Iterable[torch.Tensor]) -> None:
     """Replaces, in place, the running statistics of every BatchNorm of `module` by those of what reaches it in one pass
-    of `batches`, in which each normalises a batch by the batch's own; everything else stays in eval mode. Without
-    BatchNorm nothing is run.
+    of `batches`, in which each normalises a batch by the batch's own, one with a single value a channel, which has
+    none, by those that it has so far; everything else stays in eval mode. Without BatchNorm nothing is run.
     """
     layers = _layers(module)
     if not layers:
         return
     module.eval()
     met: dict[nn.Module, Moments] = {layer: Moments() for layer in layers}
-    handles = [layer.register_forward_pre_hook(lambda layer, given: met[layer].add(given[0])) for layer in layers]
-    for layer in layers:
-        layer.train()
+
+    def meet(layer: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        x = given[0]
+        met[layer].add(x)
+        layer.train(x.numel() > x.shape[1])
+
+    handles = [layer.register_forward_pre_hook(meet) for layer in layers]
     try:
         for x in batches:
             module(x)

@@ -1,5 +1,6 @@
 """BatchNorm recalibration."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -29,6 +30,22 @@ def test_each_batch_is_normalised_by_its_own_statistics_on_the_way() -> None:
     assert second.running_var is not None
     torch.testing.assert_close(second.running_mean, torch.zeros(3), atol=1e-6, rtol=0)
     torch.testing.assert_close(second.running_var, torch.ones(3), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("sizes", [(16, 16, 1), (1, 16, 16), (1, 1, 1)], ids=str)
+def test_a_batch_of_one_image_counts_where_maps_are_of_one_pixel(sizes: tuple[int, ...]) -> None:
+    """It has no variance of its own, and goes through by the layer's running statistics."""
+    first, second = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    network = nn.Sequential(first, second)
+    batches = [5 + 2 * torch.randn(size, 3, 1, 1) for size in sizes]
+    batchnorm.batchnorm(network, batches)
+    everything = torch.cat(batches)
+    assert first.running_mean is not None
+    assert first.running_var is not None
+    torch.testing.assert_close(first.running_mean, everything.mean((0, 2, 3)))
+    torch.testing.assert_close(first.running_var, everything.var((0, 2, 3), correction=0))
+    assert not any(module.training for module in network.modules())
+    assert network(everything).isfinite().all()
 
 
 def test_without_batchnorm_nothing_runs() -> None:

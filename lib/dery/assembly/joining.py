@@ -8,7 +8,7 @@ Ours, not in the paper.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations, pairwise
+from itertools import combinations
 from math import comb
 
 import torch
@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from ...base.progress import track
 from ...fit.stacking import Discriminants, Stacked
+from ...network.blocks import Pick
 from ...params.assembly import Treatment
 from ...zoo.card import Input
 from ..combining import Combiner, Judged, is_stackable, judge
@@ -223,7 +224,7 @@ def within(cost: Mapping[Kind, float], limits: Mapping[Kind, float]) -> bool:
 
 
 def _agree(one: Member, other: Member) -> bool:
-    """Whether what two tails have in common was treated alike."""
-    shared = one.path[: trees.common(one.path, [other.path])]
-    stitched = any(m != n for m, n in pairwise(shared))
-    return not stitched or blocks_of(one.treatment) == blocks_of(other.treatment)
+    """Whether what two tails have in common was treated alike: of one run of blocks, nothing was treated."""
+    shared = one.candidate.pick.blocks[: trees.common(one.path, [other.path])]
+    treated = bool(shared) and len(Pick(shared).runs()) > 1
+    return not treated or blocks_of(one.treatment) == blocks_of(other.treatment)

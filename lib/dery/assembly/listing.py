@@ -22,12 +22,16 @@ def row(candidate: Candidate) -> dict[str, Any]:
 
 
 def points(front: Sequence[Candidate], kind: Kind, problem: AssemblyProblem) -> list[dict[str, Any]]:
-    """A Pareto front for a plot: cost of one kind against score; within_budget: whether it keeps those limits, too."""
-    least, limit = problem.at_least.get(kind, 0), problem.limits.get(kind, inf)
-    return [
-        {"cost": c.cost[kind], "score": c.score, "path": words(c)} | {"within_budget": least <= c.cost[kind] <= limit}
-        for c in front
-    ]
+    """A Pareto front for a plot: cost of one kind against score; within_budget: whether it keeps those limits, too, the
+    lower one with its stitches at their cheapest.
+    """
+    least, limit, cheapest = problem.at_least.get(kind), problem.limits.get(kind, inf), problem.at_cheapest
+
+    def within(c: Candidate) -> bool:
+        reached = least is None or bool(cheapest.cost(problem.path(c.pick), kind) >= least)
+        return reached and c.cost[kind] <= limit
+
+    return [{"cost": c.cost[kind], "score": c.score, "path": words(c)} | {"within_budget": within(c)} for c in front]
 
 
 def pareto(fronts: Mapping[Kind, Sequence[Candidate]], problem: AssemblyProblem) -> "pandas.DataFrame":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from math import log
 from pathlib import Path
 
@@ -130,7 +131,8 @@ def _ends(bricks: Bricks, form: Smaller) -> tuple[Layout, Layout]:
 
 def _memory(table: Table, bricks: Bricks, lenders: list[int], places: Places) -> Table:
     """Of a form its parts by themselves, or as the beginning of what its network goes on with: the largest of its
-    blocks from there on, with the tensor that enters the last piece kept. A stitch in front of it needs what it needs.
+    blocks from there on, with the tensor that enters the last piece kept, or, where a part of its own begins behind the
+    form, the largest of those behind it with the tensor that enters them. A stitch in front of it needs what it needs.
     """
     blocks, stitches = table.blocks[:, lenders], table.stitches[:, lenders][:, :, lenders]
     image = max(chain.entering(0) for chain in bricks.chains)
@@ -142,9 +144,11 @@ def _memory(table: Table, bricks: Bricks, lenders: list[int], places: Places) ->
         if block.without:
             ends = _ends(bricks, form)
             need = max(need, *(stitch_cost(*ends, p, bricks.form).memory for p in bricks.patches(*ends)))
+        alive = [whole.alive(i, j) for i, j in pairwise(cuts)]
         if pieces:
-            later = max(whole.alive(i, j) for i, j in zip(cuts[k:-1], cuts[k + 1 :], strict=True))
-            need = max(need, later + whole.entering(pieces[-1].start))
+            need = max(need, max(alive[k:]) + whole.entering(pieces[-1].start))
+        if (block.narrow or block.closes) and alive[k + 1 :]:
+            need = max(need, max(alive[k + 1 :]) + whole.entering(block.stop))
         blocks[k, column] = max(blocks[k, column], need + image)
         if k:
             stitches[k - 1, :, column] = np.maximum(stitches[k - 1, :, column], need + image)

@@ -97,7 +97,14 @@ def _lines(problem: AssemblyProblem, held: AssemblyProblem) -> list[str]:
         for kind, given in sorted(limits.items(), key=lambda one: KINDS.index(one[0])):
             value = largest(held, kind) if lower else smallest(held, kind)
             if value is not None:
-                shown = f"{(floor if lower else ceil)(1e3 * value) / 1e3:g}" if kind == "latency" else f"{value:.0f}"
+                shown = _milliseconds(value, lower) if kind == "latency" else f"{value:.0f}"
                 where, may = (f"at_least.{kind}", "at most") if lower else (kind, "at least")
                 found.append(f"assembly.budget.{where} = {given:g}: {may} {shown}{UNITS[kind]}")
     return found
+
+
+def _milliseconds(value: float, lower: bool) -> str:
+    """Three digits at most behind the point, rounded to where a candidate still keeps the limit: a lower one down, an
+    upper one up.
+    """
+    return f"{(floor if lower else ceil)(1e3 * value) / 1e3:.3f}".rstrip("0").rstrip(".")

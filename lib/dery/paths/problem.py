@@ -36,7 +36,9 @@ class AssemblyProblem:
     min_sources, max_sources: how many networks lend blocks (an unmodified network is one source).
     max_stitches: how often a candidate goes over from one network to another, at most.
     required, excluded: networks that lend at least one block, and none.
-    required_blocks, excluded_blocks: (set, network) of blocks that every candidate has, and that none has.
+    required_blocks, excluded_blocks: (set, network) of blocks that every candidate has, and that none has. A block is
+        there in its own set: where it is passed by, or part of a longer one in another set, it is not; but none that is
+        excluded is part of a longer one.
     shared: [N, K, K], how much less blocks i..j of network m cost in one run than `costs` say, because blocks that are
         no neighbours need the same.
     lenders: the network of each column, where some have several: their blocks in other forms; empty: a column each.
@@ -199,15 +201,17 @@ class AssemblyProblem:
 
     @cached_property
     def open_blocks(self) -> Bool[np.ndarray, "K N"]:
-        """bool [K, N]: blocks that may be taken, and that fit into memory by themselves."""
+        """bool [K, N]: blocks that may be taken, none excluded in them, and that fit into memory by themselves."""
         networks = np.array(self.networks)
         found = self._fits("blocks") & ~np.isin(networks, sorted(self.excluded))
         for k, column in self.absent:
             found[k, column] = False
         for k, m in self.excluded_blocks:
             found[k] &= networks != m
+            whole = self.blocks[k][self.networks.index(m)]
+            found &= ~np.array([[block.covers(whole) for block in row] for row in self.blocks])
         for k, m in self.required_blocks:
-            found[k] &= networks == m
+            found[k] &= (networks == m) & ~np.array([block.empty for block in self.blocks[k]])
         if self.columns:
             begins = np.array([begin for _, begin in self.columns])
             found &= begins <= np.arange(self.sets)[:, None]

@@ -14,10 +14,12 @@ def common(path: Columns, others: Sequence[Columns]) -> int:
 
 def may_join(problem: AssemblyProblem, paths: Sequence[Columns]) -> bool:
     """Whether paths can be one tree: where two part, no network goes on that has weights or operations in common with
-    its blocks before.
+    its blocks before, and no stitch ends the last block that both have, since each would have its own.
     """
     for i, path in enumerate(paths):
         at = common(path, paths[:i])
+        if at and problem.blocks[at - 1][path[at - 1]].closes:
+            return False
         if at and not all(_apart(problem, own, at) for own in paths if own[:at] == path[:at]):
             return False
     return len(set(paths)) == len(paths)

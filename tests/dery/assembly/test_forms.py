@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from lib.base.errors import BrickyardError
 from lib.base.memo import Memo
 from lib.chain import latency
 from lib.chain.chain import Chain
-from lib.dery.assembly import forms, narrowing, prices
+from lib.dery.assembly import forms, joining, narrowing, prices, ranking
+from lib.dery.assembly.built import Measures
 from lib.dery.assembly.edges import fit
 from lib.dery.assembly.fronts import Fronts
 from lib.dery.assembly.gains import scores
@@ -36,6 +38,8 @@ from lib.params.assembly import Assembly
 from lib.params.components import Repair
 from lib.params.contributions import Contributions
 from lib.trace import cost
+from lib.zoo.architecture import Architecture, Factory
+from tests import pico
 from tests.dery.conftest import PARAMS
 
 CONTRIBUTIONS = Contributions.model_validate(
@@ -44,6 +48,7 @@ CONTRIBUTIONS = Contributions.model_validate(
 )
 REPAIR = Repair(images=40, classifier_images=40, steps=1, joint=0)
 NOWHERE = Path("latency.json")
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +82,7 @@ def every(problem: AssemblyProblem) -> list[Columns]:
     return [path for path in paths if problem.feasible(path)]
 
 
-def some(paths: Sequence[Columns], count: int) -> list[Columns]:
+def some(paths: Sequence[T], count: int) -> list[T]:
     return [paths[i] for i in torch.randperm(len(paths), generator=torch.Generator().manual_seed(0)).tolist()[:count]]
 
 
@@ -255,6 +260,82 @@ def test_a_tree_of_forms_is_the_mean_of_its_chains(wide: tuple[Bricks, Path], pr
         counted, price = cost.count(tree, recipe.input.shape), trees.price(problem, (one, other))
         assert (counted.params, counted.macs) == (price["params"], price["macs"])
         assert counted.memory <= price["memory"]
+
+
+def test_a_tree_parts_behind_no_closing_stitch(wide: tuple[Bricks, Path], problem: AssemblyProblem) -> None:
+    """Each tail would have its own. Behind a block in front of it, they part."""
+    bricks, _ = wide
+    free = replace(problem, min_sources=1)
+    closed = [path for path in every(free) if problem.blocks[1][path[1]].closes and path[0] < len(problem.names)]
+    pairs = [pair for pair in combinations(closed, 2) if pair[0][:2] == pair[1][:2]]
+    assert pairs
+    for one, other in some(pairs, 20):
+        assert not trees.feasible(free, (one, other))
+        assert not trees.may_join(free, ((2, 2, 2), one, other))
+    lawful = [path for path in every(free) if path[0] == closed[0][0] and path[1] != closed[0][1]]
+    workshop = Workshop(bricks, 2**30)
+    for path in some(lawful, 2):
+        pair = closed[0], path
+        assert trees.may_join(free, pair)
+        picks = [search.Candidate.of(free, own).pick for own in pair]
+        tree, recipe = plant(bricks, picks, [workshop.reassemble(pick, "none") for pick in picks], (0.5, 0.5))
+        recount("it", tree, recipe, bricks, trees.price(free, pair), {})
+
+
+def test_tails_that_begin_with_two_narrow_blocks_treat_them_alike(
+    wide: tuple[Bricks, Path], problem: AssemblyProblem, measures: Measures
+) -> None:
+    """The second one is a part of its own, which is treated behind the first, though both are of one column."""
+    bricks, _ = wide
+
+    def of(column: int, last: int) -> Columns:
+        return column, column, last
+
+    free, workshop = replace(problem, min_sources=1), Workshop(bricks, 2**30)
+    twice = [c for c in range(problem.choices) if all(problem.blocks[k][c].narrow for k in (0, 1))]
+    column = next(c for c in twice if free.feasible(of(c, 0)) and free.feasible(of(c, 1)))
+    candidates = [search.Candidate.of(free, of(column, last)) for last in (0, 1)]
+    known = joining.members(workshop, free, candidates, ("statistics", "layers"), measures)
+    for number in range(2):  # the first of one treatment, the second of both
+        found = joining.Joiner(free, [known[number], *known[2:]], measures, 2).best(9)
+        assert [design.treatments for design in found] == [(known[number].treatment,) * 2]
+        for design in found:
+            ranking.put_together(workshop, design)
+
+
+@pytest.mark.parametrize(
+    ("cuts", "words"),
+    [
+        ((0, 2, 5, 6), ["deep at 0.5 > deep > plain", "deep without 2 > deep > plain"]),
+        ((0, 1, 2, 6), ["deep > deep without 2 > deep"]),
+    ],
+)
+def test_the_next_block_of_the_network_is_priced_with_what_enters_it(
+    bricks: Bricks, images: DataSet, cuts: tuple[int, ...], words: list[str]
+) -> None:
+    """It is a part of its own behind a narrow block, one that ends in a stitch and one that is left out whole."""
+    layers, factory = {"widths": (16,) * 6}, "tests.pico:plain"
+    architecture = Architecture(None, None, factory, Factory.find(factory, trust=True).sha256, layers, 4)
+    model = pico.alive(architecture.build(trust=True))
+    card = replace(bricks.cards[2], name="deep", architecture=architecture, cost=cost.count(model, pico.IMAGE))
+    own = replace(
+        bricks,
+        cards=(card, bricks.cards[2]),
+        chains=(Chain("deep", model, pico.IMAGE), bricks.chains[2]),
+        cuts=(cuts, bricks.cuts[2]),
+        fit=bricks.fit[:2],
+        labelled=bricks.labelled[:2],
+    )
+    none = Repair(method="none", images=40)
+    made = narrowing.narrow(own, "deep", model, [0.5], images, CONTRIBUTIONS, none)
+    own = replace(own, narrow={("deep", width): forms.opened(card, *one) for width, one in made.items()})
+    found = [form for work in (forms.priced, forms.skipped) for form in work(own, "deep", Fronts(own, Memo()))]
+    own, params = replace(own, forms={"deep": found}), Assembly.model_validate({**PARAMS, "min_sources": 1})
+    task = widened(prices.assembly_problem(own, params, NOWHERE), own, params, NOWHERE)
+    candidates = {one.pick.words: one for one in (search.Candidate.of(task, path) for path in every(task))}
+    for one in words:
+        network, recipe = reassemble(own, candidates[one].pick, "none")
+        recount(one, network, recipe, own, candidates[one].cost, {})
 
 
 def test_what_belongs_to_another_cut_is_one_line(wide: tuple[Bricks, Path]) -> None:

@@ -17,6 +17,7 @@ from lib.dery.assembly.workshop import Workshop
 from lib.dery.combining import judge
 from lib.dery.paths import trees
 from lib.dery.paths.problem import AssemblyProblem, Candidate
+from lib.network.blocks import Block, Pick
 from lib.params.assembly import CHOSEN, Assembly, Treatment
 
 MEMORY = 2**30
@@ -140,6 +141,37 @@ def test_tails_are_treated_alike_where_they_have_stitches_in_common(
     found = joining.Joiner(task, some, measures, 2).best(200)
     assert len(found) == 2
     assert all(("resnet", "resnet", "vit") in [pick.networks for pick in one.candidate.picks] for one in found)
+
+
+@pytest.mark.parametrize(
+    ("first", "others"),
+    [
+        ([Block("resnet", 0, 3)], True),
+        ([Block("resnet", 0, 3, width=0.5)], True),
+        ([Block("resnet", 0, 3, without=(1, 2))], False),
+        ([Block("resnet", 0, 1, width=0.5), Block("resnet", 1, 3, width=0.5)], False),
+        ([Block("resnet", 0, 1), Block("resnet", 1, 3)], True),
+        ([Block("resnet", 0, 1), Block("vit", 1, 2)], False),
+    ],
+)
+def test_what_is_behind_a_stitch_or_a_narrow_block_is_treated(
+    known: list[Member], first: list[Block], others: bool
+) -> None:
+    """Whether tails that begin with some blocks may be treated otherwise there."""
+    columns = tuple(("resnet", "vit").index(block.network) for block in first)
+
+    def tail(last: int, treatment: Treatment) -> Member:
+        pick = Pick((*first, Block("plain", 2, 3 + last)))
+        return replace(
+            known[0],
+            candidate=replace(known[0].candidate, pick=pick),
+            path=(*columns, 2 + last),
+            treatment=treatment,
+        )
+
+    assert joining._agree(tail(0, "layers"), tail(1, "statistics")) == others
+    assert joining._agree(tail(0, "layers"), tail(1, "layers_and_head"))
+    assert joining._agree(replace(tail(0, "layers"), path=(9, 9, 9)[: len(first) + 1]), tail(1, "statistics"))
 
 
 def test_every_tree_keeps_the_rules_on_sources(known: list[Member], measures: Measures, task: AssemblyProblem) -> None:

@@ -72,8 +72,8 @@ def problem(bricks: Bricks) -> AssemblyProblem:
     return problem_of(bricks)
 
 
-def problem_of(bricks: Bricks, latencies: Path = NOWHERE) -> AssemblyProblem:
-    params = Assembly.model_validate({**PARAMS, "min_sources": 1})
+def problem_of(bricks: Bricks, rules: dict[str, list[str]] | None = None, latencies: Path = NOWHERE) -> AssemblyProblem:
+    params = Assembly.model_validate({**PARAMS, "min_sources": 1, **(rules or {})})
     found = prices.assembly_problem(bricks, params, latencies)
     return widened(replace(found, scores=scores(bricks, params, None, Path())), bricks, params, latencies)
 
@@ -136,6 +136,30 @@ def test_the_search_is_exact_in_a_window(problem: AssemblyProblem) -> None:
     pool = search.best(limited, 30)
     assert [limited.path(one.pick) for one in pool.candidates] == [path for _, path in best]
     certify(limited, pool)
+
+
+@pytest.mark.parametrize("lender", ["thin:2", "wide:3"])
+def test_rules_on_single_blocks_hold_for_nodes(bricks: Bricks, problem: AssemblyProblem, lender: str) -> None:
+    """A block that is passed by is not included; one that comes along where its network is entered earlier is excluded.
+    Cuts are numbers of nodes.
+    """
+    name, k = lender.split(":")[0], int(lender[-1]) - 1
+
+    def has(candidate: Candidate) -> bool:
+        return any(run.network == name and run.start <= k < run.stop for run in candidate.pick.runs())
+
+    def own(path: Columns) -> Block:
+        return _blocks(problem, path)[k]
+
+    paths = every(problem)
+    with_it = [path for path in paths if own(path).network == name and not own(path).empty]
+    without = [path for path in paths if own(path).network != name and not has(Candidate.of(problem, path))]
+    for rule, expected in (("include", with_it), ("exclude", without)):
+        ruled = problem_of(bricks, {rule: [lender]})
+        assert every(ruled) == expected
+        pool = search.best(ruled, len(paths), apart=0)
+        assert {ruled.path(one.pick) for one in pool.candidates} == set(expected)
+        assert {has(one) for one in pool.candidates} == {rule == "include"}
 
 
 def test_networks_are_what_was_predicted_and_survive_the_disk(
@@ -213,7 +237,7 @@ def test_milliseconds_of_segments_add_up(bricks: Bricks, tmp_path: Path) -> None
         for chain in bricks.chains
     }
     latency.save(tmp_path / "latency.json", latency.Latencies(networks, latency.StitchLatency(0.5, 0.0), {}))
-    found = problem_of(bricks, tmp_path / "latency.json")
+    found = problem_of(bricks, latencies=tmp_path / "latency.json")
     for path in some(every(found), 60):
         own = segments(found, path)
         ms = 4.0 + sum(stop - start for _, start, stop in own) + 0.5 * (len(own) - 1)

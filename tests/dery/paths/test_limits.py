@@ -173,6 +173,25 @@ def test_a_lower_limit_that_is_too_high_is_named_with_what_is_reached(
         propose(_two(limits, at_least), 5, 1)
 
 
+@pytest.mark.parametrize(
+    ("needed", "up", "down"),
+    [
+        (1234.5635, "1234.564", "1234.563"),
+        (1000.0, "1000", "1000"),
+        (1234567.5, "1234567.5", "1234567.5"),
+        (0.0012, "0.002", "0.001"),
+        (1200 + 2**-32, "1200.001", "1200"),
+    ],
+)
+def test_the_nearest_latency_that_is_named_is_reached(needed: float, up: str, down: str) -> None:
+    latency = Table(np.array([[needed], [0.0]]), np.zeros((1, 1, 1)))
+    problem = AssemblyProblem(cut(["m0"], 2), Table(np.zeros((2, 1)), np.zeros((1, 1, 1))), {"latency": latency})
+    for key, given, words in (("limits", needed / 2, f"at least {up}"), ("at_least", 2 * needed, f"at most {down}")):
+        assert str(feasibility.explain(replace(problem, **{key: {"latency": given}}))).endswith(f": {words} ms")
+        named = {"latency": float(words.split()[-1])}
+        assert search.best(replace(problem, **{key: named}), 1).candidates
+
+
 def test_a_lower_limit_holds_for_the_cheapest_form_of_a_stitch() -> None:
     assert len(search.best(_two({}, {"params": 12.0}), 5).candidates) == 3
     assert len(search.best(_two({}, {"params": 13.0}), 5).candidates) == 1
