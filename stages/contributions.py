@@ -67,7 +67,7 @@ def find(
         output: data.Loader(images.images, chosen, card.input.transform(), params.batch_size, numbers)
         for output, chosen in enumerate(selected)
     }
-    evidence = scores.gather(network, coupling, batches, params, seed)
+    evidence = scores.gather(network, coupling, batches, params, seed, name)
     told = {label: torch.from_numpy(chosen) for label, chosen in zip(card.classes, selected, strict=True)}
     return Found(masks(evidence, card.classes, params.thresholds, name), told)
 

@@ -18,7 +18,7 @@ from ..trace.plain import plain
 from .channels import Coupling, Layer
 from .coupling import couple
 from .operations import is_response_norm
-from .writing import answers, changed, renumber, restore, rewritten
+from .writing import Place, answers, changed, is_alike, renumber, restore, rewritten, wanted
 
 Kept = Mapping[str, Sequence[int]]
 _WHO = "the network"
@@ -33,9 +33,10 @@ def cut(model: nn.Module, kept: Kept, shape: tuple[int, ...]) -> nn.Module:
     Where an operation has a number of channels written into it (a padding of channels, a fixed shape) that is no
     attribute which counts heads, or the network has auxiliary outputs in train mode, the result is the traced graph of
     each mode with other numbers and the same modules under the same names, else a module of the same class. So it is
-    where the network's own code asks for its numbers of channels and then does something else. It is compared with
-    `model`, whose layers do not look at what was taken out, on random images. Raises BrickyardError where a layer is
-    not there, would be empty, or contradicts one that it is coupled to, and where they differ.
+    where the network's own code asks for its numbers of channels and then does something else, which its operations
+    tell, traced once more: which of both it is does not depend on weights. It is compared with `model`, whose layers do
+    not look at what was taken out, on random images. Raises BrickyardError where a layer is not there, would be empty,
+    or contradicts one that it is coupled to, and where they differ.
     """
     source, model = plain(model), plain(model)
     modes = [graph.trace(model, _WHO, shape, train=train, costs=False) for train in (False, True)]
@@ -52,18 +53,43 @@ def cut(model: nn.Module, kept: Kept, shape: tuple[int, ...]) -> nn.Module:
     written = [changed(*kind) | answers(found, model, *kind) for found, kind in zip(modes, kinds, strict=True)]
     trim = any(is_unused(n, coupling) for n, _ in model.named_parameters())
     blind, rows = _blinded(source, coupling, chosen), _positions(coupling.classifier.outputs, chosen)
-    if all(found.bare for found in modes) and not trim and (before := renumber(model, modes[0], written[0])):
-        if _difference(model, blind, rows, shape) is None:
-            return model
-        restore(model, before)
-    made = rewritten(model, modes, written, trim)
+    made = model
+    if trim or not all(found.bare for found in modes) or not _does_the_same(model, modes, kinds, written, shape):
+        made = rewritten(model, modes, written)
     fault = _difference(made, blind, rows, shape)
-    if fault is not None and made is model:
-        made = rewritten(model, modes, written, trim=True)
-        fault = _difference(made, blind, rows, shape)
     if fault is not None:
         raise BrickyardError(f"{_WHO}: its channels cannot be told apart: cut, it {fault}")
     return made
+
+
+def _does_the_same(
+    model: nn.Module,
+    modes: Sequence[graph.Trace],
+    kinds: Sequence[tuple[Coupling, frozenset[int]]],
+    written: Sequence[Mapping[Place, int]],
+    shape: tuple[int, ...],
+) -> bool:
+    """Whether the code of `model`, which has been cut, does what its graphs would, with other numbers `written` into
+    them; attributes that count heads are changed to that end. If not, they are as they were.
+
+    In train mode, too, where it did something else there before and its channels are known.
+    """
+    before = renumber(model, modes[0], written[0])
+    if any(written) and not before:
+        return False
+    evaluating, training = modes
+    count = 1 if is_alike(evaluating, training, {}) or not kinds[1][1] else 2
+    for train, found, kind in list(zip((False, True), modes, kinds, strict=True))[:count]:
+        try:
+            again = graph.trace(model, _WHO, shape, train=train, costs=False)
+        except BrickyardError:  # whatever a network does with numbers of channels that it was not written for
+            same = False
+        else:
+            same = found.chance or is_alike(found, again, wanted(*kind))
+        if not same:
+            restore(model, before)
+            return False
+    return True
 
 
 def _in_training(found: graph.Trace, coupling: Coupling, chosen: Collection[int]) -> tuple[Coupling, frozenset[int]]:

@@ -6,12 +6,16 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import fx, nn
+from torch.nn import functional as F
 
 from ..trace import parts
+from ..trace.effects import after
 from ..trace.graph import Trace
 from ..trace.shapes import walk
 from ..trace.subnetwork import Part
+from ..trace.tracer import tensors
 from .channels import Coupling, Size
 
 Place = tuple[str, tuple[int | str, ...]]  # of a number in a traced graph: `node` and `at` of a Size
@@ -60,21 +64,115 @@ def answers(found: Trace, model: nn.Module, coupling: Coupling, chosen: Collecti
     return needed
 
 
-def rewritten(
-    model: nn.Module, modes: Sequence[Trace], numbers: Sequence[Mapping[Place, int]], trim: bool
-) -> nn.Module:
+def wanted(coupling: Coupling, chosen: Collection[int]) -> dict[Place, int]:
+    """All numbers of the `chosen` channels that a graph has, those that are written into it and those asked for."""
+    return _numbers((*coupling.sizes, *coupling.asked), chosen)
+
+
+def is_alike(found: Trace, again: Trace, wanted: Mapping[Place, int]) -> bool:
+    """Whether the operations of both are the same, but for `wanted` numbers, which the second has at places of the
+    first, and for sizes, which may be others if they are made in the same way.
+    """
+    return _Alike(found, again, wanted).result()
+
+
+class _Alike:
+    """Two traces, operation by operation; see `is_alike`."""
+
+    def __init__(self, found: Trace, again: Trace, wanted: Mapping[Place, int]):
+        self._found, self._again, self._wanted = found, again, wanted
+        self._twins: dict[fx.Node, fx.Node] = {}
+
+    def result(self) -> bool:
+        """Whether they are alike."""
+        acting, others = (
+            [node for node in parts.needed(one) if _acts(one, node)] for one in (self._found, self._again)
+        )
+        self._twins = dict(zip(acting, others, strict=False))
+        return len(acting) == len(others) and all(self._node(a, b, a.name) for a, b in self._twins.items())
+
+    def _node(self, a: fx.Node, b: fx.Node, name: str | None) -> bool:
+        """Two operations; name: of the first, where numbers may be wanted in it."""
+        if a.op == b.op == "get_attr" and a.target in self._found.constants and b.target in self._again.constants:
+            return _equal(self._found.constants[str(a.target)], self._again.constants[str(b.target)])
+        same = a.op == b.op and a.target == b.target and self._both(a.args, b.args, name, ())
+        return same and self._both(a.kwargs, b.kwargs, name, ())
+
+    def _both(self, a: Any, b: Any, name: str | None, at: tuple[int | str, ...]) -> bool:
+        """What two operations are given at one place."""
+        a, b = _given(a), _given(b)
+        if isinstance(a, fx.Node) and a in self._twins:
+            return self._twins[a] is b
+        if isinstance(b, fx.Node) and _acts(self._again, b):
+            return False
+        if name is not None and (number := self._wanted.get((name, at))) is not None:
+            return _values(self._again, b) == (number, number)
+        if isinstance(a, fx.Node) or isinstance(b, fx.Node):
+            if _values(self._found, a) == _values(self._again, b):
+                return True
+            return isinstance(a, fx.Node) and isinstance(b, fx.Node) and self._node(a, b, None)
+        if isinstance(a, slice) and isinstance(b, slice):
+            return all(
+                self._both(getattr(a, key), getattr(b, key), name, (*at, key)) for key in ("start", "stop", "step")
+            )
+        if isinstance(a, dict) and isinstance(b, dict):
+            return a.keys() == b.keys() and all(self._both(a[key], b[key], name, (*at, key)) for key in a)
+        if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+            pairs = enumerate(zip(a, b, strict=False))
+            return len(a) == len(b) and all(self._both(*pair, name, (*at, i)) for i, pair in pairs)
+        return repr(a) == repr(b)
+
+
+def _acts(found: Trace, node: fx.Node) -> bool:
+    """Whether an operation makes a tensor, and no size."""
+    return node.target is not after and (node.op == "get_attr" or bool(tensors(found.values[node][0])))
+
+
+def _given(value: Any) -> Any:
+    while isinstance(value, fx.Node) and value.target is after:
+        value = value.args[0]
+    return value
+
+
+def _values(found: Trace, value: Any) -> tuple[Any, Any]:
+    """A size for both batches."""
+    return found.values[value] if isinstance(value, fx.Node) else (value, value)
+
+
+def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    same = a.shape == b.shape and a.dtype == b.dtype
+    return same and bool(((a == b) | ((a != a) & (b != b))).all())  # a mask may hold NaN
+
+
+def rewritten(model: nn.Module, modes: Sequence[Trace], numbers: Sequence[Mapping[Place, int]]) -> nn.Module:
     """`model` as its graphs in eval and in train mode, with other numbers of channels written into them, the logits as
-    the only output; itself where there are none and no other output, and nothing is to be trimmed that is not used.
+    the only output, and nothing that is not used.
     """
     for found, written in zip(modes, numbers, strict=True):
         nodes = {node.name: node for node in found.graph.nodes}
         for (name, at), number in written.items():
             node = nodes[name]
             node.args, node.kwargs = _with(node.args, node.kwargs, at, number)
-    if not any(numbers) and all(found.bare for found in modes) and not trim:
-        return model
     evaluating, training = (replace(found.to_run("the network"), model=model) for found in modes)
-    return Part(evaluating, parts.whole(evaluating), training, parts.whole(training)).eval()
+    in_eval, in_train = (_with_biases(model, parts.whole(found)) for found in (evaluating, training))
+    return Part(evaluating, in_eval, training, in_train).eval()
+
+
+def _with_biases(model: nn.Module, graph: fx.Graph) -> fx.Graph:
+    """`graph` itself: a function that is given the weight of a linear layer without a bias looks whether it has got one
+    since, as the layer would.
+    """
+    for node in graph.find_nodes(op="call_function", target=F.linear):
+        weight: Any = dict(zip(("input", "weight", "bias"), node.args, strict=False)).get("weight")
+        weight = node.kwargs.get("weight", weight)
+        owner, _, name = str(weight.target).rpartition(".")
+        layer = model.get_submodule(owner) if weight.op == "get_attr" and name == "weight" else None
+        given = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
+        if isinstance(layer, nn.Linear) and layer.bias is None and given is None:
+            with graph.inserting_before(node):
+                bias = graph.create_node("get_attr", f"{owner}.bias")
+            node.args, node.kwargs = node.args[:2], {**node.kwargs, "bias": bias}
+    return graph
 
 
 def renumber(model: nn.Module, found: Trace, written: Mapping[Place, int]) -> dict[tuple[str, str], int]:

@@ -5,23 +5,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+import torch
 from pydantic import Field
-from torch import nn
+from torch import fx, nn
+from torch.nn import functional as F
 
 from ..base.errors import BrickyardError
 from ..base.stored import CHECKED, Name, Seal, parse_kind, stamped
+from ..channels.channels import Layer
 from ..channels.coupling import couple
+from ..channels.operations import Operation
 from ..trace import graph
 from ..trace.cost import Counted
 from ..trace.duplicate import duplicate
+from ..trace.plain import is_hooked
+from ..zoo.adapter import Prepared
 from ..zoo.architecture import MEMORY, Bounded, Trust
 from ..zoo.card import Input
 from . import padded
 from .component import Component
 from .modules import Parallel
-from .scaling import Scaling, fold
+from .scaling import Scaled, Scaling, fold
 
 Form = Literal["parallel", "padded"]
+_PASSING: set[Any] = {  # a scaling of logits behind these is one before them
+    nn.Identity, nn.Dropout, nn.Flatten, nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d, torch.mean, torch.Tensor.mean,
+    torch.flatten, torch.squeeze, torch.reshape, torch.Tensor.flatten, torch.Tensor.squeeze, torch.Tensor.reshape,
+    torch.Tensor.view,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,13 +114,38 @@ def assemble(parts: Mapping[str, nn.Module], recipes: Mapping[str, Component], f
 
 
 def scale(network: nn.Module, recipe: Assembled, by: Scaling) -> nn.Module:
-    """`network` itself, its logits put through `by` in its last layers."""
-    if isinstance(network, Parallel):
-        inputs = [part.input for part in recipe.parts.values()]
-        pieces = list(zip(network.networks, inputs, recipe.spans, strict=True))
-    else:
-        pieces = [(network, recipe.input, range(len(recipe.classes)))]
-    for piece, expected, span in pieces:
-        classifier = couple(graph.trace(piece, "lego", expected.shape, costs=False), "lego").classifier.name
-        fold(piece.get_submodule(classifier), by.of(span))
+    """`network`, its logits put through `by`: in its last layers or, where something follows these, behind it."""
+    if not isinstance(network, Parallel):
+        return _scaled(network, recipe.input.shape, by)
+    for i, (part, span) in enumerate(zip(recipe.parts.values(), recipe.spans, strict=True)):
+        branch = network.branches[i]
+        if isinstance(branch, Prepared):
+            branch.network = _scaled(branch.network, part.input.shape, by.of(span))
+        else:
+            network.branches[i] = _scaled(branch, part.input.shape, by.of(span))
     return network
+
+
+def _scaled(piece: nn.Module, shape: tuple[int, ...], by: Scaling) -> nn.Module:
+    """A network without branches of its own, scaled. What it becomes depends on its operations, not on its weights."""
+    if by == Scaling.none(len(by.factors)):
+        return piece
+    if isinstance(piece, Scaled):
+        return Scaled(piece.network, piece.by.then(by))
+    found = graph.trace(piece, "lego", shape, costs=False)
+    layer = couple(found, "lego").classifier
+    if not _gives_logits(found, layer):
+        return Scaled(piece, by)
+    fold(piece.get_submodule(layer.name), by)
+    return piece
+
+
+def _gives_logits(found: graph.Trace, layer: Layer) -> bool:
+    """Whether what `layer` makes leaves the network as it is, or put into another shape or averaged over space."""
+    modules = dict(found.model.named_modules())
+    operation = Operation(found.output, modules)
+    while operation.function in _PASSING and not (operation.module and is_hooked(operation.module)):
+        operation = Operation(operation.node.all_input_nodes[0], modules)
+    bias = operation.bias  # of a function: not one that the layer is given as it is scaled
+    own = operation.node.op == "call_module" or (isinstance(bias, fx.Node) and bias.target == f"{layer.name}.bias")
+    return layer.alone and operation.name == layer.name and own

@@ -187,11 +187,6 @@ class Parallel(nn.Module):
             for network, own in zip(networks, inputs, strict=True)
         )
 
-    @property
-    def networks(self) -> list[nn.Module]:
-        """The networks side by side that this one was made of."""
-        return [branch.network if isinstance(branch, Prepared) else branch for branch in self.branches]
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images [b, 3, h, w] -> logits [b, sum of outputs]."""
         return torch.cat([branch(x) for branch in self.branches], 1)

@@ -43,7 +43,8 @@ def assemble(parts: Mapping[str, nn.Module], shape: tuple[int, ...]) -> nn.Modul
     written = [_summed(couplings.values()), Counter[Place]()]
     if written[0]:
         written[1] = _summed(couple(found, f"{name} in train mode") for name, found in modes[1].items())
-    assembled = rewritten(assembled, first, written, trim=False)
+    if any(written) or not all(found.bare for found in first):
+        assembled = rewritten(assembled, first, written)
     try:
         coupling = couple(graph.trace(assembled, "lego", shape, costs=False), "lego")
         owners = _owners(coupling, [*couplings.values()], pads)
@@ -105,12 +106,25 @@ def _check(parts: Mapping[str, nn.Module], traced: Mapping[str, graph.Trace], ax
     if any(one != graphs[0] for one in graphs):
         raise BrickyardError(f"lego.components: {', '.join(parts)} do not compute alike; {_INSTEAD}")
     for other, part in parts.items():
+        _check_own(other, part)
         for path, _ in part.named_parameters():
             if path not in axes:
                 owner = path.rpartition(".")[0]
                 kind = type(part.get_submodule(owner)).__name__
                 raise BrickyardError(
                     f"{other}: {owner} ({kind}) has weights that cannot be put side by side; {_INSTEAD}"
+                )
+
+
+def _check_own(name: str, part: nn.Module) -> None:
+    """Raises BrickyardError where two modules of a part have one weight."""
+    paths = dict[nn.Parameter, str]()
+    for path, module in part.named_modules():
+        for key, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            own = f"{path}.{key}" if path else key
+            if (first := paths.setdefault(parameter, own)) != own:
+                raise BrickyardError(
+                    f"{name}: {first} and {own} are one weight, which cannot be put side by side; {_INSTEAD}"
                 )
 
 

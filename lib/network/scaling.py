@@ -35,6 +35,22 @@ class Scaling:
         return logits * logits.new_tensor(self.factors) + logits.new_tensor(self.offsets)
 
 
+class Scaled(nn.Module):
+    """A network whose logits go through a scaling that its last layer cannot take in, since something follows it."""
+
+    def __init__(self, network: nn.Module, by: Scaling):
+        super().__init__()
+        self.network, self.by = network, by
+        weight = next(network.parameters())
+        self.register_buffer("factors", weight.new_tensor(by.factors))
+        self.register_buffer("offsets", weight.new_tensor(by.offsets))
+        self.train(network.training)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images [b, 3, h, w] -> logits [b, outputs]."""
+        return self.network(x) * self.get_buffer("factors") + self.get_buffer("offsets")
+
+
 def fold(layer: Any, by: Scaling) -> None:
     """Puts a scaling into the weights and biases of the layer that gives the logits, biases that it lacks included."""
     factors, offsets = (torch.tensor(values, dtype=layer.weight.dtype) for values in (by.factors, by.offsets))

@@ -1,7 +1,7 @@
 """A part of a traced network as a module of its own."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Self
 
 import torch
@@ -19,12 +19,13 @@ class Part(nn.Module):
 
     def __init__(self, evaluating: Trace, in_eval: fx.Graph, training: Trace, in_train: fx.Graph):
         super().__init__()
-        for found, graph in ((evaluating, in_eval), (training, in_train)):
-            for node in graph.nodes:
-                if node.op == "get_attr" and node.target in found.constants:
-                    self.register_buffer(str(node.target), found.constants[str(node.target)], persistent=False)
-                elif node.op in ("call_module", "get_attr"):
-                    _share(found.model, self, str(node.target))
+        both = [(found, node) for found, graph in ((evaluating, in_eval), (training, in_train)) for node in graph.nodes]
+        used = {str(node.target) for _, node in both if node.op == "get_attr"}
+        for found, node in both:
+            if node.op == "get_attr" and node.target in found.constants:
+                self.register_buffer(str(node.target), found.constants[str(node.target)], persistent=False)
+            elif node.op in ("call_module", "get_attr"):
+                _share(found.model, self, str(node.target), used)
         forward = _compiled(in_eval)
         self._forward: dict[bool, Callable[..., torch.Tensor]] = {
             False: forward,
@@ -62,14 +63,20 @@ def _compiled(graph: fx.Graph) -> Callable[..., torch.Tensor]:
     return namespace["forward"]
 
 
-def _share(source: nn.Module, target: nn.Module, path: str) -> None:
-    """Puts what stands at `path` of `source` at the same path of `target`."""
+def _share(source: nn.Module, target: nn.Module, path: str, used: Collection[str]) -> None:
+    """Puts what stands at `path` of `source` at the same path of `target`: a layer itself if all its weights are
+    `used` by functions, so that their owner is told as one.
+    """
     *outer, last = path.split(".")
-    for name in outer:
+    for i, name in enumerate(outer, 1):
+        source = getattr(source, name)
         if name not in target._modules:
-            target.add_module(name, nn.Module())
-        source, target = getattr(source, name), getattr(target, name)
+            whole = i == len(outer) and _is_layer(source, f"{'.'.join(outer)}.", used)
+            target.add_module(name, source if whole else nn.Module())
+        target = getattr(target, name)
     value = getattr(source, last)
+    if target is source:
+        return
     if isinstance(value, nn.Module):
         target.add_module(last, value)
     elif isinstance(value, nn.Parameter):
@@ -78,3 +85,9 @@ def _share(source: nn.Module, target: nn.Module, path: str) -> None:
         target.register_buffer(last, value, persistent=last not in source._non_persistent_buffers_set)
     else:
         setattr(target, last, value)
+
+
+def _is_layer(module: nn.Module, prefix: str, used: Collection[str]) -> bool:
+    """Whether a module is a layer with nothing in it but weights that are used; prefix: of their paths."""
+    kinds = (nn.Linear, nn.modules.conv._ConvNd)
+    return isinstance(module, kinds) and all(f"{prefix}{name}" in used for name in module.state_dict())

@@ -3,13 +3,17 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from lib.base.errors import BrickyardError
 from lib.channels.channels import Coupling
 from lib.channels.coupling import couple
 from lib.channels.cutting import Scales, channels, cut, indices
+from lib.network.scaling import Scaling, fold
 from lib.trace import cost, graph
+from lib.trace.duplicate import duplicate
 from lib.trace.logits import logits
+from lib.trace.subnetwork import Part
 from tests import pico, unusual
 from tests.mda import networks
 from tests.mda.networks import BUILDERS, SHAPE
@@ -112,6 +116,107 @@ def test_coupled_layers_must_agree() -> None:
         cut(model, {"conv": (0, 2), "stages.0.0.conv2": (2, 3)}, SHAPE)
     with pytest.raises(BrickyardError, match=r"layer conv: none of its channels would be kept"):
         cut(model, {"conv": (0, 2), "stages.0.0.conv2": (3,)}, SHAPE)
+
+
+class _Blurred(unusual.Base):
+    """Blurs wide maps alone; its classifier starts at zero, as many do, where no difference is seen."""
+
+    def __init__(self, training_only: bool = False) -> None:
+        super().__init__()
+        self.training_only = training_only
+        torch.nn.init.zeros_(self.fc.weight)
+        torch.nn.init.zeros_(self.fc.bias)
+
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        wide = x.shape[1] >= 6 and (self.training or not self.training_only)
+        return F.avg_pool2d(self.extra(x), 3, 1, 1) if wide else self.extra(x)
+
+
+@torch.no_grad()
+def test_a_component_is_built_as_it_was_cut_whatever_the_weights_are() -> None:
+    trained = pico.alive(_Blurred())
+    torch.nn.init.normal_(trained.fc.weight)
+    coupling = _coupling(trained)
+    chosen = networks.some(coupling, 0.5) | {*coupling.classifier.outputs}
+    kept, x = indices(coupling, chosen), torch.rand(4, *SHAPE)
+    made, again = cut(trained, kept, SHAPE), cut(_Blurred().eval(), kept, SHAPE)
+    again.load_state_dict(made.state_dict())
+    torch.testing.assert_close(made(x), networks.masked(trained, coupling, chosen, x))
+    assert torch.equal(made(x), again(x))
+
+
+@torch.no_grad()
+def test_what_a_network_does_with_numbers_of_channels_in_train_mode_alone_stays() -> None:
+    model = pico.alive(_Blurred(training_only=True))
+    torch.nn.init.normal_(model.fc.weight)
+    coupling = _coupling(model)
+    made = cut(model, indices(coupling, networks.some(coupling, 0.5) | {*coupling.classifier.outputs}), SHAPE)
+    x = torch.rand(2, *SHAPE)
+    for module in made.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0
+    blurred = made.train()(x)
+    for module in made.modules():  # the branch alone differs between the modes
+        module.training = isinstance(module, torch.nn.BatchNorm2d)
+    assert not torch.allclose(blurred, made(x))
+
+
+class _ByFunction(torch.nn.Linear):
+    """As timm's."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return F.linear(input, self.weight, self.bias)
+
+
+class _Ghost(unusual.Base):
+    """Half of its channels are made from the other half, a number written in as code; its head calls a function."""
+
+    def __init__(self, bias: bool = True) -> None:
+        super().__init__()
+        self.cheap = torch.nn.Conv2d(6, 6, 3, padding=1, groups=6)
+        self.hidden, self.fc = _ByFunction(12, 10), _ByFunction(10, 4, bias=bias)
+
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, self.cheap(x)], 1)[:, 3:9]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(self.between(self.stem(x))).mean((2, 3))
+        return self.fc(F.relu(self.hidden(x)))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@torch.no_grad()
+def test_layers_that_call_functions_are_layers_in_a_graph_too(bias: bool) -> None:
+    torch.manual_seed(0)
+    model = pico.alive(_Ghost(bias))
+    coupling = _coupling(model)
+    component = cut(model, indices(coupling, networks.some(coupling, 0.6) | {*coupling.classifier.outputs}), SHAPE)
+    assert isinstance(component, Part)
+    again, fc = _coupling(component), component.get_submodule("fc")
+    assert again.classifier.name == "fc"
+    assert isinstance(fc, torch.nn.Linear)
+    assert fc.out_features == 4
+    assert isinstance(fc, torch.nn.Linear)
+    assert [layer.name for layer in again.layers] == [layer.name for layer in coupling.layers]
+    x = torch.rand(2, *SHAPE)
+    before = component(x)
+    fold(fc, Scaling((2.0,) * 4, (1.0, 0.0, -1.0, 3.0)))  # a bias that it lacks included
+    torch.testing.assert_close(component(x), 2 * before + torch.tensor([1.0, 0.0, -1.0, 3.0]))
+    torch.testing.assert_close(duplicate(component)(x), component(x))
+
+
+class _Unbiased(_Ghost):
+    """It has a bias that it does not use."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(self.between(self.stem(x))).mean((2, 3))
+        return F.linear(F.relu(self.hidden(x)), self.fc.weight)
+
+
+def test_weights_that_are_not_used_do_not_come_with_their_layer() -> None:
+    component = cut(_Unbiased().eval(), {"stem.0": (0, 1, 3, 4, 5)}, SHAPE)
+    names = {name.rpartition(".")[2] for name in component.state_dict() if name.startswith("fc.")}
+    assert names == {"weight"}
 
 
 class _Half(unusual.Base):

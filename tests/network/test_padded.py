@@ -105,6 +105,14 @@ def test_parts_that_compute_differently_are_named() -> None:
         padded.assemble({"a": Fixed(), "b": Fixed(act=True)}, networks.SHAPE)
 
 
+def test_weights_that_are_tied_are_named() -> None:
+    parts = {name: networks.build("shared_norm", seed) for seed, name in enumerate("ab")}
+    with pytest.raises(
+        BrickyardError, match=r"a: extra\.weight and other\.weight are one weight.*lego\.form: parallel"
+    ):
+        padded.assemble(parts, networks.SHAPE)
+
+
 def test_channels_that_would_meet_are_named() -> None:
     """A norm over groups of three channels, of parts whose groups do not hold equally many."""
     wide, narrow = (

@@ -113,7 +113,7 @@ def _strength(
         own = of_classes(images.images, images.probe, [number])[: params.images_per_class]
         if len(own):
             batches[output] = Loader(images.images, own, card.input.transform(), params.batch_size, numbers)
-    return union(gather(module, coupling, batches, params, seed), list(batches), params.thresholds)
+    return union(gather(module, coupling, batches, params, seed, card.name), list(batches), params.thresholds)
 
 
 def _taken(streams: Sequence[Sequence[int]], strength: torch.Tensor, width: float) -> set[int]:

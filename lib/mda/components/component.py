@@ -194,7 +194,8 @@ def _key(source: Supplier, kept: Kept, outputs: Sequence[int], images: data.Data
     """Everything that a repaired component depends on."""
     state = artifacts.tensor_checksum(source.module.state_dict())
     own = {"source": [state, resume.made_of(source.module)], "kept": kept, "input": asdict(source.card.input)}
-    seen = {"images": images.images.checksum, "train": images.train.tolist(), "classes": list(outputs)}
+    names = [[output, source.card.classes[output]] for output in outputs]
+    seen = {"images": images.images.checksum, "train": images.train.tolist(), "classes": names}
     run = {"seed": seed, "threads": torch.get_num_threads(), "device": str(_device(source)), "code": _code()}
     return resume.key_of({**own, **seen, "repair": how.model_dump(), **run})
 

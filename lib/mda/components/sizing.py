@@ -107,7 +107,7 @@ def sized(
     """
     coupling = couple(graph.trace(network, who, shape), who)
     coupling = keeping(coupling, keep, dict(network.named_modules()), who)
-    found = gather(network, coupling, images, params, seed)
+    found = gather(network, coupling, images, params, seed, who)
     evidence = _Remembering(coupling, found.soft, found.scores, found.binary)
     return Sized(evidence, Scales(network, coupling), params.thresholds, size.target)
 

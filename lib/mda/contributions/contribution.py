@@ -10,9 +10,9 @@ together, ReLU of their sum, as that of a flattened map's positions is.
 Differs from the paper, which knows neither tokens nor heads.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -66,28 +66,34 @@ def contributions(
     batches: Iterable[Batch],
     folded: bool = False,
     order: torch.memory_format = torch.preserve_format,
+    name: str = "",
 ) -> dict[str, Float64[torch.Tensor, "_ _"]]:
     """Contributions summed over all images of `batches`: layer name -> float64 [O, I / groups] on the CPU.
 
     `model` in eval mode; it runs once over the batches, which may be of any sizes, a few images at a time. I counts
     channels: the positions of a map that was flattened belong to their channel. folded: of layers that a BatchNorm
     follows, the contributions to what leaves the BatchNorm, which turns those of outputs with a negative scale round.
-    order: in which the numbers of an image lie.
+    order: in which the numbers of an image lie. name: of the model, for errors. Raises BrickyardError naming it and a
+    layer that is not called.
     """
     device = next(model.parameters()).device
     met: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in layers}
     images = 0
     sums: dict[str, torch.Tensor] = {}
 
-    def observer(layer: Layer) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
-        return lambda module, inputs: met[layer.name].append(patches(inputs[0], module, layer.positions, images))
+    def observer(layer: Layer) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        return lambda module, args, kwargs: met[layer.name].append(
+            patches(given(args, kwargs), module, layer.positions, images)
+        )
 
     def add(layer: Layer, seen: list[torch.Tensor]) -> None:
         scale = norm_scale(model.get_submodule(layer.norm)) if folded and layer.norm else None
         found = rectified(torch.cat(seen), model.get_submodule(layer.name), scale)
         sums[layer.name] = sums.get(layer.name, 0) + found.double().cpu()
 
-    handles = [model.get_submodule(layer.name).register_forward_pre_hook(observer(layer)) for layer in layers]
+    handles = [
+        model.get_submodule(layer.name).register_forward_pre_hook(observer(layer), with_kwargs=True) for layer in layers
+    ]
     try:
         for x, _ in batches:
             for some in x.split(_IMAGES):
@@ -100,7 +106,25 @@ def contributions(
     finally:
         for handle in handles:
             handle.remove()
+    if images:
+        check_called(model, layers, sums, name)
     return sums
+
+
+def given(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor:
+    """What a layer reads, of what it is called with."""
+    return args[0] if args else kwargs["input"]
+
+
+def check_called(model: nn.Module, layers: Iterable[Layer], called: Container[str], name: str = "") -> None:
+    """Raises BrickyardError naming a network and a layer that has not been called; called: names of those that were."""
+    for layer in layers:
+        if layer.name not in called:
+            raise BrickyardError(
+                f"{name or type(model).__name__}: layer {layer.name} is never called, its weight is used by a function "
+                f"(F.linear), so what it reads is not seen; call {layer.name} itself, or write contributions.score: "
+                "magnitude"
+            )
 
 
 def norm_scale(norm: nn.Module) -> Float[torch.Tensor, " C"]:

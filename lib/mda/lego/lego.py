@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import nn
 
 from ...base.errors import BrickyardError
+from ...channels.cutting import PRECISION
 from ...network.assembled import Assembled, Form, assemble, scale
 from ...network.component import Component
 from ...network.scaling import Scaling
@@ -62,17 +63,33 @@ def build(parts: Mapping[str, nn.Module], recipes: Mapping[str, Component], form
 def scaled(
     network: nn.Module, recipe: Assembled, by: Scaling, limits: Mapping[str, float | None] | None = None
 ) -> tuple[nn.Module, Assembled]:
-    """A copy of an assembled network whose logits go through `by`, in its last layers, and its recipe.
+    """A copy of an assembled network whose logits go through `by`, see `assembled.scale`, and its recipe.
 
-    limits: on parameters and MACs of an assembly in parallel form. Raises BrickyardError where one is exceeded.
+    limits: on parameters and MACs of an assembly in parallel form. Raises BrickyardError where one is exceeded, and
+    where the logits are not those that `by` makes.
     """
-    before = {name for name, _ in network.named_parameters()}
-    network = scale(duplicate(network), recipe, by)
+    before, network = network, scale(duplicate(network), recipe, by)
+    _check_scaled(before, network, by, recipe.input.shape)
     counted = cost.count(network, recipe.input.shape)
-    biases = sum(parameter.numel() for name, parameter in network.named_parameters() if name not in before)
+    biases = cost.params(network) - cost.params(before)
     predicted = Cost(recipe.cost.params + biases, recipe.cost.macs)
     recount.check("lego", predicted, counted, limits if recipe.form == "parallel" else None)
     return network, replace(recipe, scaling=recipe.scaling.then(by), cost=counted)
+
+
+@torch.no_grad()
+def _check_scaled(network: nn.Module, scaled: nn.Module, by: Scaling, shape: tuple[int, ...]) -> None:
+    """Raises BrickyardError unless the logits are those of `network` put through `by`, to float32's precision."""
+    parameter = next(network.parameters())
+    images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(parameter)
+    logits = network(images.clone()).nan_to_num()
+    largest = float((by(logits) - by(torch.zeros_like(logits))).abs().max()) + max(map(abs, by.offsets))
+    found = scaled(images.clone()).nan_to_num()
+    if not torch.allclose(found, by(logits), rtol=0, atol=PRECISION * largest + 1e-6):
+        raise BrickyardError(
+            "lego.scaling: scaled, the network does not give its logits times the factors, plus the offsets; write "
+            "lego.scaling: none"
+        )
 
 
 def side_by_side(

@@ -1,5 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -8,11 +12,12 @@ from lib.base import artifacts
 from lib.base.errors import BrickyardError
 from lib.channels.cutting import cut
 from lib.mda import classes
+from lib.mda.components import component
 from lib.mda.components.component import describe
 from lib.mda.components.sizing import Masked
 from lib.network import files
 from lib.network.component import Component
-from lib.params.components import Task
+from lib.params.components import Repair, Task
 from tests.mda import pico
 
 KEPT = {"0.0": (0, 2, 5), "1": (1, 2, 3, 7), "6": (0, 4), "9": (0, 2)}
@@ -123,3 +128,16 @@ def test_class_errors() -> None:
         classes.check_chosen(["low", "up"], ["high", "low"])
     with pytest.raises(BrickyardError, match=r"lego\.components: 'low' is named twice"):
         classes.check_chosen(["low", "low"], ["high", "low"])
+
+
+def test_what_is_remembered_goes_by_the_names_of_classes() -> None:
+    """The names say from which images a component is repaired."""
+    model = pico.plain()
+    card = pico.card("pico", model, ("cat", "dog", "ship"), {})
+    images: Any = SimpleNamespace(images=SimpleNamespace(checksum="x"), train=np.arange(5))
+
+    def key(*names: str) -> str:
+        source = component.Supplier(model, replace(card, classes=names), Masked({}))
+        return component._key(source, KEPT, [0, 2], images, Repair(), 0)
+
+    assert key("cat", "dog", "ship") == key("cat", "frog", "ship") != key("frog", "dog", "ship")

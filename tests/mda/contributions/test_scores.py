@@ -2,10 +2,15 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from lib.base.errors import BrickyardError
 from lib.channels.coupling import couple
 from lib.mda.contributions import scores
+from lib.mda.contributions.masks import Evidence
 from lib.trace import graph
+from tests import pico as small
+from tests import unusual
 from tests.mda import networks, pico
 
 SHAPE = networks.SHAPE
@@ -72,3 +77,62 @@ def test_scores_by_name() -> None:
     ]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
+
+
+def _gathered(model: torch.nn.Module, **changed: Any) -> Evidence:
+    coupling = couple(graph.trace(model, "net", SHAPE), "net")
+    batches = {c: [(pico.images(4, 2, SHAPE), torch.full((4,), c))] for c in (0, 2)}
+    return scores.gather(model, coupling, batches, pico.contributions(**changed), 0, "net")
+
+
+@pytest.mark.parametrize("name", unusual.MADE_ANEW)
+def test_magnitude_of_weights_that_are_made_anew(name: str) -> None:
+    model = networks.build(name)
+    found = _gathered(model, score="magnitude")
+    first = found.coupling.layers[0]
+    weight: Any = model.get_submodule(first.name).weight
+    norms = weight.detach().double().flatten(1).norm(dim=1)
+    torch.testing.assert_close(found.scores[0][list(first.outputs)], norms)
+
+
+class _Keyword(unusual.Base):
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        return self.extra(input=x)
+
+
+class _Positional(unusual.Base):
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        return self.extra(x)
+
+
+def test_a_layer_that_is_called_by_keyword() -> None:
+    models = []
+    for kind in (_Keyword, _Positional):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            models.append(small.alive(kind()))
+    one, other = (_gathered(model) for model in models)
+    assert set(one.soft[0]) == set(other.soft[0])
+    assert all(torch.equal(one.soft[c][name], other.soft[c][name]) for c in (0, 2) for name in one.soft[c])
+    one, other = (_gathered(model, score="taylor") for model in models)
+    assert all(torch.equal(one.scores[c], other.scores[c]) for c in (0, 2))
+
+
+class _Function(unusual.Base):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(self.body(self.stem(x)).mean((2, 3)), self.fc.weight, self.fc.bias)
+
+
+@pytest.mark.parametrize("score", ["contribution", "taylor"])
+def test_a_layer_that_is_never_called_is_named(score: str) -> None:
+    with pytest.raises(BrickyardError, match=r"^net: layer fc is never called.*contributions\.score: magnitude$"):
+        _gathered(small.alive(_Function()), score=score)
+
+
+@pytest.mark.parametrize(("name", "reason"), [("halted", "layer extra gets none"), ("gate", "inplace operation")])
+def test_a_network_without_gradients_is_named(name: str, reason: str) -> None:
+    model = networks.build(name)
+    with pytest.raises(BrickyardError, match=rf"^net has no gradients, which contributions\.score: taylor.*{reason}"):
+        _gathered(model, score="taylor")
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(module._forward_pre_hooks for module in model.modules())

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,51 @@ def test_scaled_round_trip(parts: Parts, tmp_path: Path, form: Form) -> None:
     stored = artifacts.read_json(tmp_path / "recipe.json")
     assert stored["kind"] == "assembled"
     assert list(stored["parts"]) == ["low", "mid", "high"]
+
+
+def normed(num_classes: int = 3, seed: int = 0) -> nn.Module:
+    """A network with a BatchNorm behind its last layer."""
+    model, last = pico.plain(num_classes, seed=seed), nn.BatchNorm1d(num_classes)
+    nn.init.uniform_(last.running_mean, 1.0, 2.0)  # type: ignore[arg-type]
+    return model.append(last).eval()
+
+
+def capped(num_classes: int = 3, seed: int = 0) -> nn.Module:
+    """A network whose last layer is followed by a curve."""
+    return pico.plain(num_classes, seed=seed).append(nn.Tanh()).eval()
+
+
+def hooked(num_classes: int = 3, seed: int = 0) -> nn.Module:
+    """A network that squares what its last module, which does nothing, is given."""
+    model = pico.plain(num_classes, seed=seed).append(nn.Identity()).eval()
+    model[-1].register_forward_hook(lambda _, __, made: made * made.abs())
+    return model
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("make", [normed, capped, hooked])
+def test_scaled_behind_what_follows_the_last_layer(make: Callable[..., nn.Module], tmp_path: Path, form: Form) -> None:
+    modules, recipes = {}, {}
+    for seed, (name, kept) in enumerate(KEPT.items()):
+        model = make(seed=seed)
+        card = pico.card(f"source_{name}", model, tuple(f"{name}{i}" for i in range(3)), {})
+        card = replace(card, architecture=replace(card.architecture, factory=f"{__name__}:{make.__name__}"))
+        modules[name] = cut(model, kept, pico.SHAPE)
+        recipes[name] = describe(name, modules[name], kept, kept["9"], model, card)
+    recipes["high"] = _expecting(recipes["high"], std=(0.4, 0.5, 0.6)) if form == "parallel" else recipes["high"]
+    network, recipe = lego.build(modules, recipes, form)
+    x, by = pico.images(), Scaling((1.0, 2, 3, 0.5, 1, 10), (0.0, 1, -2, 0, 3, 4))
+    scaled, scaled_recipe = lego.scaled(*lego.scaled(network, recipe, by), by)
+    torch.testing.assert_close(scaled(x), by(by(network(x))))
+    files.save(tmp_path, scaled, scaled_recipe)
+    again, _ = files.load_as(Assembled, tmp_path, trust=True)
+    assert torch.equal(again(x), scaled(x))
+
+
+def test_a_scaling_that_is_not_what_was_asked_for_is_refused(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lego, "scale", lambda network, *_: network)
+    with pytest.raises(BrickyardError, match=r"write lego\.scaling: none"):
+        lego.scaled(*lego.build(*parts, "parallel"), Scaling((2.0,) * 6, (0.0,) * 6))
 
 
 def test_branches_prepare_their_own_images(parts: Parts, tmp_path: Path) -> None:
