@@ -7,12 +7,13 @@ import numpy as np
 from lib.images.data import DataSet, of_classes
 from lib.images.sources import Images
 
+HALVES = "halves"  # the group whose networks know other classes than the task's
 TARGET = range(5, 10)  # classes of the task
 
 
 def task(group: str, data: DataSet) -> DataSet:
     """The images of a group's task: for networks that know half of the classes those of the other half, else all."""
-    return target(data) if group == "halves" else data
+    return target(data) if group == HALVES else data
 
 
 def target(data: DataSet) -> DataSet:

@@ -3,6 +3,8 @@
 from math import isfinite
 from pathlib import Path
 
+import numpy as np
+
 from lib.base import artifacts
 from lib.dery.assembly.built import NASWOT_BATCHES, NASWOT_IMAGES
 from lib.dery.assembly.proxies.naswot import naswot
@@ -19,7 +21,7 @@ from lib.params.run import Run
 from stages import SCRATCH, prepare, run
 from studies.cifar10.group import CHANCE, SETTINGS, START, Group, key, write_right
 from studies.cifar10.params import Study
-from studies.cifar10.target import task
+from studies.cifar10.target import HALVES, task
 from studies.cifar10.tree import judged, opened, reassembled
 
 PREDICTED = "resnets"  # the group of which predictors are compared
@@ -42,7 +44,7 @@ def main(item: str, dataset: Path, zoo: Path, cut: Path, out: Path) -> None:
     test = images.test
     if setting in CHANCE:
         test = data.stratified_sample(images.images, test, study.chance_images, seed)
-    few = data.stratified_sample(images.images, images.train, study.rank_images, seed)
+    few = data.stratified_sample(images.images, unseen(name, images, params, seed), study.rank_images, seed)
     write_right(out, {kind: judged(bricks, made, images, own) for kind, own in {"test": test, "few": few}.items()})
     if name == PREDICTED and setting not in CHANCE:
         hybrids = {path: made[path] for path in group.hybrids}
@@ -50,6 +52,14 @@ def main(item: str, dataset: Path, zoo: Path, cut: Path, out: Path) -> None:
     if setting == START:
         for path, own in made.items():
             files.save(out / "networks" / key(path), *own)
+
+
+def unseen(group: str, images: DataSet, params: Assembly, seed: int) -> np.ndarray:
+    """The train images whose labels have fitted no head: where no network knows the task, heads are fitted to some."""
+    if group != HALVES:
+        return images.train
+    fitted = data.stratified_sample(images.images, images.train, params.head_images, seed)
+    return np.setdiff1d(images.train, fitted)
 
 
 def switches(networks: dict[Columns, Made], images: DataSet) -> dict[str, float | None]:

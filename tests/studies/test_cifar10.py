@@ -14,16 +14,18 @@ from lib.dery.assembly.agreement import kendall_tau
 from lib.dery.assembly.grove import Grove
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import reassemble
-from lib.images.data import DataSet, Loader
+from lib.images.data import DataSet, Loader, stratified_sample
 from lib.network.blocks import Block, Pick
+from lib.params.assembly import Assembly
 from lib.params.training import Training
 from studies.cifar10 import bootstrap, grafts
 from studies.cifar10.group import Group, Worth
 from studies.cifar10.target import target
 from studies.cifar10.tree import fused, judged, reassembled
 from studies.cifar10.tuned import tuned
+from studies.cifar10.untrained import unseen
 from studies.sheet import Page, Result, Sheet, write_part
-from tests.dery.conftest import bricks, images
+from tests.dery.conftest import PARAMS, bricks, images
 
 __all__ = ["bricks", "images"]
 
@@ -111,6 +113,15 @@ def test_tuning_leaves_the_network_as_it_was_and_those_that_share_its_beginning(
     assert before == [tensor_checksum(network.state_dict()) for network in (first, second)]
     again = dict(tuned(first, recipe, images, wanted, 0, tmp_path))  # from the states that are left
     assert all((again[protocol] == right).all() for protocol, right in found.items())
+
+
+def test_images_that_choose_have_fitted_no_head(images: DataSet):
+    params = Assembly.model_validate({**PARAMS, "head_images": 20})
+    found = stratified_sample(images.images, images.train, params.head_images, 0)
+    left = unseen("halves", images, params, 0)
+    assert len(left) == len(images.train) - len(found)
+    assert not np.isin(found, left).any()
+    assert unseen("resnets", images, params, 0) is images.train
 
 
 def test_the_target_of_the_transfer_has_the_other_classes_renumbered(images: DataSet):
