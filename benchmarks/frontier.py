@@ -4,11 +4,11 @@ python -m benchmarks.frontier --quick [--data DIR] [--checkpoints DIR] [--work D
 
 Within each budget of parameters or MACs, what we choose stands beside the rival that validation images pick: whole
 networks, ensembles of them, whole networks cut by MDA, a random chain, the paper's search; a second table has whole
-networks and ensembles with stacked heads, as ours may be, among the rivals. A sample of 2,500 validation and 3,000
-test images is asked, blocks are whole ones. Layers behind stitches are refitted and heads kept, which validation
-images choose for these hybrids; `--treatment auto` lets them, and needs twice as long. The last line is one JSON
-object; its tau_score is of all chains and of the trees that are picked, lego_prediction_error_max of `lego.choose` on
-two VGGs. The whole study is `./run dvc repro` in studies/frontier.
+networks, ensembles and cut networks with stacked heads, as ours may be, among the rivals. A sample of 2,500 validation
+and 3,000 test images is asked, blocks are whole ones. Layers behind stitches are refitted and heads kept, which
+validation images choose for these hybrids; `--treatment auto` lets them, and needs twice as long. The last line is one
+JSON object; its tau_score is of all chains and of the trees that are picked, lego_prediction_error_max of `lego.choose`
+on two VGGs. The whole study is `./run dvc repro` in studies/frontier.
 """
 
 import json
@@ -101,10 +101,9 @@ def frontier(dataset: Path) -> Result:
     problem = untrained.problem(bricks)
     propose.propose(replace(problem, limits={"params": 1e6}), read("assembly", Assembly).pool, 1)
     resolve_seconds = perf_counter() - began
-    smaller = list(pruned(quick.ZOO, NETWORKS, images, SHARES, REPAIR, SELECT))
     asked = untrained.opened(bricks, images)
-    view = View(asked, images)
-    made = untrained.Comparison(asked, smaller)
+    smaller = list(pruned(quick.ZOO, NETWORKS, images, SHARES, REPAIR, SELECT, asked.questions))
+    view, made = View(asked, images, smaller), untrained.Comparison()
     answers = made.answers({SEEN: view}, BUDGETS)
     rounds = answers.rounds[SEEN]
     held = list(contests(answers.networks, rounds, asked.questions, images, UNTRAINED, view.measures.picking.index))
@@ -118,13 +117,13 @@ def frontier(dataset: Path) -> Result:
             "tied_untrained": told["tied"],
             "worst_regret_points": told["worst_regret_points"],
             "mean_margin_points": told["mean_margin_points"],
-            "tau_score": _tau(view, list(made.designs.values())),
+            "tau_score": _tau(view, [one for one in made.choices.values() if isinstance(one, Design)]),
             "resolve_seconds": resolve_seconds,
             "edges_seconds": edges_seconds,
         },
         (
             sheet("Without training: test accuracy within a budget", found),
-            sheet("The same beside whole networks and ensembles whose heads are stacked, too", stronger),
+            sheet("The same beside rivals whose heads are stacked, too", stronger),
             _treatments(view),
         ),
     )

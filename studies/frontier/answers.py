@@ -11,13 +11,20 @@ import torch
 from lib.base import artifacts
 from lib.dery.paths.tables import Kind
 
-Role = Literal["whole", "ensemble", "cut", "drawn", "ours", "stacked", "scratch", "distilled", "again", "restacked"]
+Learnt = Literal["scratch", "distilled", "again", "restacked"]  # what is there after tuning alone
+Role = Literal["whole", "ensemble", "cut", "drawn", "ours", "stacked", "spare"] | Learnt
 UNTRAINED, FROZEN, FULL = "untrained", "frozen", "full"  # treatments
 RIVALS: tuple[Role, ...] = ("whole", "ensemble", "cut", "drawn", "scratch", "distilled")
-STRONGER: tuple[Role, ...] = (*RIVALS, "stacked", "restacked")  # where what is ours is done to rivals, too
-OURS: tuple[Role, ...] = ("whole", "ensemble", "stacked", "again")  # in our pool at any budget, beside what was chosen
+STRONGER: tuple[Role, ...] = (*RIVALS, "stacked", "spare", "restacked")  # where what is ours is done to rivals, too
+OURS: tuple[Role, ...] = (
+    "whole",
+    "ensemble",
+    "cut",
+    "stacked",
+    "again",
+)  # in our pool at any budget, beside what was chosen
 STACKED: Mapping[Role, Role] = {  # what a network is in the comparison when its heads are fitted after it has learnt
-    **{"whole": "stacked", "ensemble": "stacked", "stacked": "stacked", "ours": "again"},
+    **{"whole": "stacked", "ensemble": "stacked", "cut": "stacked", "stacked": "stacked", "ours": "again"},
     **{"scratch": "restacked", "distilled": "restacked"},
 }
 
@@ -26,7 +33,8 @@ STACKED: Mapping[Role, Role] = {  # what a network is in the comparison when its
 class Answered:
     """A network and the class that it answers for each image that is asked, uint8 [n].
 
-    role: what it is in the comparison; one that is chosen by us and drawn, too, is drawn.
+    role: what it is in the comparison; one that is chosen by us and drawn, too, is drawn; a spare is a stacked rival
+        that validation picks nowhere.
     cost: of each kind.
     way: of dividing the images, whose labels have fitted its heads; None where none have.
     crossed: whether for each of the images that have fitted it this is what others of them would have made it say.

@@ -1,4 +1,4 @@
-"""All that can be chosen from a zoo: its hybrids, its whole networks and their trees, asked once for all budgets."""
+"""All that can be chosen from a zoo: hybrids, whole networks, also cut ones, and their trees, asked once for all."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,78 +20,20 @@ from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.proxies.naswot import naswot
 from lib.dery.assembly.widened import widened
 from lib.dery.assembly.workshop import Workshop
-from lib.dery.combining import is_stackable
+from lib.dery.combining import Combiner, is_stackable
 from lib.dery.paths.exchange import exchange
 from lib.dery.paths.problem import AssemblyProblem, Candidate
 from lib.dery.paths.tables import Columns, Kind
+from lib.fit.stacking import Stacked
 from lib.images.data import DataSet
 from lib.network.blocks import Pick
 from lib.params.assembly import Assembly, Treatment
 from lib.zoo.card import Input
-from studies.cifar10.tree import BATCH, ChannelsLast, fused
+from studies.cifar10.tree import fused
+from studies.frontier.pruned import Pruned
+from studies.frontier.questions import Entrant, Questions
 
-KINDS: tuple[Kind, ...] = ("params", "macs")
 NOWHERE = Path("latency.json")  # nothing is measured
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """A network as it enters a comparison.
-
-    name: what it is made of.
-    cost: of each kind.
-    validation: accuracy on all images that choose, in percent.
-    picking: the same on those of them that have fitted nothing.
-    right: whether it is right on each test image, bool [n].
-    fitted: whether heads were fitted to labels of the images that choose.
-    """
-
-    name: str
-    cost: Mapping[Kind, float]
-    validation: float
-    picking: float
-    right: np.ndarray
-    fitted: bool = False
-
-    @property
-    def test(self) -> float:
-        """Accuracy on the test images, in percent."""
-        return 100 * float(self.right.mean())
-
-
-class Questions:
-    """Images that all are asked, in memory for each kind of input: all that choose, and all test images."""
-
-    def __init__(self, images: DataSet) -> None:
-        self.images, self.index = images, np.union1d(images.validation, images.test)
-        self.labels = images.labels[self.index]
-        self._loaders: dict[Input, ChannelsLast] = {}
-
-    def loader(self, expected: Input) -> ChannelsLast:
-        """In the order of `index`."""
-        if expected not in self._loaders:
-            self._loaders[expected] = ChannelsLast(self.images.images, self.index, expected.transform(), BATCH)
-        return self._loaders[expected]
-
-    def at(self, index: np.ndarray) -> np.ndarray:
-        """Where some images stand among those that are asked."""
-        return np.searchsorted(self.index, index)
-
-    def entrant(
-        self,
-        name: str,
-        cost: Mapping[Kind, float],
-        said: np.ndarray,
-        images: DataSet,
-        picking: np.ndarray,
-        fitted: bool = False,
-    ) -> Entrant:
-        """A network that answers the classes `said` [n]; images: says which of them choose and which test; picking:
-        which of those that choose have fitted nothing; fitted: whether the others have fitted its heads.
-        """
-        right = said == self.labels
-        validation, picked = (100 * float(right[self.at(index)].mean()) for index in (images.validation, picking))
-        return Entrant(name, cost, validation, picked, right[self.at(images.test)], fitted)
 
 
 @dataclass(frozen=True)
@@ -131,7 +73,8 @@ class Field:
         wanted = list[tuple[Columns, Treatment]]()
         whole, last = range(len(bricks.cards)), self.problem.blocks[-1]
         ends = [column for column in range(self.problem.choices) if column in whole or last[column].narrow]
-        for path in product(*[whole] * (bricks.sets - 1), ends):
+        narrow = [(column,) * bricks.sets for column in ends if column not in whole]  # networks narrow in every block
+        for path in (*product(*[whole] * (bricks.sets - 1), ends), *narrow):
             alone = len(Pick.of(self.problem.blocks, path).runs()) == 1
             tried: Sequence[Treatment] = ("none",) if alone else self.params.treatments
             for treatment in tried:
@@ -156,13 +99,30 @@ class Field:
         return self._liked[wanted]
 
 
+@dataclass(frozen=True, eq=False)
+class Smaller:
+    """A network that MDA has cut, as it may be chosen.
+
+    logits: on the picking images.
+    stacked: the map that becomes part of its last layer.
+    """
+
+    of: Pruned
+    logits: Float[torch.Tensor, "n classes"]
+    stacked: Stacked | None
+
+
+Choice = Design | Smaller
+
+
 class View:
     """The field as images see it that are divided in one way.
 
     images: whose validation and test images are among those that were asked.
+    pruned: networks that MDA has cut.
     """
 
-    def __init__(self, field: Field, images: DataSet) -> None:
+    def __init__(self, field: Field, images: DataSet, pruned: Sequence[Pruned] = ()) -> None:
         self.field, self.images = field, images
         self.measures = built.measures(images, field.params, field.seed)
         choosing, picking = (self._at(half) for half in (self.measures.choosing, self.measures.picking))
@@ -175,6 +135,12 @@ class View:
         self.joiner = self._joiner(self.known, field.params.tails, field.params.ridge)
         self.designs = joining.chains(self.known, self.measures, field.params.ridge)
         self.plain = joining.chains(self.known, self.measures)
+        self.smaller = [Smaller(one, one.said[picking], None) for one in pruned]
+        combiner = Combiner(self.measures.choosing.labels, field.params.ridge)
+        for one in pruned:
+            _, by = combiner.best([one.said[choosing]], one.stackable)
+            if by is not None:
+                self.smaller.append(Smaller(one, by(one.said[picking][None]), by))
 
     def _at(self, measure: Measure) -> torch.Tensor:
         return torch.from_numpy(self.field.questions.at(measure.index))
@@ -182,26 +148,32 @@ class View:
     def _joiner(self, known: Sequence[Member], tails: int, ridge: float | None) -> Joiner:
         return Joiner(self.field.problem, known, self.measures, tails, ridge)
 
-    def within(self, kind: Kind, limit: float) -> list[Design]:
+    def within(self, kind: Kind, limit: float) -> list[Choice]:
         """What our choice has to choose from, within one budget: chains as they are treated, the best trees, and
-        every ensemble of whole networks, as they are and stacked.
+        every rival, as it is and stacked.
         """
-        fixed = (*self.designs, *self.whole, *self.ensembles, *self.stacked)
-        within = [one for one in fixed if one.candidate.cost[kind] <= limit]
-        return within + self.joiner.best(self.field.params.trees, {kind: limit})
+        fixed = (*self.designs, *self.rivals)
+        return [*(one for one in fixed if cost(one)[kind] <= limit), *self._trees(kind, limit)]
 
-    def ours(self, kind: Kind, limit: float) -> Design:
+    def _trees(self, kind: Kind, limit: float) -> list[Design]:
+        return self.joiner.best(self.field.params.trees, {kind: limit})
+
+    def ours(self, kind: Kind, limit: float) -> Choice:
         """The best of them on the picking images, ties by likelihood."""
         return max(self.within(kind, limit), key=self._worth)
 
-    def stronger(self, kind: Kind, limit: float) -> Design:
-        """The best of whole networks and ensembles on the picking images, as they are or stacked."""
-        fixed = (*self.whole, *self.ensembles, *self.stacked)
-        return max((one for one in fixed if one.candidate.cost[kind] <= limit), key=self._worth)
+    def stronger(self, kind: Kind, limit: float) -> Choice:
+        """The best of the rivals on the picking images."""
+        return max((one for one in self.rivals if cost(one)[kind] <= limit), key=self._worth)
 
-    def _worth(self, design: Design) -> tuple[float, float]:
-        assert design.logits is not None
-        return built.judge(design.logits, self.measures.picking.labels)
+    @cached_property
+    def rivals(self) -> list[Choice]:
+        """Whole networks and ensembles, and networks that MDA has cut, as they are and stacked."""
+        return [*self.whole, *self.ensembles, *self.stacked, *self.smaller]
+
+    def _worth(self, choice: Choice) -> tuple[float, float]:
+        assert choice.logits is not None
+        return built.judge(choice.logits, self.measures.picking.labels)
 
     @cached_property
     def whole(self) -> list[Design]:
@@ -240,25 +212,37 @@ class View:
         ).best
         return [drawn] if found is None else [drawn, chains[found.pick]]
 
-    def said(self, design: Design) -> np.ndarray:
-        """The class that a design answers for each image that was asked, int [n]."""
-        logits = {(one.path, one.treatment): one.said for one in self.field.known}
-        paths = [self.field.problem.path(pick) for pick in design.candidate.picks]
-        tails = torch.stack([logits[tail] for tail in zip(paths, design.treatments, strict=True)])
-        together = tails.mean(0) if design.stacked is None else design.stacked(tails)
+    def said(self, choice: Choice) -> np.ndarray:
+        """The class that it answers for each image that was asked, int [n]."""
+        tails = choice.of.said[None] if isinstance(choice, Smaller) else self._tails(choice)
+        together = tails.mean(0) if choice.stacked is None else choice.stacked(tails)
         return together.argmax(1).numpy()
 
-    def entrant(self, design: Design) -> Entrant:
-        """A design as these images see it."""
-        said, picking = self.said(design), self.measures.picking.index
-        fitted = design.stacked is not None
-        return self.field.questions.entrant(title(design), design.candidate.cost, said, self.images, picking, fitted)
+    def _tails(self, design: Design) -> Float[torch.Tensor, "t n classes"]:
+        logits = {(one.path, one.treatment): one.said for one in self.field.known}
+        paths = [self.field.problem.path(pick) for pick in design.candidate.picks]
+        return torch.stack([logits[tail] for tail in zip(paths, design.treatments, strict=True)])
+
+    def entrant(self, choice: Choice) -> Entrant:
+        """It as these images see it."""
+        said, picking = self.said(choice), self.measures.picking.index
+        fitted = choice.stacked is not None
+        return self.field.questions.entrant(title(choice), cost(choice), said, self.images, picking, fitted)
 
 
-def title(design: Design) -> str:
-    """What a design is made of."""
-    made = " + ".join(pick.networks[0] if len(pick.runs()) == 1 else pick.words for pick in design.candidate.picks)
-    return made if design.stacked is None else f"{made}, stacked"
+def title(choice: Choice) -> str:
+    """What it is made of."""
+    if isinstance(choice, Smaller):
+        made = choice.of.name
+    else:
+        picks = choice.candidate.picks
+        made = " + ".join(pick.networks[0] if len(pick.runs()) == 1 else pick.words for pick in picks)
+    return made if choice.stacked is None else f"{made}, stacked"
+
+
+def cost(choice: Choice) -> Mapping[Kind, float]:
+    """Of each kind."""
+    return choice.of.cost if isinstance(choice, Smaller) else choice.candidate.cost
 
 
 def budgets(costs: Sequence[float], count: int) -> list[float]:

@@ -14,8 +14,8 @@ from lib.params.base import read
 from lib.params.run import Run
 from lib.report.figures import PALETTE, draw
 from stages import prepare, run
-from studies.frontier.field import KINDS
 from studies.frontier.params import Study
+from studies.frontier.questions import KINDS
 from studies.frontier.tables import WAYS, WORDS
 from studies.frontier.task import SEEN
 from studies.sheet import Result, Sheet
@@ -65,9 +65,9 @@ def _summary(results: Mapping[str, Result]) -> Sheet:
     notes = (
         "Margin: ours minus the rival that validation images pick, in points on test images, mean over the budgets; "
         "regret: the greatest by which the rival is ahead; oracle: the rival that is best on test images "
-        "(untrained, of stacked ones, among those that validation picks at some budget). "
-        "Rivals stacked, too: whole networks and ensembles whose heads were fitted to the same labels as ours stand "
-        "among the rivals."
+        "(of those that were stacked before tuning, among what validation picks at some budget). "
+        "Rivals stacked, too: whole networks, ensembles and cut networks whose heads were fitted to the same labels as "
+        "ours stand among the rivals."
     )
     return Sheet("Budgets won", columns, rows, notes)
 
@@ -100,22 +100,22 @@ def _fronts(figure: "Figure", found: Mapping[str, Any]) -> None:
 
 
 def _opening(study: Study, seed: int, measured: Collection[str]) -> str:
-    shares = " or ".join(f"{share:.0%}" for share in study.shares)
+    shares = ", ".join(f"{share:.0%}" for share in study.shares)
     return f"""# Ahead of the shelf
 
 Made by the stages of `studies/frontier`; seed {seed} for every random choice. Machine: {platform.system()},
 {platform.machine()}, no GPU, {torch.get_num_threads()} thread, torch {torch.__version__.split("+")[0]}.
 
 Within each of {study.budgets} budgets of parameters and as many of MACs, log-spaced from the smallest network of a
-zoo to the sum of all, what is chosen of its chains and trees (whole networks and their ensembles among them) stands
-beside the rival that the same 5,000 validation images pick: the best whole network, the best ensemble of whole
-networks, the best network that MDA has cut (to {shares} of its parameters), a random assembly, the paper's search;
+zoo to the sum of all, what is chosen of its chains and trees (whole networks, their ensembles and cut networks among
+them) stands beside the rival that the same 5,000 validation images pick: the best whole network, the best ensemble of
+whole networks, the best one that MDA has cut (to {shares} of its parameters), a random assembly, the paper's search;
 where everything learns, also the same architecture from scratch, and the others taught by the zoo's largest network.
 All get the same labels and the same tuning. Figures are of 10,000 test images, which choose nothing.
 
 What we choose may be stacked: on one half of the validation images, linear maps of all tails' logits are fitted to the
-labels, and become part of the heads; the other half picks. Whole networks and their ensembles can have that, too, and
-so each count is made twice: beside the rivals as they are, and with such rivals among them.
+labels, and become part of the heads; the other half picks. Whole networks, their ensembles and cut networks can have
+that, too, and so each count is made twice: beside the rivals as they are, and with such rivals among them.
 
 {_told(study, measured)}
 Frozen: stitches and heads learn for an epoch on {study.frozen_images:,} train images. Full: then everything, for two

@@ -15,7 +15,8 @@ class Study(Section):
     full: zoos whose networks learn whole, too.
     budgets, full_budgets: of a kind; at how many all is told, and at how many of them everything learns.
     shares: of a network's parameters, to which MDA cuts it.
-    widths: of last blocks that our pool has beside whole ones, as shares of the channels inside.
+    widths: of last blocks, and of networks narrow in every block, that our pool has beside whole ones, as shares of the
+        channels inside.
     select_images: train images among which those for contributions are selected.
     frozen_images, full_images: train images of the two protocols.
     distillation: weight of the teacher's answers, where one teaches.

@@ -26,8 +26,8 @@ from studies.frontier.answers import (
     Role,
     Round,
 )
-from studies.frontier.field import Entrant, Questions
 from studies.frontier.params import Study
+from studies.frontier.questions import Entrant, Questions
 from studies.frontier.task import APART, SEEN, task, views
 from studies.frontier.verdict import Contest, figures, on_either, on_picking, sheet, verdict
 from studies.sheet import Result, Sheet
@@ -72,9 +72,7 @@ def result(zoo: str, images: DataSet, answers: Mapping[str, Answers], study: Stu
             told = {**figures(judged), "stronger": figures(stronger), "points": points}
             found.setdefault(way, {})[treatment] = told
             sheets.append(sheet(f"Zoo {zoo} {WORDS[treatment]}{WAYS[way]}: test accuracy within a budget", judged))
-            more = (
-                f"Zoo {zoo} {WORDS[treatment]}{WAYS[way]}, beside whole networks and ensembles with stacked heads, too"
-            )
+            more = f"Zoo {zoo} {WORDS[treatment]}{WAYS[way]}, beside rivals with stacked heads, too"
             sheets.append(sheet(more, stronger))
     return Result(found, tuple(sheets))
 
@@ -95,7 +93,7 @@ def contests(
     asked: the images that they have answered for.
     images: the same, divided.
     treatment: of the networks; what has been tuned is chosen again from our choices at all budgets, whole networks and
-        their ensembles, by `on_either`.
+        their ensembles and what MDA has cut of them, by `on_either`.
     picking: the validation images that have fitted nothing.
     way: of dividing the images; networks whose heads were fitted to the labels of another one stay outside.
     """

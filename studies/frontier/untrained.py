@@ -6,14 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from lib.base import artifacts
 from lib.base.errors import BrickyardError
 from lib.base.memo import Memo
 from lib.dery.assembly import edges, forms, gains, narrowing, prices
-from lib.dery.assembly.built import Design
 from lib.dery.assembly.fronts import Fronts
 from lib.dery.assembly.material import Bricks, open_bricks
 from lib.dery.assembly.ranking import put_together
@@ -29,19 +27,19 @@ from lib.params.components import Repair
 from lib.params.contributions import Contributions
 from lib.params.edges import Edges
 from lib.params.run import Run
-from lib.trace.logits import logits
-from lib.zoo.card import Card, Input
+from lib.zoo.card import Card
 from stages import SCRATCH, prepare, run
 from studies.frontier.answers import Answered, Answers, Role, Round
-from studies.frontier.field import KINDS, NOWHERE, Field, Questions, View, budgets, title
+from studies.frontier.field import NOWHERE, Choice, Field, Smaller, View, budgets, cost, title
 from studies.frontier.params import Study
 from studies.frontier.pruned import pruned
+from studies.frontier.questions import KINDS
 from studies.frontier.task import task, views
 
 
 def main(zoo: str, dataset: Path, networks: Path, cut: Path, out: Path) -> None:
-    """Writes answers of all networks that are compared to `out`, and to its folders `networks` and, of those that MDA
-    cut, `cut` the networks themselves, by their numbers.
+    """Writes answers of all networks that are compared to `out`, and these themselves, by number, to its folder
+    `networks`.
 
     zoo: its name.
     networks: folder of the zoo.
@@ -56,15 +54,13 @@ def main(zoo: str, dataset: Path, networks: Path, cut: Path, out: Path) -> None:
     found = joined(found, fronts, fitted)
     repair = read("components.repair", Repair)
     asked = opened(narrowed(found, networks, study.widths, images, repair, fronts), images)
-    smaller = list(pruned(networks, names, images, study.shares, repair, study.select_images))
-    made = Comparison(asked, smaller)
+    smaller = list(pruned(networks, names, images, study.shares, repair, study.select_images, asked.questions))
+    made = Comparison()
     ways = views(images, study.apart.get(zoo), seed)
-    answers = made.answers({name: View(asked, divided) for name, divided in ways.items()}, study.budgets)
+    answers = made.answers({name: View(asked, divided, smaller) for name, divided in ways.items()}, study.budgets)
     answers.save(out)
-    for i, design in made.designs.items():
-        files.save(out / "networks" / str(i), *put_together(asked.workshop, design))
-    for i, (_, network, recipe) in made.cut.items():
-        files.save(out / "networks" / str(i), network, recipe)
+    for i, choice in made.choices.items():
+        files.save(out / "networks" / str(i), *network(asked, choice))
 
 
 def bricks(zoo: Path, names: Sequence[str], cuts: Mapping[str, Sequence[int]], images: DataSet) -> Bricks:
@@ -112,33 +108,33 @@ def opened(found: Bricks, images: DataSet) -> Field:
     return Field(found, problem(found), images, params, seed, Memo(SCRATCH / "prefixes", 2**32))
 
 
-Cut = tuple[str, nn.Module, Recipe]
-Costs = dict[Kind, float]
+def network(asked: Field, choice: Choice) -> tuple[nn.Module, Recipe]:
+    """What has been chosen, and its recipe."""
+    if not isinstance(choice, Smaller):
+        return put_together(asked.workshop, choice)
+    recipe = choice.of.recipe
+    return choice.of.folded(choice.stacked, asked.workshop.bricks.sample(recipe.input)), recipe
 
 
 @dataclass
 class Comparison:
-    """Numbers the networks that are compared; smaller: those that MDA cut."""
+    """Numbers the networks that are compared."""
 
-    asked: Field
-    smaller: Sequence[Cut]
-    designs: dict[int, Design] = field(default_factory=dict)
-    cut: dict[int, Cut] = field(default_factory=dict)
+    choices: dict[int, Choice] = field(default_factory=dict)
     _known: dict[int, Answered] = field(default_factory=dict)
 
     def answers(self, ways: Mapping[str, View], count: int) -> Answers:
         """Of all, and who is chosen within so many budgets of a kind."""
         way, first = next(iter(ways.items()))
-        for design in first.whole:
-            self._number(way, first, design, "whole")
-        for design in first.ensembles:
-            self._number(way, first, design, "ensemble")
-        for one in self.smaller:
-            cost: Costs = {kind: getattr(one[2].cost, kind) for kind in KINDS}
-            self.cut[len(self._known)] = one
-            said = ask(one[1], one[2].input, self.asked.questions)
-            self._known[len(self._known)] = Answered(one[0], "cut", cost, said.argmax(1).numpy())
+        roles: dict[Role, Sequence[Choice]] = {"whole": first.whole, "ensemble": first.ensembles}
+        roles["cut"] = [one for one in first.smaller if one.stacked is None]
+        for role, choices in roles.items():
+            for one in choices:
+                self._number(way, first, one, role)
         rounds = {name: list(self._rounds(name, view, count)) for name, view in ways.items()}
+        for name, view in ways.items():
+            for one in view.rivals:
+                self._number(name, view, one, "spare")
         return Answers(self._known, rounds)
 
     def _rounds(self, way: str, view: View, count: int) -> Iterator[Round]:
@@ -148,32 +144,24 @@ class Comparison:
                 self._number(way, view, view.stronger(kind, limit), "stacked")
                 yield Round(kind, limit, self._number(way, view, view.ours(kind, limit), "ours"), drawn)
 
-    def _number(self, way: str, view: View, design: Design, role: Role) -> int:
-        """Of a design; it plays its first role, unless it is drawn later."""
+    def _number(self, way: str, view: View, choice: Choice, role: Role) -> int:
+        """Of a choice; it plays its first role, unless it is drawn later."""
 
-        def made(one: Design, fitted: str | None) -> tuple[Any, ...]:
-            return one.candidate.picks, one.treatments, fitted
+        def made(one: Choice, fitted: str | None) -> tuple[Any, ...]:
+            what = one.of if isinstance(one, Smaller) else (one.candidate.picks, one.treatments)
+            return what, fitted
 
-        fitted = None if design.stacked is None else way
-        for i, one in self.designs.items():
-            if made(one, self._known[i].way) == made(design, fitted):
+        fitted = None if choice.stacked is None else way
+        for i, one in self.choices.items():
+            if made(one, self._known[i].way) == made(choice, fitted):
                 if role == "drawn" and self._known[i].role == "ours":
                     self._known[i] = replace(self._known[i], role=role)
                 return i
         i = len(self._known)
-        self.designs[i] = design
-        self._known[i] = Answered(title(design), role, _cost(design), view.said(design), fitted)
+        self.choices[i] = choice
+        own: dict[Kind, float] = {kind: cost(choice)[kind] for kind in KINDS}
+        self._known[i] = Answered(title(choice), role, own, view.said(choice), fitted)
         return i
-
-
-def _cost(design: Design) -> Costs:
-    return {kind: design.candidate.cost[kind] for kind in KINDS}
-
-
-@torch.inference_mode()
-def ask(network: nn.Module, expected: Input, questions: Questions) -> torch.Tensor:
-    """The logits of any network for the images that are asked, [n, classes]."""
-    return torch.cat([logits(network(x)) for x, _ in questions.loader(expected)])
 
 
 if __name__ == "__main__":

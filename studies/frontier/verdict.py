@@ -8,7 +8,7 @@ import numpy as np
 
 from lib.dery.paths.tables import Kind
 from studies.cifar10.bootstrap import Estimate, difference, holm, sign_test
-from studies.frontier.field import Entrant
+from studies.frontier.questions import Entrant
 from studies.sheet import Sheet
 
 COLUMNS = ("budget", "ours", "%", "rival that validation picks", "%", "ours - rival [95 %]", "best rival on test, %")
@@ -20,8 +20,8 @@ NOTES = (
 
 @dataclass(frozen=True)
 class Contest:
-    """Within one budget: our choice, and all that could be chosen instead; stronger: so, too, with the whole networks
-    and ensembles that have got what is ours.
+    """Within one budget: our choice, and all that could be chosen instead; stronger: so, too, with those that have
+    got what is ours.
     """
 
     kind: Kind

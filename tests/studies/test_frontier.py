@@ -1,6 +1,7 @@
 """Budgets, who may be chosen within them and who wins: on pico networks, against brute force and definitions."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import combinations, product
 from pathlib import Path
@@ -9,27 +10,32 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
+from torch import nn
+from torch.nn import functional
 
 from lib.base.memo import Memo
 from lib.dery.assembly import built, forms, narrowing, prices
 from lib.dery.assembly.fronts import Fronts
 from lib.dery.assembly.material import Bricks
-from lib.dery.assembly.ranking import put_together
 from lib.dery.assembly.reassembly import reassemble
 from lib.dery.paths import trees
 from lib.dery.paths.tables import Kind
 from lib.fit import stacking
 from lib.images.data import DataSet
+from lib.network.component import Component
 from lib.params.assembly import Assembly
 from lib.params.components import Repair
 from studies.cifar10.bootstrap import difference, holm, sign_test
 from studies.frontier import task, untrained
-from studies.frontier.answers import FROZEN, UNTRAINED, Answered, Answers, Role, Round
-from studies.frontier.field import KINDS, NOWHERE, Entrant, Field, View, budgets
+from studies.frontier.answers import FROZEN, STRONGER, UNTRAINED, Answered, Answers, Role, Round
+from studies.frontier.field import NOWHERE, Field, View, budgets, cost, title
+from studies.frontier.pruned import Pruned
+from studies.frontier.questions import KINDS, Entrant, ask
 from studies.frontier.scenario import Scenario
+from studies.frontier.school import Heard
 from studies.frontier.tables import contests
 from studies.frontier.task import APART, SEEN
-from studies.frontier.tuned import Heard, needed, some, stacked
+from studies.frontier.tuned import needed, some, stacked
 from studies.frontier.verdict import Contest, figures, on_either, on_picking, sheet, verdict
 from tests.dery.assembly.test_forms import CONTRIBUTIONS
 from tests.dery.conftest import PARAMS, bricks, images
@@ -71,6 +77,18 @@ def test_budgets_go_from_the_smallest_network_to_the_sum_of_all_by_one_factor() 
     assert all(limit == int(limit) for limit in found)
 
 
+@pytest.fixture(scope="module")
+def smaller(calm: Bricks, seen: DataSet, asked: Field) -> Pruned:
+    """A network that MDA has cut."""
+    found = _narrow(calm, seen)[0.5]
+    return Pruned("resnet cut to 50%", *found, ask(found[0], found[1].input, asked.questions), True)
+
+
+def _narrow(bricks: Bricks, seen: DataSet) -> dict[float, tuple[nn.Module, Component]]:
+    how = Repair(images=len(bricks.fit[0].index))
+    return narrowing.narrow(bricks, "resnet", bricks.chains[0]._model, [0.5], seen, CONTRIBUTIONS, how)
+
+
 def _every(view: View) -> list[tuple[dict[Kind, float], torch.Tensor]]:
     """Cost and logits on the picking images of every chain, every pair of chains and every set of whole networks."""
     problem, bricks = view.field.problem, view.field.workshop.bricks
@@ -91,14 +109,14 @@ def test_ours_is_the_best_of_all_chains_and_trees_within_the_limit(view: View) -
     every, labels = _every(view), view.measures.picking.labels
     whole = [one.candidate.cost for one in view.whole]
     for kind in KINDS:
-        for limit in budgets([cost[kind] for cost in whole], 4):
+        for limit in budgets([own[kind] for own in whole], 4):
             ours = view.ours(kind, limit)
             assert ours.logits is not None
-            assert ours.candidate.cost[kind] <= limit
-            best = max(built.judge(said, labels) for cost, said in every if cost[kind] <= limit)
+            assert cost(ours)[kind] <= limit
+            best = max(built.judge(said, labels) for price, said in every if price[kind] <= limit)
             assert built.judge(ours.logits, labels) == pytest.approx(best, abs=1e-3)
     smallest = min(cost["params"] for cost in whole)
-    assert view.ours("params", 1e9).candidate.picks != view.ours("params", smallest).candidate.picks
+    assert title(view.ours("params", 1e9)) != title(view.ours("params", smallest))
 
 
 def test_an_entrant_is_what_its_network_says_when_it_is_asked(view: View, seen: DataSet) -> None:
@@ -106,7 +124,7 @@ def test_an_entrant_is_what_its_network_says_when_it_is_asked(view: View, seen: 
     said = torch.stack([one.choosing for one in view._alone if one.candidate.pick in ensemble.candidate.picks])
     stacked = replace(ensemble, stacked=stacking.stack(said, view.measures.choosing.labels, 0.005))
     for design in (view.designs[5], view.ours("params", 1e9), view.joiner.best(1)[0], ensemble, stacked):
-        network, recipe = put_together(view.field.workshop, design)
+        network, recipe = untrained.network(view.field, design)
         found = view.entrant(design)
         for accuracy, measure in ((found.validation, view.measures.validation), (found.test, view.measures.test)):
             assert accuracy == pytest.approx(measure(network, recipe.input))
@@ -114,31 +132,55 @@ def test_an_entrant_is_what_its_network_says_when_it_is_asked(view: View, seen: 
 
 
 @pytest.fixture(scope="module")
-def answers(asked: Field, view: View, calm: Bricks) -> Answers:
-    network, recipe = reassemble(calm, calm.whole(1))
-    smaller = [("vit cut to 70%", network, replace(recipe, cost=calm.cards[1].cost))]
-    return untrained.Comparison(asked, smaller).answers({SEEN: view}, 3)
+def answers(asked: Field, seen: DataSet, smaller: Pruned) -> Answers:
+    return untrained.Comparison().answers({SEEN: View(asked, seen, [smaller])}, 3)
+
+
+def test_cut_networks_may_be_stacked_and_are_in_our_pool_too(asked: Field, seen: DataSet, smaller: Pruned) -> None:
+    stacking_too = copy(asked)
+    stacking_too.params = asked.params.model_copy(update={"combine": "auto", "trees": 2})
+    labels, at = asked.questions.labels, asked.questions.at(built.measures(seen, asked.params, 0).choosing.index)
+    mistaken = replace(smaller, said=smaller.said.clone())
+    classes = smaller.said.shape[1]
+    mistaken.said[at] += 9 * functional.one_hot(torch.from_numpy(labels[at] + 1) % classes, classes)
+    view, better = View(stacking_too, seen, [smaller]), View(stacking_too, seen, [mistaken])
+    plain, stacked = better.smaller
+    assert (plain.stacked, title(stacked)) == (None, "resnet cut to 50%, stacked")
+    assert stacked.stacked is not None
+    network, recipe = untrained.network(asked, replace(stacked, of=smaller))
+    said = ask(network, recipe.input, asked.questions)
+    torch.testing.assert_close(said, stacked.stacked(smaller.said[None]), atol=1e-4, rtol=1e-4)
+    assert np.array_equal(view.said(replace(stacked, of=smaller)), said.argmax(1).numpy())
+    unchanged = ask(smaller.network, recipe.input, asked.questions)
+    torch.testing.assert_close(unchanged, smaller.said)
+    for kind, limit in zip(KINDS, (smaller.cost["params"], 1e9), strict=True):
+        for one in (view, better):
+            assert {title(choice) for choice in one.smaller} <= {title(choice) for choice in one.within(kind, limit)}
+            assert one._worth(one.ours(kind, limit)) >= one._worth(one.stronger(kind, limit))
+            assert one._worth(one.stronger(kind, limit)) >= max(map(one._worth, one.smaller))
+    told = untrained.Comparison().answers({SEEN: better}, 2).networks.values()
+    assert [(one.role, one.way) for one in told if one.name == title(plain)] == [("cut", None)]
+    assert [one.way for one in told if one.name == title(stacked)] == [SEEN]
+    assert {title(one) for one in better.rivals} <= {one.name for one in told if one.role in (*STRONGER, "ours")}
 
 
 def test_narrow_last_blocks_are_ours_alone(calm: Bricks, seen: DataSet, asked: Field) -> None:
     """They are offered behind every front, say what their networks say, and no rival is drawn among them."""
-    name, images = "resnet", calm.fit[0]
-    made = narrowing.narrow(
-        calm, name, calm.chains[0]._model, [0.5], seen, CONTRIBUTIONS, Repair(images=len(images.index))
-    )
+    name, made = "resnet", _narrow(calm, seen)
     own = {(name, width): forms.opened(calm.cards[0], *one) for width, one in made.items()}
     bricks = replace(calm, narrow=own)
     bricks = replace(bricks, forms={name: forms.priced(bricks, name, Fronts(bricks, Memo()))})
     params = asked.params.model_copy(update={"combine": "auto", "trees": 2})
     field = Field(bricks, prices.assembly_problem(bricks, params, NOWHERE), seen, params, 0, Memo())
     narrow = [one for one in field.known if any(block.narrow for block in one.candidate.pick.blocks)]
-    assert len(narrow) == 9
+    assert len(narrow) == 9 + 1
     assert all(one.candidate.pick.blocks[-1].form == "at 0.5" for one in narrow)
-    assert len(field.known) == 27 + 9
+    assert all(block.form == "at 0.5" for block in narrow[-1].candidate.pick.blocks)
+    assert len(field.known) == 27 + 9 + 1
     view, plain = View(field, seen), field.entire
     for path in product(range(3), repeat=3):
         assert plain.price(path) == asked.problem.price(path) == field.problem.price(path)
-    for one in (narrow[0], narrow[5]):
+    for one in (narrow[0], narrow[5], narrow[-1]):
         network, recipe = field.workshop.reassemble(one.candidate.pick, one.treatment)
         said = view.measures.picking.logits(network, recipe.input)
         torch.testing.assert_close(one.said[view._at(view.measures.picking)], said, atol=1e-4, rtol=1e-4)
@@ -146,8 +188,8 @@ def test_narrow_last_blocks_are_ours_alone(calm: Bricks, seen: DataSet, asked: F
     limit = max(one.candidate.cost["params"] for one in view.whole)
     for design in (*view.drawn("params", limit), *view.whole, *view.ensembles):
         assert not any(block.narrow for pick in design.candidate.picks for block in pick.blocks)
-    assert view.ours("params", limit).candidate.cost["params"] <= limit
-    assert view.stronger("params", limit).candidate.cost["params"] <= limit
+    assert cost(view.ours("params", limit))["params"] <= limit
+    assert cost(view.stronger("params", limit))["params"] <= limit
 
 
 def test_rivals_are_within_the_limit_and_of_every_kind(view: View, answers: Answers, seen: DataSet) -> None:
@@ -168,7 +210,7 @@ def test_rivals_are_within_the_limit_and_of_every_kind(view: View, answers: Answ
         searched = [design for design in view.designs if design.candidate.cost[one.kind] <= one.limit]
         assert view.field.liked(drawn[1]) == max(map(view.field.liked, searched))
     assert {one.role for one in answers.networks.values()} >= {"whole", "ensemble", "cut", "drawn"}
-    assert {"vit cut to 70%", "resnet", "plain + vit"} & {rival.name for rival in found[2].rivals}
+    assert {"resnet cut to 50%", "resnet"} <= {rival.name for rival in found[2].rivals}
     assert sum(one.role == "ensemble" for one in answers.networks.values()) == 4
 
 
@@ -213,14 +255,20 @@ def test_heads_that_are_fitted_after_learning_are_told_by_images_that_have_not_f
     roles: tuple[tuple[Role, str | None], ...]
     roles = (("whole", None), ("ours", SEEN), ("cut", None), ("distilled", None), ("scratch", None))
     networks = {i: (Answered(role, role, cost, np.empty(0), way), mistaken) for i, (role, way) in enumerate(roles)}
-    found = stacked(networks, {SEEN: choosing, APART: others}, labels.numpy(), 5e-3)
+    rounds = {SEEN: [Round("params", 1, 1, ())], APART: [Round("params", 1, 0, ())]}
+    found = stacked(networks, {SEEN: choosing, APART: others}, rounds, labels.numpy(), 5e-3)
     assert all(np.array_equal(found[i].said, mistaken.said) for i in range(5))
     told = [(one.role, one.name, one.way, one.fitted) for i, one in found.items() if i > 4]
     assert told == [
         *(("stacked", "whole, stacked", way, False) for way in (SEEN, APART)),
         ("again", "ours, again", SEEN, True),
+        *(("stacked", "cut, stacked", way, False) for way in (SEEN, APART)),
         *(("restacked", f"{name}, stacked", way, False) for name in ("distilled", "scratch") for way in (SEEN, APART)),
     ]
+    unfitted = {0: (Answered("ours", "ours", cost, np.empty(0)), mistaken)}
+    elsewhere = {way: [Round("params", 1, i, ())] for i, way in enumerate((APART, SEEN))}
+    found = stacked(unfitted, {SEEN: choosing, APART: others}, elsewhere, labels.numpy(), 5e-3)
+    assert [one.way for one in found.values()] == [None, APART]  # where the images chose it
 
 
 def test_everything_learns_at_budgets_that_are_evenly_spaced_up_to_the_largest(answers: Answers) -> None:
