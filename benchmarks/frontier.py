@@ -110,6 +110,8 @@ def frontier(dataset: Path) -> Result:
     found = [verdict(one, seed) for one in held]
     stronger = [verdict(replace(one, rivals=one.stronger), seed, on_picking) for one in held]
     told = figures(found)
+    designs = [(i, one) for i, one in made.choices.items() if isinstance(one, Design)]
+    picked = [one for i, one in designs if answers.networks[i].role != "spare"]
     return Result(
         {
             "budgets": told["budgets"],
@@ -117,7 +119,7 @@ def frontier(dataset: Path) -> Result:
             "tied_untrained": told["tied"],
             "worst_regret_points": told["worst_regret_points"],
             "mean_margin_points": told["mean_margin_points"],
-            "tau_score": _tau(view, [one for one in made.choices.values() if isinstance(one, Design)]),
+            "tau_score": _tau(view, picked),
             "resolve_seconds": resolve_seconds,
             "edges_seconds": edges_seconds,
         },

@@ -15,7 +15,7 @@ from ..network.modules import ReassembledNetwork
 from ..network.parts import Stacking
 from ..network.reassembled import Reassembled
 from ..trace.duplicate import duplicate
-from ..trace.watching import around, arriving
+from ..trace.watching import around, arriving, order
 
 Judged = tuple[float, float]  # accuracy in percent, and likelihood
 COLUMNS = 512  # logits an image of all tails; of more, maps are not fitted
@@ -81,10 +81,12 @@ def is_stackable(network: ReassembledNetwork, x: torch.Tensor) -> bool:
 def last_layer(head: nn.Module, x: torch.Tensor) -> nn.Linear | None:
     """The linear layer of a head that gives the logits of what reaches it, if there is one with a bias."""
     wanted = head(x.clone())
-    for layer in head.modules():
-        if isinstance(layer, nn.Linear) and layer.bias is not None and "weight" in layer._parameters:
-            found = around(head, layer, x)
-            if found and found[1].shape == wanted.shape and torch.equal(found[1], wanted):
+    for name in order(head, x, lambda layer: isinstance(layer, nn.Linear)):
+        layer = head.get_submodule(name)
+        assert isinstance(layer, nn.Linear)
+        if layer.bias is not None and "weight" in layer._parameters:
+            said = around(head, layer, x)[1]
+            if said.shape == wanted.shape and torch.equal(said, wanted):
                 return layer
     return None
 

@@ -37,6 +37,7 @@ class Answered:
         that validation picks nowhere.
     cost: of each kind.
     way: of dividing the images, whose labels have fitted its heads; None where none have.
+    chosen: by which ways of dividing the images, where it stands in the comparison for that alone; None: for any.
     crossed: whether for each of the images that have fitted it this is what others of them would have made it say.
     """
 
@@ -46,6 +47,11 @@ class Answered:
     said: np.ndarray
     way: str | None = None
     crossed: bool = False
+    chosen: tuple[str, ...] | None = None
+
+    def stands(self, way: str) -> bool:
+        """Whether it has a place among what the images choose from that are divided in one way."""
+        return self.way in (None, way) and (self.chosen is None or way in self.chosen)
 
     @property
     def fitted(self) -> bool:
@@ -61,6 +67,11 @@ class Round:
     limit: float
     ours: int
     drawn: tuple[int, ...]
+
+
+def choosers(rounds: Mapping[str, Sequence[Round]], i: int) -> tuple[str, ...]:
+    """The ways of dividing the images by which network i is our choice in some rounds; rounds: by way."""
+    return tuple(way for way, own in rounds.items() if any(one.ours == i for one in own))
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,10 @@ class Answers:
         """The inverse of `save`."""
         stored = artifacts.read_json(folder / "answers.json")
         said = artifacts.read_tensors(folder / "answers.safetensors")
-        networks = {int(i): Answered(**{**one, "said": said[i].numpy()}) for i, one in stored["networks"].items()}
+        networks = {
+            int(i): Answered(**{**one, "said": said[i].numpy(), "chosen": one["chosen"] and tuple(one["chosen"])})
+            for i, one in stored["networks"].items()
+        }
         rounds = {
             name: [Round(**{**one, "drawn": tuple(one["drawn"])}) for one in own]
             for name, own in stored["rounds"].items()

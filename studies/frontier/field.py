@@ -73,7 +73,7 @@ class Field:
         wanted = list[tuple[Columns, Treatment]]()
         whole, last = range(len(bricks.cards)), self.problem.blocks[-1]
         ends = [column for column in range(self.problem.choices) if column in whole or last[column].narrow]
-        narrow = [(column,) * bricks.sets for column in ends if column not in whole]  # networks narrow in every block
+        narrow = [(column,) * bricks.sets for column in ends if is_narrow_throughout(self.problem, column)]
         for path in (*product(*[whole] * (bricks.sets - 1), ends), *narrow):
             alone = len(Pick.of(self.problem.blocks, path).runs()) == 1
             tried: Sequence[Treatment] = ("none",) if alone else self.params.treatments
@@ -228,6 +228,12 @@ class View:
         said, picking = self.said(choice), self.measures.picking.index
         fitted = choice.stacked is not None
         return self.field.questions.entrant(title(choice), cost(choice), said, self.images, picking, fitted)
+
+
+def is_narrow_throughout(problem: AssemblyProblem, column: int) -> bool:
+    """Whether the blocks of a column are those of a network that is equally narrow in every set."""
+    blocks = [row[column] for row in problem.blocks]
+    return all(block.narrow for block in blocks) and len({(block.network, block.width) for block in blocks}) == 1
 
 
 def title(choice: Choice) -> str:

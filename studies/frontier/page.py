@@ -65,7 +65,7 @@ def _summary(results: Mapping[str, Result]) -> Sheet:
     notes = (
         "Margin: ours minus the rival that validation images pick, in points on test images, mean over the budgets; "
         "regret: the greatest by which the rival is ahead; oracle: the rival that is best on test images "
-        "(of those that were stacked before tuning, among what validation picks at some budget). "
+        "(after tuning, of those that were stacked before it, only what validation picks at some budget). "
         "Rivals stacked, too: whole networks, ensembles and cut networks whose heads were fitted to the same labels as "
         "ours stand among the rivals."
     )
@@ -100,6 +100,7 @@ def _fronts(figure: "Figure", found: Mapping[str, Any]) -> None:
 
 
 def _opening(study: Study, seed: int, measured: Collection[str]) -> str:
+    widths = " or ".join(f"{width:.0%}" for width in study.widths)
     shares = ", ".join(f"{share:.0%}" for share in study.shares)
     return f"""# Ahead of the shelf
 
@@ -115,7 +116,9 @@ All get the same labels and the same tuning. Figures are of 10,000 test images, 
 
 What we choose may be stacked: on one half of the validation images, linear maps of all tails' logits are fitted to the
 labels, and become part of the heads; the other half picks. Whole networks, their ensembles and cut networks can have
-that, too, and so each count is made twice: beside the rivals as they are, and with such rivals among them.
+that, too, and so each count is made twice: beside the rivals as they are, and with such rivals among them. Ours alone
+are stitches and blocks with {widths} of the channels inside: last blocks behind any front, and a network's own, all of
+them narrow.
 
 {_told(study, measured)}
 Frozen: stitches and heads learn for an epoch on {study.frozen_images:,} train images. Full: then everything, for two

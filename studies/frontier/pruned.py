@@ -56,8 +56,8 @@ class Pruned:
         weight, bias = by.maps[0].T @ layer.weight.double(), by.maps[0].T @ layer.bias.double() + by.offset
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)
-        wanted = by(before[None])
-        if not float((made(x.clone()) - wanted).abs().max()) <= CLOSE * float(wanted.abs().max()):
+        change, scale = made(x.clone()) - by(before[None]), before.double().abs() @ by.maps[0].abs()
+        if not float(change.abs().max()) <= CLOSE * float(scale.max() + by.offset.abs().max()):
             raise BrickyardError(f"{self.name}: stacking changed in its last layer by more than rounding")
         return made
 

@@ -95,9 +95,9 @@ def contests(
     treatment: of the networks; what has been tuned is chosen again from our choices at all budgets, whole networks and
         their ensembles and what MDA has cut of them, by `on_either`.
     picking: the validation images that have fitted nothing.
-    way: of dividing the images; networks whose heads were fitted to the labels of another one stay outside.
+    way: of dividing the images; what another one has chosen, or whose labels have fitted its heads, stays outside.
     """
-    networks = {i: one for i, one in networks.items() if one.way in (None, way)}
+    networks = {i: one for i, one in networks.items() if one.stands(way)}
     seen = {i: asked.entrant(one.name, one.cost, one.said, images, picking, one.fitted) for i, one in networks.items()}
     ours = {one.ours for one in rounds} | {i for i, one in networks.items() if one.role in OURS}
 

@@ -18,7 +18,7 @@ from lib.params.assembly import Assembly
 from lib.params.base import read
 from lib.params.run import Run
 from stages import SCRATCH, prepare, run
-from studies.frontier.answers import FROZEN, FULL, STACKED, Answered, Answers, Round
+from studies.frontier.answers import FROZEN, FULL, STACKED, Answered, Answers, Round, choosers
 from studies.frontier.params import Study
 from studies.frontier.questions import Questions
 from studies.frontier.school import Heard, School
@@ -43,40 +43,37 @@ def main(zoo: str, dataset: Path, untrained: Path, out: Path) -> None:
     }
     frozen = {i: (one, school.frozen(i)) for i, one in networks.items()}
     labels, ridge = school.questions.labels, read("assembly", Assembly).ridge
-    Answers(stacked(frozen, choosing, answers.rounds, labels, ridge), answers.rounds).save(out / FROZEN)
+    Answers(stacked(frozen, choosing, labels, ridge), answers.rounds).save(out / FROZEN)
     if zoo not in study.full:
         return
     rounds = {way: some(own, study.full_budgets) for way, own in answers.rounds.items()}
     full = {i: (networks[i], school.full(i)) for i in needed(networks, rounds)}
     full |= enumerate(controls(school, networks, rounds), max(networks) + 1)
-    Answers(stacked(full, choosing, rounds, labels, ridge), rounds).save(out / FULL)
+    Answers(stacked(full, choosing, labels, ridge), rounds).save(out / FULL)
 
 
 def stacked(
     heard: Mapping[int, tuple[Answered, Heard]],
     choosing: Mapping[str, np.ndarray],
-    rounds: Mapping[str, Sequence[Round]],
     labels: np.ndarray,
     ridge: float | None,
 ) -> dict[int, Answered]:
     """What networks say, and behind them what those say whose heads are fitted, once more, to labels.
 
     choosing: by way, where the images of these labels stand among all that were asked.
-    rounds: by way; what we chose by one way of dividing the images has no place in another.
     labels: of all of them, int [n].
     ridge: of the maps; None: none are fitted.
     """
     found = {i: replace(one, said=own.said) for i, (one, own) in heard.items()}
     pairs = list(product(heard.items(), choosing.items()))
     for (i, (one, own)), (way, index) in track(pairs, "stacking", len(pairs)):
-        if one.role not in STACKED or one.way not in (None, way):
-            continue
-        if one.role == "ours" and i not in {chosen.ours for chosen in rounds[way]}:
+        if one.role not in STACKED or not one.stands(way):
             continue
         said = own.again(index, torch.from_numpy(labels[index]), ridge, one.way is not None)
         if said is not None:
             name = f"{found[i].name}, {'stacked' if one.way is None else 'again'}"
-            found[max(found) + 1] = Answered(name, STACKED[one.role], one.cost, said, way, one.way is None)
+            crossed = one.way is None
+            found[max(found) + 1] = Answered(name, STACKED[one.role], one.cost, said, way, crossed, one.chosen)
     return found
 
 
@@ -101,7 +98,8 @@ def controls(
 ) -> Iterable[tuple[Answered, Heard]]:
     """Our choices from random weights; every other network of the zoo, taught by its largest one."""
     for i in sorted({one.ours for own in rounds.values() for one in own}):
-        told = Answered(f"{networks[i].name}, from scratch", "scratch", networks[i].cost, networks[i].said)
+        own, name = networks[i], f"{networks[i].name}, from scratch"
+        told = Answered(name, "scratch", own.cost, own.said, chosen=choosers(rounds, i))
         yield told, school.from_scratch(i)
     whole = sorted((i for i, one in networks.items() if one.role == "whole"), key=lambda i: networks[i].cost["params"])
     for i in whole[:-1]:

@@ -29,7 +29,7 @@ from lib.params.edges import Edges
 from lib.params.run import Run
 from lib.zoo.card import Card
 from stages import SCRATCH, prepare, run
-from studies.frontier.answers import Answered, Answers, Role, Round
+from studies.frontier.answers import Answered, Answers, Role, Round, choosers
 from studies.frontier.field import NOWHERE, Choice, Field, Smaller, View, budgets, cost, title
 from studies.frontier.params import Study
 from studies.frontier.pruned import pruned
@@ -38,8 +38,8 @@ from studies.frontier.task import task, views
 
 
 def main(zoo: str, dataset: Path, networks: Path, cut: Path, out: Path) -> None:
-    """Writes answers of all networks that are compared to `out`, and these themselves, by number, to its folder
-    `networks`.
+    """Writes answers of all networks that are compared to `out`, and all but spare ones to its folder `networks`, by
+    number.
 
     zoo: its name.
     networks: folder of the zoo.
@@ -60,7 +60,8 @@ def main(zoo: str, dataset: Path, networks: Path, cut: Path, out: Path) -> None:
     answers = made.answers({name: View(asked, divided, smaller) for name, divided in ways.items()}, study.budgets)
     answers.save(out)
     for i, choice in made.choices.items():
-        files.save(out / "networks" / str(i), *network(asked, choice))
+        if answers.networks[i].role != "spare":
+            files.save(out / "networks" / str(i), *network(asked, choice))
 
 
 def bricks(zoo: Path, names: Sequence[str], cuts: Mapping[str, Sequence[int]], images: DataSet) -> Bricks:
@@ -135,6 +136,9 @@ class Comparison:
         for name, view in ways.items():
             for one in view.rivals:
                 self._number(name, view, one, "spare")
+        for i, one in self._known.items():
+            if one.role == "ours":
+                self._known[i] = replace(one, chosen=choosers(rounds, i))
         return Answers(self._known, rounds)
 
     def _rounds(self, way: str, view: View, count: int) -> Iterator[Round]:

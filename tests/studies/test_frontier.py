@@ -18,6 +18,7 @@ from lib.dery.assembly import built, forms, narrowing, prices
 from lib.dery.assembly.fronts import Fronts
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import reassemble
+from lib.dery.assembly.widened import widened
 from lib.dery.paths import trees
 from lib.dery.paths.tables import Kind
 from lib.fit import stacking
@@ -27,8 +28,8 @@ from lib.params.assembly import Assembly
 from lib.params.components import Repair
 from studies.cifar10.bootstrap import difference, holm, sign_test
 from studies.frontier import task, untrained
-from studies.frontier.answers import FROZEN, STRONGER, UNTRAINED, Answered, Answers, Role, Round
-from studies.frontier.field import NOWHERE, Field, View, budgets, cost, title
+from studies.frontier.answers import FROZEN, STRONGER, UNTRAINED, Answered, Answers, Role, Round, choosers
+from studies.frontier.field import NOWHERE, Field, View, budgets, cost, is_narrow_throughout, title
 from studies.frontier.pruned import Pruned
 from studies.frontier.questions import KINDS, Entrant, ask
 from studies.frontier.scenario import Scenario
@@ -177,6 +178,10 @@ def test_narrow_last_blocks_are_ours_alone(calm: Bricks, seen: DataSet, asked: F
     assert all(one.candidate.pick.blocks[-1].form == "at 0.5" for one in narrow)
     assert all(block.form == "at 0.5" for block in narrow[-1].candidate.pick.blocks)
     assert len(field.known) == 27 + 9 + 1
+    some = {name: tuple(one for one in bricks.forms[name] if one.set != 1)}
+    fewer = widened(field.entire, replace(bricks, forms=some), params, NOWHERE)
+    for problem, throughout in ((field.problem, [3]), (fewer, [])):
+        assert [m for m in range(problem.choices) if is_narrow_throughout(problem, m)] == throughout
     view, plain = View(field, seen), field.entire
     for path in product(range(3), repeat=3):
         assert plain.price(path) == asked.problem.price(path) == field.problem.price(path)
@@ -255,8 +260,7 @@ def test_heads_that_are_fitted_after_learning_are_told_by_images_that_have_not_f
     roles: tuple[tuple[Role, str | None], ...]
     roles = (("whole", None), ("ours", SEEN), ("cut", None), ("distilled", None), ("scratch", None))
     networks = {i: (Answered(role, role, cost, np.empty(0), way), mistaken) for i, (role, way) in enumerate(roles)}
-    rounds = {SEEN: [Round("params", 1, 1, ())], APART: [Round("params", 1, 0, ())]}
-    found = stacked(networks, {SEEN: choosing, APART: others}, rounds, labels.numpy(), 5e-3)
+    found = stacked(networks, {SEEN: choosing, APART: others}, labels.numpy(), 5e-3)
     assert all(np.array_equal(found[i].said, mistaken.said) for i in range(5))
     told = [(one.role, one.name, one.way, one.fitted) for i, one in found.items() if i > 4]
     assert told == [
@@ -265,10 +269,24 @@ def test_heads_that_are_fitted_after_learning_are_told_by_images_that_have_not_f
         *(("stacked", "cut, stacked", way, False) for way in (SEEN, APART)),
         *(("restacked", f"{name}, stacked", way, False) for name in ("distilled", "scratch") for way in (SEEN, APART)),
     ]
-    unfitted = {0: (Answered("ours", "ours", cost, np.empty(0)), mistaken)}
-    elsewhere = {way: [Round("params", 1, i, ())] for i, way in enumerate((APART, SEEN))}
-    found = stacked(unfitted, {SEEN: choosing, APART: others}, elsewhere, labels.numpy(), 5e-3)
-    assert [one.way for one in found.values()] == [None, APART]  # where the images chose it
+    unfitted: dict[int, tuple[Answered, Heard]]
+    unfitted = {0: (Answered("ours", "ours", cost, np.empty(0), chosen=(APART,)), mistaken)}
+    found = stacked(unfitted, {SEEN: choosing, APART: others}, labels.numpy(), 5e-3)
+    assert [(one.way, one.chosen) for one in found.values()] == [(None, (APART,)), (APART, (APART,))]
+    assert not found[1].stands(SEEN)
+
+
+def test_what_test_images_chose_has_no_place_where_others_choose(view: View, answers: Answers, seen: DataSet) -> None:
+    own = answers.rounds[SEEN]
+    i = own[-1].ours
+    assert choosers({SEEN: own, APART: own[:1]}, i) == (SEEN,)
+    scratch = Answered("from scratch", "scratch", answers.networks[0].cost, view.field.questions.labels, chosen=(SEEN,))
+    networks = {i: replace(one, chosen=None) for i, one in answers.networks.items()}
+    networks |= {99: scratch, 98: replace(scratch, role="restacked", way=SEEN)}
+    for way, there in ((SEEN, True), (APART, False)):
+        found = list(contests(networks, own, view.field.questions, seen, FROZEN, view.measures.picking.index, way))
+        assert all(("from scratch" in {rival.name for rival in one.stronger}) == there for one in found[2:3])
+    assert all(one.chosen == (SEEN,) for one in answers.networks.values() if one.role == "ours")
 
 
 def test_everything_learns_at_budgets_that_are_evenly_spaced_up_to_the_largest(answers: Answers) -> None:

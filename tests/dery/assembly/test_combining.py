@@ -93,6 +93,17 @@ def test_maps_become_part_of_the_heads_and_are_saved(
         assert again.tails == recipe.tails
 
 
+class _Attending(nn.Module):
+    """A linear layer of what is attended to is never run as a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(3, 1, batch_first=True), nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.attention(x[:, None], x[:, None], x[:, None])[0][:, 0])
+
+
 class _Double(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return 2 * x
@@ -104,6 +115,8 @@ def test_a_head_that_does_not_end_in_a_linear_layer_is_left_alone() -> None:
     assert last_layer(nn.Sequential(nn.Linear(3, 2, bias=False)), x) is None
     plain = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
     assert last_layer(plain, x) is plain[2]
+    attending = _Attending()
+    assert last_layer(attending, x) is attending.head
 
 
 @pytest.mark.parametrize(("times", "message"), [(1.0, "no last linear layer"), (float("nan"), "stacking changed")])
