@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from commands import in_one_line
+from commands import in_one_line, said
 from lib.base import cache
 from lib.base.errors import BrickyardError
 from lib.base.progress import track
@@ -27,7 +27,7 @@ def main(dry: bool, everything: bool) -> None:
         if not dry:
             locks.unlink()
     listed = cache.outs(Path("dvc.lock"))
-    found = cache.Cache(Path(_said("cache", "dir")) / "files" / "md5", Path())
+    found = cache.Cache(Path(said("cache", "dir")) / "files" / "md5", Path())
     if (pids := cache.busy(locks)) and not dry:
         raise BrickyardError(f"DVC is at work (process {pids[0]}): wait until it has ended")
     damage = [found.damage(out) for out in track(listed, "reading", len(listed))]
@@ -38,7 +38,8 @@ def main(dry: bool, everything: bool) -> None:
             md5 for md5 in track(found.everything(), "reading all") if found.damaged(md5) and md5 not in objects
         ]
     files = [file for one in damage for file in one.files]
-    for file in dict.fromkeys(file for one in damage for file in one.others):
+    others = list(dict.fromkeys(file for one in damage for file in one.others))
+    for file in others:
         print(f"{file} is not the one in dvc.lock, but whole: left as it is")
     for damaged in [*(found.file(md5) for md5 in objects), *files]:
         print(f"{damaged} is damaged{'' if dry else ': removed'}")
@@ -46,10 +47,13 @@ def main(dry: bool, everything: bool) -> None:
         raise BrickyardError(f"{count} files are damaged: ./run python -m commands.heal")
     if not objects and not files:
         print("nothing else is damaged" if cut else "nothing is damaged")
+        if gone := [out for out in listed if found.missing(out)]:
+            stages = " ".join(dict.fromkeys(out.stage for out in gone))
+            raise BrickyardError(f"{len(gone)} of {len(listed)} outputs are not here: ./run dvc repro {stages}")
         return
     for damaged in [*(found.file(md5) for md5 in objects), *files]:
         damaged.unlink(missing_ok=True)
-    _get_back([one for one in damage if one], found.folder)
+    _get_back([one for one in damage if one], found.folder, others)
 
 
 def _is_cut_short(locks: Path) -> bool:
@@ -68,24 +72,39 @@ def _is_cut_short(locks: Path) -> bool:
     return True
 
 
-def _get_back(damage: list[cache.Damage], folder: Path) -> None:
-    """From the workspace, the cache, a remote or, at last, by running the stages again."""
+def _get_back(damage: list[cache.Damage], folder: Path, others: list[Path]) -> None:
+    """From the workspace, the cache, a remote or, at last, by running the stages again.
+
+    others: files that are whole, but not those of dvc.lock, which running stages would replace.
+    """
     outs = [one.out for one in damage]
     for out in outs:
         cache.Cache(folder, Path()).put_back(out)
-    if (stages := _stages(_left(outs, folder))) and _said("remote", "list"):
-        _dvc("pull", *stages)
+    if (stages := _stages(_left(outs, folder))) and said("remote", "list"):
+        _dvc("fetch", *stages)
         fresh = cache.Cache(folder, Path())
         for md5 in [md5 for out in outs for md5 in fresh.damage(out).objects]:
             fresh.file(md5).unlink(missing_ok=True)  # the remote has what was damaged when it was pushed
     left = _left(outs, folder)
-    for out in [one.out for one in damage if one.files and one.out not in left]:
-        _dvc("checkout", str(out.path))
+    fresh = cache.Cache(folder, Path())
+    for out in [out for out in outs if out not in left]:
+        if gone := fresh.missing(out):  # file by file: what lies beside may be another's
+            _dvc("checkout", *map(str, gone))
     if stages := _stages(left):
+        if others:
+            raise BrickyardError(
+                f"what was damaged is removed; making it anew may replace {others[0]}, which is whole, but not the one "
+                f"in dvc.lock: move it away, then dvc repro {' '.join(stages)}"
+            )
         failed = _dvc("repro", *stages)
         if failed or (left := _left(outs, folder)):
             raise BrickyardError(f"what was damaged is removed, but not all could be made anew: dvc repro {stages[0]}")
-    print(f"got back: {', '.join(sorted(str(out.path) for out in outs if out not in left))}")
+    fresh = cache.Cache(folder, Path())
+    still = [out for out in outs if out in left or fresh.missing(out)]
+    if back := [str(out.path) for out in outs if out not in still]:
+        print(f"got back: {', '.join(sorted(back))}")
+    if still:
+        raise BrickyardError(f"not got back: {', '.join(str(out.path) for out in still)}; dvc repro {still[0].stage}")
 
 
 def _left(outs: list[cache.Out], folder: Path) -> list[cache.Out]:
@@ -97,22 +116,13 @@ def _stages(outs: list[cache.Out]) -> list[str]:
     """The stages of some outputs, but for those that params.yaml has no more."""
     if not outs:
         return []
-    known = {line.split()[0] for line in _said("stage", "list", "--name-only").splitlines()}
+    known = {line.split()[0] for line in said("stage", "list", "--name-only").splitlines()}
     return sorted({out.stage for out in outs} & known)
 
 
 def _dvc(*arguments: str) -> int:
     print(f"dvc {' '.join(arguments)}", flush=True)
     return subprocess.run([sys.executable, "-m", "dvc", *arguments], check=False).returncode
-
-
-def _said(*arguments: str) -> str:
-    """What DVC prints. Raises BrickyardError with its last line where it fails."""
-    command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise BrickyardError(f"dvc {' '.join(arguments)}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
@@ -63,7 +64,7 @@ def _whole(
     for folder in track(list(folders), "latency"):
         network, recipe = load(folder, trust)
         table.add_row(
-            str(folder), recipe.kind, f"{timing.whole(network.to(device), recipe.input, batch_size, watch):.3f}"
+            escape(str(folder)), recipe.kind, f"{timing.whole(network.to(device), recipe.input, batch_size, watch):.3f}"
         )
     return table
 

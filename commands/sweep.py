@@ -8,6 +8,7 @@ a picture to OUT. What has been fitted is kept in .scratch: a second sweep is qu
 """
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from commands import SCRATCH, in_one_line, prepare
+from commands import SCRATCH, in_one_line, prepare, said
 from lib.base import artifacts, environment
 from lib.base.errors import BrickyardError
 from lib.base.memo import Memo
@@ -45,7 +46,7 @@ def main(kinds: Sequence[Kind] | None, count: int, out: Path) -> None:
     """Prints the tables and writes KIND.json and KIND.svg for each kind of cost.
 
     kinds: None for all that are known. Raises BrickyardError, before anything is fitted, where no candidate meets the
-    other limits, latency is asked for and not measured, or artifacts are of other networks.
+    other limits, latency is asked for and not measured, or artifacts are older than what they were made of.
     """
     if count < 1:
         raise BrickyardError(f"--count {count}: should be 1 or more")
@@ -54,6 +55,7 @@ def main(kinds: Sequence[Kind] | None, count: int, out: Path) -> None:
     images, sets = data.load(DATASET, SCRATCH), Partition.read(PARTITION)
     if sorted(sets.networks) != names:
         raise BrickyardError(f"{PARTITION} is of {', '.join(sets.networks)}, zoo.models has others; dvc repro edges")
+    _check_made()
     bricks = open_bricks(ZOO, names, sets.cuts, images, read("edges", Edges), run_params.seed, params, entries())
     bricks = forms.load(replace(bricks, edges=lib_edges.load(bricks, EDGES)), BRICKS, entries())
     problem, lenders = prices.assembly_problem(bricks, params, LATENCY), prices.lenders(bricks, params)
@@ -69,15 +71,22 @@ def main(kinds: Sequence[Kind] | None, count: int, out: Path) -> None:
     measures, kept = built.measures(images, params, run_params.seed), Memo(SCRATCH / "prefixes", 2**32)
     workshop = Workshop(bricks, environment.memory() // 4, kept)
     steps = sweeping.swept(workshop, problem, lenders, series, params, measures)
-    kept.prune()
     for kind in wanted:
         rows = sweeping.rows([step for step in steps if step.kind == kind], measures)
         size, unit = scaled(kind, max(row["cost"] for row in rows))
         artifacts.write_metrics(out / f"{kind}.json", rows)
-        artifacts.write_text(out / f"{kind}.svg", swept(rows, size, unit))
+        artifacts.write_text(out / f"{kind}.svg", swept(rows, size, unit, params.rank_on))
         Console().print(_table(rows, size, unit))
     images_of = f"{len(measures.picking.labels)} {params.rank_on} images that chose nothing"
     print(f"accuracy on {images_of}; *: nothing here is cheaper and as good")
+    kept.prune()
+
+
+def _check_made() -> None:
+    """Raises BrickyardError where partition, edges or bricks are not what params, networks and code would make."""
+    stale = sorted(json.loads(said("status", "--json", "partition", "edges", "bricks")))
+    if stale:
+        raise BrickyardError(f"{', '.join(stale)}: not made of what is here now; first ./run dvc repro edges bricks")
 
 
 def _table(rows: Sequence[Mapping[str, Any]], size: float, unit: str) -> Table:

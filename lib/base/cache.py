@@ -8,9 +8,10 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, BinaryIO
 
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -21,7 +22,17 @@ READERS: dict[str, Callable[[Path], object]] = {
     ".json": artifacts.read_json,
     ".csv": artifacts.read_csv,
     ".safetensors": artifacts.read_tensors,
+    ".sha256": lambda file: artifacts.read_csv(file.with_suffix("")),
 }
+MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+
+
+def below(path: str) -> str:
+    """A path that stays below its folder. Raises ValueError for another."""
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or not parts.parts or ".." in parts.parts:
+        raise ValueError(f"{path!r} is not below its folder")
+    return path
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,13 @@ class Out:
     stage: str
     path: Path
     md5: str
+
+
+class Entry(BaseModel):
+    """A file in the list of a folder's files."""
+
+    relpath: Annotated[str, AfterValidator(below)]
+    md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
 @dataclass(frozen=True)
@@ -59,7 +77,11 @@ def outs(lock: Path) -> list[Out]:
     try:
         stages = YAML(typ="safe", pure=True).load(lock)["stages"]
         listed = [(name, out) for name, stage in stages.items() for out in stage.get("outs", [])]
-        found = [Out(name, Path(out["path"]), out["md5"]) for name, out in listed if "md5" in out]
+        deps = [dep for stage in stages.values() for dep in stage.get("deps", [])]
+        for path, md5 in [(one["path"], one.get("md5", "")) for one in (*deps, *(out for _, out in listed))]:
+            if not isinstance(path, str) or (md5 and not MD5.fullmatch(md5)):
+                raise ValueError(path)
+        found = [Out(name, Path(out["path"]), out["md5"]) for name, out in listed if out.get("md5")]
     except FileNotFoundError:
         raise BrickyardError(f"{lock} not found: run from the root of the repository, after dvc repro") from None
     except (YAMLError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
@@ -98,15 +120,22 @@ class Cache:
     def everything(self) -> list[str]:
         """The hashes of all objects."""
         names = (file.parent.name + file.name for file in sorted(self.folder.glob("??/*")))
-        return [name for name in names if re.fullmatch(r"[0-9a-f]{32}(\.dir)?", name)]
+        return [name for name in names if MD5.fullmatch(name)]
 
     def hashes(self, out: Out) -> dict[str, str]:
-        """The hashes of an output's objects by path below the root; where a folder's list is not sound, the list's."""
+        """The hashes of an output's objects by path below the root; where a folder's list is not sound, the list's.
+
+        A list that names anything but files below its folder is damaged, whatever its hash.
+        """
         path = str(out.path)
-        if not out.md5.endswith(".dir") or not self.sound(out.md5):
-            return {path: out.md5}
-        listed = json.loads(self.file(out.md5).read_bytes())
-        return {path: out.md5, **{f"{path}/{entry['relpath']}": entry["md5"] for entry in listed}}
+        if out.md5.endswith(".dir") and self.sound(out.md5):
+            try:
+                listed = TypeAdapter(list[Entry]).validate_json(self.file(out.md5).read_bytes())
+            except ValidationError:
+                self._sound[out.md5] = False
+            else:
+                return {path: out.md5, **{f"{path}/{entry.relpath}": entry.md5 for entry in listed}}
+        return {path: out.md5}
 
     def damage(self, out: Out) -> Damage:
         """What is wrong with an output: its objects and its files in the workspace, content by content."""
@@ -159,6 +188,14 @@ class Cache:
         with files.written(self.file(md5)) as file:
             shutil.copyfileobj(source, file)
         self.file(md5).chmod(0o444)  # as DVC has it
+
+    def missing(self, out: Out) -> list[Path]:
+        """The files of an output below artifacts/ that are not in the workspace, as far as they are known; else it."""
+        if out.path.parts[0] != "artifacts":  # metrics, of which DVC keeps copies
+            return []
+        known = self.hashes(out)
+        files = [path for path, md5 in known.items() if not md5.endswith(".dir")] or [str(out.path)]
+        return [self.root / path for path in files if not (self.root / path).exists()]
 
     def complete(self, out: Out) -> bool:
         """Whether all objects of an output are there and sound."""

@@ -50,10 +50,14 @@ class Memo:
             artifacts.write_tensors(self._file(key), named, durable=False)
 
     def prune(self) -> None:
-        """Removes files, whole or left behind half written, until `limit` holds."""
+        """Removes files, whole or left behind half written, until `limit` holds; others may be at work here, too."""
         if self.folder is None or not self.folder.is_dir():
             return
-        found = [(file.stat(), file) for file in self.folder.iterdir()]
+        found = []
+        for file in self.folder.iterdir():
+            with suppress(FileNotFoundError):  # another process may have finished it, or removed it
+                if not _is_being_written(file):
+                    found.append((file.stat(), file))
         left = sum(stat.st_size for stat, _ in found)
         for stat, file in sorted(found, key=lambda entry: (entry[0].st_mtime_ns, entry[1])):
             if left <= self.limit:
@@ -63,6 +67,12 @@ class Memo:
 
     def _file(self, key: str) -> Path:
         return (self.folder or Path()) / f"{key}.safetensors"
+
+
+def _is_being_written(file: Path) -> bool:
+    """Whether a process that lives is writing it: `files.written` names what is not whole yet by its number."""
+    pid = file.name.rpartition(".")[2]
+    return file.name.startswith(".") and pid.isdigit() and Path("/proc", pid).exists()
 
 
 def below(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -112,7 +112,10 @@ def load(path: Path) -> Latencies:
     """What `save` wrote. Raises Unmeasured when nothing has been measured yet, BrickyardError for a damaged file."""
     if not path.exists():
         raise Unmeasured(f"{path} not found: {COMMAND}")
-    stored = artifacts.read_json(path)
+    try:
+        stored = artifacts.read_json(path)
+    except BrickyardError:
+        raise BrickyardError(f"{path} is damaged; measure anew: {COMMAND}") from None
     if not stored.get("networks"):
         raise Unmeasured(f"{path}: nothing has been measured yet: {COMMAND}")
     try:

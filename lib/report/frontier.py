@@ -45,11 +45,11 @@ def frontier(points: Sequence[Mapping[str, Any]], size: float, limit: float | No
 SHAPES = {"chain": ("o", "reassembled"), "tree": ("^", "tree"), "whole": ("s", "whole network")}
 
 
-def swept(points: Sequence[Mapping[str, Any]], size: float, what: str) -> str:
+def swept(points: Sequence[Mapping[str, Any]], size: float, what: str, images: str) -> str:
     """Measured accuracy in percent against cost, a step line through what nothing else beats in both.
 
     points: {form: one of SHAPES, cost, accuracy, on_front}; costs are shown in units of `size`; what: the cost's name
-    with its unit.
+    with its unit; images: on which accuracy was measured.
     """
 
     def paint(figure: "Figure") -> None:
@@ -62,7 +62,7 @@ def swept(points: Sequence[Mapping[str, Any]], size: float, what: str) -> str:
             style: dict[str, Any] = {"marker": marker, "markersize": 5.5, "linestyle": "none", "alpha": 0.9}
             if own:
                 axes.plot([x for x, _ in own], [y for _, y in own], color=PALETTE[i], label=label, **style)
-        _framed(axes, [point["cost"] / size for point in points], what, "validation accuracy, %")
+        _framed(axes, [point["cost"] / size for point in points], what, f"{images} accuracy, %")
         axes.legend(loc="best", fontsize=8.5)
 
     return draw(paint, 4.7, 3.5)

@@ -74,6 +74,17 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
     assert {file.name[0] for file in tmp_path.iterdir()} == {"a"}
 
 
+def test_what_others_write_or_remove_meanwhile_is_no_harm(tmp_path: Path) -> None:
+    kept = Memo(tmp_path, 0)
+    kept.put("a", {"x": torch.zeros(100)})
+    half, left = (tmp_path / f".b.safetensors.{pid}" for pid in (os.getpid(), 999_999_999))
+    for file in (half, left):
+        file.write_bytes(b"half")
+    (tmp_path / "gone").symlink_to(tmp_path / "nothing")  # as a file that is no more when it is looked at
+    kept.prune()
+    assert {file.name for file in tmp_path.iterdir()} == {half.name, "gone"}
+
+
 def test_keys_depend_on_parts_packages_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     own = Path(memo.__file__)
     first = key(own, ("numpy",), 1, {"b": [2], "a": "x"})

@@ -105,3 +105,13 @@ def test_a_file_by_another_hand_is_one_line(change: dict[str, Any], said: str, t
     artifacts.write_json(tmp_path / "latency.json", change)
     with pytest.raises(BrickyardError, match=said):
         latency.load(tmp_path / "latency.json")
+
+
+def test_a_damaged_file_is_to_be_measured_anew(tmp_path: Path) -> None:
+    file = tmp_path / "latency.json"
+    artifacts.write_json(file, {"networks": {}})
+    file.write_bytes(file.read_bytes()[:-4])
+    with pytest.raises(
+        BrickyardError, match=r"latency\.json is damaged; measure anew: \./run python -m commands\.latency"
+    ):
+        latency.load(file)

@@ -1,10 +1,13 @@
 """Damage in DVC's cache and in the workspace is found by content, removed, and got back with the same hashes."""
 
+import hashlib
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from lib.base import artifacts, cache
@@ -126,7 +129,7 @@ def test_a_remote_is_asked_first(repo: Path, tmp_path: Path) -> None:
         _flip(file)
     done = _heal(repo)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "dvc pull second" in done.stdout
+    assert "dvc fetch second" in done.stdout
     assert _state(repo) == before
     assert (repo / "runs").read_text().split() == ["first", "second"]
 
@@ -159,8 +162,62 @@ def test_what_is_sound_but_another_stays(repo: Path) -> None:
         assert one.files == ((file,) if damaged else ())
 
 
+def test_what_is_sound_but_another_is_not_replaced_by_what_is_got_back(repo: Path) -> None:
+    """Neither when a file beside it is damaged nor when a stage has to run again."""
+    other, beside = repo / "artifacts/first/one", repo / "artifacts/first/deep/two"
+    other.unlink()
+    shutil.copy(repo / "artifacts/second.txt", other)
+    _flip(beside)
+    done = _heal(repo)
+    assert (done.returncode, beside.read_text(), other.read_text()) == (0, "2\n", "1\n2\n"), done.stdout + done.stderr
+    _flip(beside)
+    (only,) = (f for f in (repo / "elsewhere/files").rglob("*") if f.is_file() and f.read_text() == "2\n")
+    _flip(only)
+    done = _heal(repo)
+    assert done.returncode == 1
+    assert "making it anew may replace artifacts/first/one, which is whole" in done.stderr
+    assert other.read_text() == "1\n2\n"
+    again = _heal(repo)  # what was begun is not forgotten
+    assert (again.returncode, again.stderr) == (1, "heal: 1 of 2 outputs are not here: ./run dvc repro first\n")
+    other.unlink()
+    _dvc(repo, "repro", "first")
+    assert (beside.read_text(), _heal(repo).stdout) == ("2\n", "nothing is damaged\n")
+
+
+@pytest.mark.parametrize("name", ["../../../mine", "/mine", "."])
+def test_a_list_that_names_what_is_not_below_its_folder_is_damaged(repo: Path, name: str) -> None:
+    listed = json.dumps([{"md5": "0" * 32, "relpath": name}]).encode()
+    md5 = hashlib.md5(listed).hexdigest() + ".dir"
+    file = repo / "elsewhere/files/md5" / md5[:2] / md5[2:]
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(listed)
+    found = cache.Cache(repo / "elsewhere/files/md5", repo)
+    damage = found.damage(cache.Out("first", Path("artifacts/first"), md5))
+    assert (damage.objects, damage.files) == ((md5,), ())
+
+
+def test_the_checksum_beside_a_table_is_whole_with_its_table(tmp_path: Path) -> None:
+    table = tmp_path / "artifacts/x/t.csv"
+    artifacts.write_csv(table, pd.DataFrame({"a": [1]}))
+    seal = table.with_name("t.csv.sha256")
+    lists = [{"md5": "0" * 32, "relpath": file.name} for file in (table, seal)]
+    md5 = hashlib.md5(json.dumps(lists).encode()).hexdigest() + ".dir"
+    found = cache.Cache(tmp_path / "cache", tmp_path)
+    found.file(md5).parent.mkdir(parents=True)
+    found.file(md5).write_bytes(json.dumps(lists).encode())
+    assert found.damage(cache.Out("x", Path("artifacts/x"), md5)).others == (table, seal)
+    table.write_text("b\n2\n")
+    damage = cache.Cache(tmp_path / "cache", tmp_path).damage(cache.Out("x", Path("artifacts/x"), md5))
+    assert damage.files == (table, seal)
+
+
 @pytest.mark.parametrize(
-    "lock", ["<<<<<<< HEAD\na: 1\n", "", "stages: []", "stages: {a: {outs: [{md5: 1}]}}", "[" * 9999]
+    "lock",
+    [
+        *("<<<<<<< HEAD\na: 1\n", "", "stages: []", "stages: {a: {outs: [{md5: 1}]}}", "[" * 9999),
+        *("stages: {a: {deps: [{pa: 1}]}}", "stages: {a: {deps: [pa]}}", "stages: {a: {deps: [{path: p, md5: 12}]}}"),
+        "stages: {a: {outs: [{path: p, md5: aa/tmp/precious}]}}",
+    ],
 )
 def test_a_lock_that_cannot_be_read_is_one_line(lock: str, tmp_path: Path) -> None:
     with pytest.raises(BrickyardError, match=r"dvc\.lock not found: run from the root"):

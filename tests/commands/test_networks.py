@@ -1,5 +1,6 @@
 """commands.predict and commands.latency with a network of each kind."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -37,9 +38,12 @@ def test_latencies_of_folders_are_printed_and_nothing_is_written(
 ) -> None:
     monkeypatch.chdir(made)
     (made / "params.yaml").write_text("run: {seed: 0, threads: 1}\n")
-    latency.main([Path(kind) for kind in KINDS], Path("zoo"), Path("bricks"), tmp_path / "latency.json", 1, 1)
+    named = ("a [copy]", "a[b]")
+    for name in named:
+        shutil.copytree(KINDS[0], name)
+    latency.main([*map(Path, (*KINDS, *named))], Path("zoo"), Path("bricks"), tmp_path / "latency.json", 1, 1)
     printed = capsys.readouterr().out
-    assert all(kind in printed for kind in KINDS)
+    assert all(name in printed for name in (*KINDS, *named))
     assert not (tmp_path / "latency.json").exists()
     with pytest.raises(BrickyardError, match="nowhere holds no network"):
         latency.main([Path("nowhere")], Path("zoo"), Path("bricks"), tmp_path / "latency.json", 1, 1)

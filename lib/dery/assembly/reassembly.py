@@ -178,7 +178,7 @@ def _stitched(bricks: Bricks, prefix: Prefix, m: int, start: int) -> tuple[Stitc
     """The same, the stitch as it is and matched: an edge that was fitted before, where the prefix is the front of one
     network, else fitted to what really leaves it.
     """
-    edge = _edge(bricks, prefix, m, start)
+    edge = known_edge(bricks, prefix.last, m, start) if len(prefix.parts) == 1 else None
     if edge is not None:
         return edge.stitch, edge.matched, edge.r2
     source = bricks.chains[bricks.place(prefix.last.network)].layout(prefix.last.stop)
@@ -192,16 +192,19 @@ def _stitched(bricks: Bricks, prefix: Prefix, m: int, start: int) -> tuple[Stitc
     return stitch, form.matched(stitch), form.r2(bricks.joining.ridge)
 
 
-def _edge(bricks: Bricks, prefix: Prefix, m: int, start: int) -> Edge | None:
-    if len(prefix.parts) > 1 or prefix.last.narrow:
+def known_edge(bricks: Bricks, front: Block, m: int, start: int) -> Edge | None:
+    """The stitch, fitted before, from the front of one network, a run of blocks, to what enters node start + 1 of
+    network m.
+    """
+    if front.narrow:
         return None
-    before = bricks.place(prefix.last.network)
+    before = bricks.place(front.network)
     if before == m:
-        own = bricks.forms.get(prefix.last.network, ())
-        return next((one.edge for one in own if one.block.without == (prefix.last.stop, start)), None)
+        own = bricks.forms.get(front.network, ())
+        return next((one.edge for one in own if one.block.without == (front.stop, start)), None)
     for k, shift in bricks.steps:
-        if (bricks.cuts[before][k], bricks.cuts[m][k + shift]) == (prefix.last.stop, start):
-            return bricks.edges.get((k, prefix.last.network, bricks.cards[m].name, shift))
+        if (bricks.cuts[before][k], bricks.cuts[m][k + shift]) == (front.stop, start):
+            return bricks.edges.get((k, front.network, bricks.cards[m].name, shift))
     return None
 
 

@@ -83,7 +83,8 @@ def swept(
             if pool.candidates:
                 picked[kind, limit] = pool.candidates[0]
     different = list({one.pick: one for one in picked.values()}.values())
-    whole = [one for one in joining.whole(replace(problem, limits={}), lenders) if one not in different]
+    alone = joining.whole(replace(problem, limits={}), lenders)
+    whole = [one for one in alone if one not in different and problem.reaches(problem.path(one.pick))]
     known = joining.members(workshop, problem, different, params.treatments, measures)
     known += joining.members(workshop, problem, whole, ("none",), measures)
     designs = {one.candidate.pick: one for one in joining.chains(known, measures, params.ridge)}

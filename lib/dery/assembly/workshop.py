@@ -4,13 +4,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ...base import memo
+from ...base import artifacts, memo
 from ...base.memo import Memo
 from ...network.blocks import Block, Pick
 from ...params.assembly import Treatment
+from .edges import as_tensors
 from .fronts import fingerprint
 from .material import Bricks
-from .reassembly import Made, Prefix, begin, blocks_of, extend, finish, fitted, refits_head
+from .reassembly import Made, Prefix, begin, blocks_of, extend, finish, fitted, known_edge, refits_head
 
 
 class Workshop:
@@ -83,8 +84,15 @@ class Workshop:
         bricks = self.bricks
         networks = [fingerprint(bricks, bricks.place(run.network)) for run in runs]
         networks += [bricks.narrow[run.network, run.width].checksum for run in runs if run.narrow]
-        how = [bricks.joining.model_dump(), bricks.pull, bricks.seed, list(bricks.classes)]
+        how = [bricks.joining.model_dump(), bricks.pull, bricks.seed, list(bricks.classes), self._first_edge(runs)]
         return memo.key(Path(__file__), what, networks, [run.to_dict() for run in runs], treatment, how, settings)
+
+    def _first_edge(self, runs: tuple[Block, ...]) -> str | None:
+        """A digest of the stitch behind the first run, if it was fitted before: it may be older than the settings."""
+        if len(runs) == 1 or runs[1].continues(runs[0]):
+            return None
+        edge = known_edge(self.bricks, runs[0], self.bricks.place(runs[1].network), runs[1].start)
+        return None if edge is None else artifacts.tensor_checksum(as_tensors(edge))
 
     def _bytes(self) -> int:
         """Of the weights of all that is kept, each once."""

@@ -146,6 +146,11 @@ def test_the_other_limits_hold_and_the_swept_one_does_not(
     found = sweeping.swept(workshop, held, [0, 1, 2], {"params": limits}, asked, measures)
     assert [set(step.bought) >= {"chain"} for step in found] == [True, True]
     assert all(design.candidate.cost["macs"] <= macs for step in found for design in step.bought.values())
+    whole = sorted(problem.cost(problem.whole(m), "params") for m in range(3))
+    least = replace(problem, at_least={"params": int(whole[0]) + 1})
+    (found,) = sweeping.swept(workshop, least, [0, 1, 2], {"macs": [1e12]}, asked, measures)
+    assert all(design.candidate.cost["params"] > whole[0] for design in found.bought.values())
+    assert "whole" in found.bought
 
 
 def test_where_nothing_meets_the_other_limits_it_is_said_before_anything_is_fitted(problem: AssemblyProblem) -> None:

@@ -13,7 +13,8 @@ import torch
 
 from lib.base.artifacts import tensor_checksum
 from lib.base.memo import Memo
-from lib.dery.assembly import reassembly
+from lib.dery.assembly import edges, reassembly
+from lib.dery.assembly.fronts import Fronts
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import Made, reassemble
 from lib.dery.assembly.workshop import Workshop
@@ -169,6 +170,22 @@ def test_what_other_bits_come_from_is_fitted_anew(bricks: Bricks, tmp_path: Path
     calls.clear()
     Workshop(bricks, MEMORY, Memo(tmp_path)).reassemble(pick, "layers")
     assert not calls
+
+
+def test_an_edge_that_was_fitted_otherwise_is_another_beginning(bricks: Bricks, tmp_path: Path) -> None:
+    """Whatever the settings say now: edges on disk may be older."""
+    made = list[str]()
+    for scale in (1.0, 2.0):
+        every = edges.fit(bricks, bricks.cards[1].name, Fronts(bricks, Memo()), Memo())
+        edge = next(one for one in every if (one.boundary, one.source) == (1, "resnet"))
+        with torch.no_grad():
+            for weights in edge.stitch.parameters():
+                weights.mul_(scale)
+        own = replace(bricks, edges={edge.joint: edge})
+        found = Workshop(own, MEMORY, Memo(tmp_path)).reassemble(own.pick((0, 1, 1)), "none")
+        made.append(bits(found)[0])
+        assert made[-1] == bits(reassemble(own, own.pick((0, 1, 1)), "none"))[0]
+    assert made[0] != made[1]
 
 
 def test_damaged_files_are_made_anew(bricks: Bricks, tmp_path: Path, calls: Counter[str]) -> None:
