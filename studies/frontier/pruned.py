@@ -22,7 +22,7 @@ from lib.params.contributions import Contributions
 from lib.params.run import Run
 from lib.trace.duplicate import duplicate
 from lib.zoo.card import Card
-from stages import prepare
+from stages import SCRATCH, prepare
 from stages.contributions import find
 from studies.frontier.questions import KINDS, Questions, ask
 
@@ -92,7 +92,7 @@ def pruned(
         for share in shares:
             wanted = Components(tasks={name: Task(model=name, classes="all")}, size=Size(params=share), repair=repair)
             supplier = component.supplier(source, card, found, outputs, few, wanted, params, seed)
-            made = component.make(name, supplier, outputs, images, repair, seed)
+            made = component.make(name, supplier, outputs, images, repair, seed, SCRATCH / "pruned")
             network, expected = made.module.cpu(), made.recipe.input
             able = last_layer(network, next(iter(questions.loader(expected)))[0][:1]) is not None
             said = ask(network, expected, questions)

@@ -93,10 +93,10 @@ def test_a_sweep_tells_what_each_budget_buys(
     with pytest.raises(BrickyardError, match=r"^artifacts/partition/partition.json is of high, low, residual, zoo.mod"):
         sweep.main(["params"], 3, tmp_path / "none")
     _edit(repo, "    other:", "    residual:")
-    _edit(repo, "  init: least_squares", "  init: random")
-    with pytest.raises(BrickyardError, match=r"^edges@high, .*: not made of what is here now; first ./run dvc repro"):
+    _edit(repo, "{init: least_squares", "{init: random")
+    with pytest.raises(BrickyardError, match=r"edges@high, .*: not made of what is here now; first ./run dvc repro"):
         sweep.main(["params"], 3, tmp_path / "none")
-    _edit(repo, "  init: random", "  init: least_squares")
+    _edit(repo, "{init: random", "{init: least_squares")
     assert not (tmp_path / "none").exists()
 
 
