@@ -44,7 +44,9 @@ def test_repaired_follows_the_source_more_closely(name: str) -> None:
     assert artifacts.tensor_checksum(component.state_dict()) == before, "the component was changed"
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=pytest.mark.slow) if i % 2 else x for i, x in enumerate(BUILDERS)]
+)
 @torch.no_grad()
 def test_a_whole_network_needs_no_repair(name: str) -> None:
     model, component, kept = _component(name, 1.0)
