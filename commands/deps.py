@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from commands import in_one_line
 from lib.base.artifacts import write_text
-from lib.base.code import ROOT, imported_files, imported_modules
+from lib.base.code import ROOT, imported_files, imports
 from lib.base.versions import FILE, of_imports
 
 PIPELINES = (ROOT / "dvc.yaml", *sorted(ROOT.glob("studies/*/dvc.yaml")))
@@ -55,7 +55,12 @@ def rewritten(text: str, folder: Path = ROOT) -> str:
 
 @cache
 def _packages(script: Path) -> list[str]:
-    return of_imports(imported_modules(script))
+    return of_imports({name for file in imported_files(script) if file.endswith(".py") for name in _named(file)})
+
+
+@cache
+def _named(file: str) -> set[str]:
+    return imports(ROOT / file)
 
 
 @cache

@@ -1,11 +1,13 @@
-"""A Python that has imported torch already: tests run scores of stages, each in a process of its own, and importing it
-takes longer than what most of them do.
+"""A Python that has imported torch and DVC already: tests run scores of stages, each in a process of its own, and
+importing them takes longer than what most stages do.
 
-`folder()` holds a program `python`. Given a module of ours it asks a server of this process for a fork of itself that
-runs it, with the same arguments, environment, folder and files, and ends as that does; all else it hands to Python.
+`folder()` holds a program `python`. Given a module of ours, or dvc, it asks a server of this process for a fork of
+itself that runs it, with the same arguments, environment, folder and files, and ends as that does; all else it hands to
+Python.
 """
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -23,10 +25,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-OURS = ("stages", "commands", "benchmarks")
+OURS = ("stages", "commands", "benchmarks", "dvc")
 PRELOADED = (
     *("torch", "torch._dynamo", "torch.fx.experimental.symbolic_shapes", "timm.data", "sklearn.datasets"),
     *("scipy.optimize", "pandas", "pyomo.environ", "matplotlib.figure", "matplotlib.backends.backend_svg"),
+    *("dvc.cli", "dvc.cli.parser", "dvc.repo", "dvc.stage.run", "dvc_data.hashfile.state"),
 )
 PYTHON = """\
 #!/bin/sh
@@ -65,10 +68,19 @@ def folder() -> Path:
     return found
 
 
+def run(place: Path, module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a module in a folder, and what it starts from the PATH, with a few variables more."""
+    path = f"{folder()}{os.pathsep}{os.environ['PATH']}"
+    there = {**os.environ, "PATH": path, **environment}
+    command = [str(folder() / "python"), "-m", module, *arguments]
+    return subprocess.run(command, cwd=place, env=there, capture_output=True, text=True, check=False)
+
+
 def _serve(address: str) -> None:
     """Until nobody holds the other end of its standard input."""
     for name in PRELOADED:
         importlib.import_module(name)
+    gc.freeze()  # forks need not look through all this for garbage
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that have answered
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
@@ -107,7 +119,7 @@ def _run(arguments: list[str], place: str, environment: dict[str, str]) -> int:
     os.chdir(place)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv, sys.path[0] = list(arguments), place
+    sys.argv, sys.path[0:1] = list(arguments), [place, *environment.get("PYTHONPATH", place).split(os.pathsep)]
     sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     code: Any = 0

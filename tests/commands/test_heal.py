@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +12,7 @@ import pytest
 from lib.base import artifacts, cache
 from lib.base.code import ROOT
 from lib.base.errors import BrickyardError
+from tests import preloaded
 
 STAGES = """
 stages:
@@ -27,14 +27,14 @@ stages:
 
 
 def _dvc(repo: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "dvc", *arguments]
-    return subprocess.run(command, cwd=repo, capture_output=True, text=True, check=True).stdout
+    done = preloaded.run(repo, "dvc", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def _heal(repo: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "commands.heal", *arguments]
     there = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(repo)}
-    return subprocess.run(command, cwd=repo, env=there, capture_output=True, text=True, check=False)
+    return preloaded.run(repo, "commands.heal", *arguments, **there)
 
 
 @pytest.fixture(scope="module")

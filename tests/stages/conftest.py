@@ -1,10 +1,8 @@
 """The pico job, made once for all files of this folder, whichever process of pytest comes first."""
 
 import fcntl
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +12,8 @@ from tests import preloaded
 
 
 def dvc(repo: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Runs DVC in `repo`; its stages need not import torch, see `preloaded`."""
-    command = [sys.executable, "-m", "dvc", *arguments]
-    there = {**os.environ, "PATH": f"{preloaded.folder()}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=repo, env=there, capture_output=True, text=True, check=False)
+    """Neither DVC nor its stages import what they need."""
+    done = preloaded.run(repo, "dvc", *arguments)
     assert done.returncode == 0 or not check, done.stdout[-3000:] + done.stderr[-3000:]
     return done
 

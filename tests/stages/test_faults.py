@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import preloaded, thinned
 from tests.stages.conftest import dvc
 
 pytestmark = pytest.mark.timeout(900)
@@ -72,15 +73,14 @@ def _made_again(repo: Path) -> None:
     if done.returncode == 0:
         return
     assert "'./dvc.lock' validation failed" in done.stderr or "RWLock-file" in done.stderr, done.stderr
-    command = [sys.executable, "-m", "commands.heal"]
-    healed = subprocess.run(command, cwd=repo, capture_output=True, text=True, check=False)
+    healed = preloaded.run(repo, "commands.heal")
     if healed.returncode:
         assert healed.stderr.startswith("heal: dvc.lock cannot be read"), healed.stderr
         (repo / "dvc.lock").unlink()
     dvc(repo, "repro")
 
 
-@pytest.mark.parametrize("who", ["stage", pytest.param("dvc", marks=pytest.mark.slow), "both"])
+@pytest.mark.parametrize("who", thinned(["both", "stage", "dvc"], 3))
 def test_what_is_killed_is_made_again_with_the_same_hashes(repo: Path, who: str) -> None:
     before = _state(repo)
     _killed(repo, who, 0.3, "repro", "-f", "-s", QUICK)
@@ -157,8 +157,7 @@ def test_damage_in_workspace_and_cache_is_named_and_healed(repo: Path) -> None:
     assert "artifacts/similarity/nodes.json is " in done.stderr
     assert done.stderr.count("./run python -m commands.heal") == 1
     assert "Traceback" not in done.stderr
-    command = [sys.executable, "-m", "commands.heal"]
-    healed = subprocess.run(command, cwd=repo, capture_output=True, text=True, check=False)
+    healed = preloaded.run(repo, "commands.heal")
     assert healed.returncode == 0, healed.stdout + healed.stderr
     assert "got back: artifacts/similarity" in healed.stdout
     dvc(repo, "repro")
@@ -169,12 +168,11 @@ def test_damage_in_workspace_and_cache_is_named_and_healed(repo: Path) -> None:
 def test_locks_of_dvc_that_are_cut_short_are_removed(repo: Path) -> None:
     before, locks = _state(repo), repo / ".dvc/tmp/rwlock"
     locks.write_text('{"artifacts/dataset": {"read": [{"pid": 1, "cmd": "dvc re')
-    command = [sys.executable, "-m", "commands.heal"]
-    told = subprocess.run([*command, "--dry"], cwd=repo, capture_output=True, text=True, check=False)
+    told = preloaded.run(repo, "commands.heal", "--dry")
     assert told.returncode == 1
     assert ".dvc/tmp/rwlock is damaged\n" in told.stdout
     assert told.stderr == "heal: 1 files are damaged: ./run python -m commands.heal\n"
-    healed = subprocess.run(command, cwd=repo, capture_output=True, text=True, check=False)
+    healed = preloaded.run(repo, "commands.heal")
     assert healed.returncode == 0, healed.stderr
     assert healed.stdout.endswith(".dvc/tmp/rwlock is damaged: removed\nnothing else is damaged\n")
     dvc(repo, "repro", QUICK)
@@ -203,8 +201,7 @@ def test_a_lock_with_conflicts_is_removed_and_made_from_the_run_cache(repo: Path
     before = _state(repo)
     (repo / "dvc.lock").write_text("<<<<<<< HEAD\n" + (repo / "dvc.lock").read_text())
     assert dvc(repo, "repro", check=False).returncode != 0
-    command = [sys.executable, "-m", "commands.heal"]
-    told = subprocess.run(command, cwd=repo, capture_output=True, text=True, check=False)
+    told = preloaded.run(repo, "commands.heal")
     assert told.stderr.startswith(
         "heal: dvc.lock cannot be read, as after a merge with conflicts: remove it and dvc repro"
     )

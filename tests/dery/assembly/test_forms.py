@@ -222,7 +222,7 @@ def test_a_candidate_of_forms_costs_what_was_predicted_and_survives_the_disk(
     bricks, _ = wide
     x = next(iter(bricks.fit[0]))[0]
     free = replace(problem, min_sources=1)
-    for number, path in enumerate(some(every(free), 15)):
+    for number, path in enumerate(some(every(free), 9)):
         candidate = search.Candidate.of(free, path)
         network, recipe = reassemble(bricks, candidate.pick, ("none", "statistics", "layers")[number % 3])
         recount("it", network, recipe, bricks, candidate.cost, {})
@@ -236,7 +236,7 @@ def test_kept_fits_of_forms_are_found_again(
     wide: tuple[Bricks, Path], problem: AssemblyProblem, tmp_path: Path
 ) -> None:
     bricks, _ = wide
-    picks = [search.Candidate.of(problem, path).pick for path in some(every(problem), 12)]
+    picks = [search.Candidate.of(problem, path).pick for path in some(every(problem), 8)]
     first = Workshop(bricks, 2**30, Memo(tmp_path))
     made = [first.reassemble(pick, "layers")[0].state_dict() for pick in picks]
     for pick, state in zip(picks, made, strict=True):
@@ -250,7 +250,7 @@ def test_a_tree_of_forms_is_the_mean_of_its_chains(wide: tuple[Bricks, Path], pr
     x = next(iter(bricks.fit[0]))[0]
     paths = [path for path in every(replace(problem, min_sources=1)) if problem.networks[path[0]] != 2]
     workshop = Workshop(bricks, 2**30)
-    for one, other in zip(some(paths, 12), some(paths, 24)[12:], strict=True):
+    for one, other in zip(some(paths, 6), some(paths, 12)[6:], strict=True):
         picks = [search.Candidate.of(problem, path).pick for path in (one, other)]
         chains = [workshop.reassemble(pick, "statistics") for pick in picks]
         tree, recipe = plant(bricks, picks, chains, (0.5, 0.5))

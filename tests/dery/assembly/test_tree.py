@@ -23,7 +23,7 @@ from lib.network.modules import LinearHead
 from lib.network.reassembled import Reassembled
 from lib.params.assembly import Assembly, Treatment
 from lib.trace import cost
-from tests import pico
+from tests import pico, thinned
 
 LATENCY = Path("data/latency.json")
 TREES: list[list[Columns]] = [
@@ -36,7 +36,7 @@ TREES: list[list[Columns]] = [
 
 @pytest.mark.parametrize(
     ("paths", "how"),
-    [*((paths, "layers") for paths in TREES), (TREES[1], "statistics"), (TREES[3], "layers_and_head")],
+    thinned([*((paths, "layers") for paths in TREES), (TREES[1], "statistics"), (TREES[3], "layers_and_head")], 2, 1),
 )
 @torch.no_grad()
 def test_a_tree_answers_with_the_mean_of_its_tails(
@@ -74,7 +74,7 @@ def test_a_tree_costs_what_was_foreseen(bricks: Bricks, params: Callable[..., As
     every = list(product(range(3), repeat=3))
     workshop = Workshop(bricks, 2**30)
     made = {path: workshop.reassemble(bricks.pick(path), "none") for path in every}
-    sets = [*list(combinations(every, 2))[::14], *list(combinations(every, 3))[::200]]
+    sets = [*list(combinations(every, 2))[::28], *list(combinations(every, 3))[::400]]
     for paths in sets:
         if trees.may_join(task, paths):
             picks = [bricks.pick(path) for path in paths]

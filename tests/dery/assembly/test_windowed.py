@@ -167,7 +167,7 @@ def test_networks_are_what_was_predicted_and_survive_the_disk(
 ) -> None:
     x = next(iter(bricks.fit[0]))[0]
     longer = [path for path in every(problem) if any(block.shifted for block in _blocks(problem, path))]
-    for number, path in enumerate(some(longer, 20)):
+    for number, path in enumerate(some(longer, 10)):
         candidate = Candidate.of(problem, path)
         network, recipe = reassemble(bricks, candidate.pick, ("none", "statistics", "layers")[number % 3])
         recount("it", network, recipe, bricks, candidate.cost, {})

@@ -14,6 +14,7 @@ from lib.fit import joint
 from lib.mda.components.repair import repair
 from lib.params.components import Repair
 from lib.trace import graph
+from tests import thinned
 from tests.mda import networks
 from tests.mda.networks import BUILDERS, SHAPE
 
@@ -32,7 +33,7 @@ def _component(name: str, share: float) -> tuple[nn.Module, nn.Module, dict[str,
     return model, cut(model, kept, SHAPE), kept
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", thinned(BUILDERS, 2, first=1))
 @torch.no_grad()
 def test_repaired_follows_the_source_more_closely(name: str) -> None:
     model, component, kept = _component(name, 0.6)
@@ -44,9 +45,7 @@ def test_repaired_follows_the_source_more_closely(name: str) -> None:
     assert artifacts.tensor_checksum(component.state_dict()) == before, "the component was changed"
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(x, marks=pytest.mark.slow) if i % 2 else x for i, x in enumerate(BUILDERS)]
-)
+@pytest.mark.parametrize("name", thinned(BUILDERS, 2))
 @torch.no_grad()
 def test_a_whole_network_needs_no_repair(name: str) -> None:
     model, component, kept = _component(name, 1.0)
