@@ -56,11 +56,11 @@ def main(
     kept = Memo(SCRATCH / "prefixes", 2**32)
     workshop = Workshop(own, environment.memory() // 4, kept)
     known = joining.members(workshop, problem, found.pool.candidates, params.treatments, measures)
-    pool = joining.chains(known, measures, params.ridge)
+    pool = joining.chains(known, measures, params.prior)
     if params.tails > 1:
         others = [one for one in joining.whole(problem, lenders) if one not in found.pool.candidates]
         known += joining.members(workshop, problem, others, ("none",), measures)
-        pool += joining.Joiner(problem, known, measures, params.tails, params.ridge).best(params.trees)
+        pool += joining.Joiner(problem, known, measures, params.tails, params.prior).best(params.trees)
     ranked = ranking.rank(workshop, pool, params.rank, wanted, measures, params.proxies)
     ranked = recount.finished(own, ranked, problem.limits, problem.at_least)
     drawn = sample.random_candidates(entire, max(params.random_search, params.random_assemblies), run_params.seed)

@@ -22,7 +22,7 @@ def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) 
     """Writes the tuned network to `out`, its accuracy after each protocol to `metrics`, learning curves to `curve`."""
     run_params = read("run", Run)
     protocols = {name: read(f"finetune.{name}", Tuning) for name in ("frozen", "full")}
-    ridge = read("finetune.stacking_ridge", float) if read("finetune.combine", str) == "auto" else None
+    prior = read("finetune.stacking_prior", float) if read("finetune.combine", str) == "auto" else None
     device = prepare(run_params)
     images = data.load(dataset, SCRATCH)
     model = _opened(candidate).to(device)
@@ -30,7 +30,7 @@ def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) 
     rival = _opened(candidate / "zoo") if has_rival else None
     taught = _teachers(candidate / "teachers", protocols, images.classes)
     with resume.scratch(SCRATCH / "finetune" / candidate.name) as scratch:
-        found = tuning.beside_controls(model, rival, images, protocols, run_params.seed, scratch, taught, ridge)
+        found = tuning.beside_controls(model, rival, images, protocols, run_params.seed, scratch, taught, prior)
         recipe = files.save(out, model.cpu(), model.recipe)
         made = {"blocks": recipe.words, "params": recipe.cost.params, "macs": recipe.cost.macs}
         artifacts.write_metrics(metrics, {**made, **tuning.figures(found)})

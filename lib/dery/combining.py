@@ -33,11 +33,11 @@ class Combiner:
     """Says on labelled images what a set of tails is worth, each by its logits on these, [n, classes].
 
     labels: of the images, [n].
-    ridge: of the maps of stacking; None: the mean of the logits is all that is tried.
+    prior: of the maps of stacking; None: the mean of the logits is all that is tried.
     """
 
     labels: Int64[torch.Tensor, " n"]
-    ridge: float | None
+    prior: float | None
 
     def best(
         self, tails: Sequence[Float[torch.Tensor, "n c"]], stackable: bool, known: bool = False
@@ -52,15 +52,15 @@ class Combiner:
         plain = judge(logits.mean(0), self.labels)
         if not self.tried(len(tails) * logits.shape[2], stackable):
             return plain, None
-        assert self.ridge is not None
-        stacked = judge(stacking.out_of_fold(logits, self.labels, self.ridge), self.labels)
+        assert self.prior is not None
+        stacked = judge(stacking.out_of_fold(logits, self.labels, self.prior), self.labels)
         if stacked[0] <= plain[0] and not known:
             return plain, None
-        return stacked, stacking.stack(logits, self.labels, self.ridge)
+        return stacked, stacking.stack(logits, self.labels, self.prior)
 
     def tried(self, columns: int, stackable: bool) -> bool:
         """Whether maps of so many logits an image are fitted."""
-        return self.ridge is not None and stackable and columns <= COLUMNS
+        return self.prior is not None and stackable and columns <= COLUMNS
 
 
 @torch.no_grad()

@@ -56,14 +56,14 @@ def tune(
     scratch: Path | None = None,
     teachers: Mapping[str, Networks] | None = None,
     who: str = "reassembled",
-    ridge: float | None = None,
+    prior: float | None = None,
 ) -> Tuned:
     """Trains `network` in place by one protocol after another; under `frozen` only stitches and head learn.
 
     Its recipe then names the protocols.
 
     scratch: where a killed run leaves its state and goes on.
-    ridge: of maps of the tails' logits that are fitted to the labels of the validation images when all is trained, and
+    prior: of maps of the tails' logits that are fitted to the labels of the validation images when all is trained, and
         become part of the heads where they are more accurate on images that have not fitted them, or the heads know
         such labels already; None: none are fitted.
     teachers: by protocol, networks that know the task's classes, of whose logits the mean teaches, for distillation.
@@ -108,8 +108,8 @@ def tune(
         validation[protocol] = rows[-1]["validation_accuracy"]
         test[protocol] = ask.of(network, on_test)
         network.recipe = replace(network.recipe, tuning=(*network.recipe.tuning, _told(protocol, settings, seed)))
-    if network.recipe.tuning and ridge is not None:
-        stacked = _stack(network, on_validation, ridge)
+    if network.recipe.tuning and prior is not None:
+        stacked = _stack(network, on_validation, prior)
         if stacked is not None:
             validation["stacked"] = stacked
             test["stacked"] = ask.of(network, on_test)
@@ -118,7 +118,7 @@ def tune(
 
 
 @torch.no_grad()
-def _stack(network: ReassembledNetwork, labelled: Loader, ridge: float) -> float | None:
+def _stack(network: ReassembledNetwork, labelled: Loader, prior: float) -> float | None:
     """Folds maps that are fitted to labelled images into a network's heads, and returns its accuracy on these, in
     percent, by maps that others of them have fitted; None, and nothing is changed, where that is not better than
     without maps.
@@ -128,7 +128,7 @@ def _stack(network: ReassembledNetwork, labelled: Loader, ridge: float) -> float
     logits, labels = torch.cat([said for said, _ in pairs], 1), torch.cat([y for _, y in pairs])
     x = next(iter(labelled))[0]
     known = any(tail.stacked is not None for tail in recipe.tails)
-    judged, by = Combiner(labels, ridge).best(list(logits), is_stackable(own, x[:1]), known)
+    judged, by = Combiner(labels, prior).best(list(logits), is_stackable(own, x[:1]), known)
     if by is None:
         return None
     made, _ = folded(own, recipe, by, x)
@@ -146,14 +146,14 @@ def beside_controls(
     seed: int,
     scratch: Path | None = None,
     teachers: Mapping[str, Networks] | None = None,
-    ridge: float | None = None,
+    prior: float | None = None,
 ) -> dict[str, Tuned]:
     """Tunes `network` in place, `reassembled`, and what it must be compared to: `scratch`, the same network from random
     weights, for as long as by all protocols; `zoo`, where there is one, a copy of `rival`, by the same protocols.
 
     rival: the best zoo network within the budget.
     teachers: as `tune` takes them, of all of these; of a protocol that is not named, `rival` is the teacher.
-    ridge: as `tune` takes it, for all of these.
+    prior: as `tune` takes it, for all of these.
 
     Raises BrickyardError as `tune` does.
     """
@@ -169,9 +169,9 @@ def beside_controls(
     controls = {"scratch": (untrained(network.recipe, seed), longest)}
     if rival is not None:
         controls["zoo"] = (duplicate(rival), dict(protocols))
-    found = {"reassembled": tune(network, data, protocols, seed, scratch, teachers, ridge=ridge)}
+    found = {"reassembled": tune(network, data, protocols, seed, scratch, teachers, prior=prior)}
     for name, (control, how) in controls.items():
-        found[name] = tune(control.to(device), data, how, seed, scratch, teachers, name, ridge)
+        found[name] = tune(control.to(device), data, how, seed, scratch, teachers, name, prior)
     return found
 
 

@@ -24,13 +24,18 @@ class Stacked:
     maps: [t, c, c].
     offset: [c].
     images: how many have fitted them.
-    ridge: see `stack`.
+    prior: see `stack`.
     """
 
     maps: Float64[torch.Tensor, "t c c"]
     offset: Float64[torch.Tensor, " c"]
     images: int
-    ridge: float
+    prior: float
+
+    @property
+    def ridge(self) -> float:
+        """The pull towards the mean beside the mean loss of an image."""
+        return self.prior / self.images
 
     def __call__(self, logits: Float[torch.Tensor, "t n c"]) -> Float[torch.Tensor, "n c"]:
         """What networks answer together."""
@@ -38,12 +43,14 @@ class Stacked:
         return found.to(logits.dtype)
 
 
-def stack(logits: Float[torch.Tensor, "t n c"], labels: Int64[torch.Tensor, " n"], ridge: float) -> Stacked:
-    """The maps with the least cross-entropy on labelled images, pulled towards the mean of the logits.
+def stack(logits: Float[torch.Tensor, "t n c"], labels: Int64[torch.Tensor, " n"], prior: float) -> Stacked:
+    """The maps with the least cross-entropy on labelled images, pulled towards the mean of the logits, the less the
+    more images there are.
 
     logits: of t networks, [t, n, c]; of each only differences between classes count.
     labels: [n].
-    ridge: times the mean square of the logits and the squared distance of the maps from 1 / t times the identity.
+    prior: times the mean square of the logits and the squared distance of the maps from 1 / t times the identity: a
+        loss beside the sum of those of the images, as from a normal prior on the maps.
 
     Convex, solved by L-BFGS in float64.
     """
@@ -51,7 +58,7 @@ def stack(logits: Float[torch.Tensor, "t n c"], labels: Int64[torch.Tensor, " n"
     t, _, c = given.shape
     features = given.transpose(0, 1).flatten(1)
     start = (torch.eye(c, dtype=torch.float64) / t).repeat(t, 1)
-    pull = ridge * float(given.square().mean())
+    pull = prior / len(labels) * float(given.square().mean())
 
     def loss(theta: torch.Tensor) -> torch.Tensor:
         maps, offset = theta[:-c].view_as(start), theta[-c:]
@@ -60,17 +67,17 @@ def stack(logits: Float[torch.Tensor, "t n c"], labels: Int64[torch.Tensor, " n"
     first = torch.cat([start.flatten(), torch.zeros(c, dtype=torch.float64)])
     best = minimise(loss, first, maxiter=ITERATIONS, ftol=TOLERANCE)
     maps = best[:-c].view(t, c, c)
-    return Stacked(maps - maps.mean(1, keepdim=True), best[-c:], len(labels), ridge)
+    return Stacked(maps - maps.mean(1, keepdim=True), best[-c:], len(labels), prior)
 
 
 def out_of_fold(
-    logits: Float[torch.Tensor, "t n c"], labels: Int64[torch.Tensor, " n"], ridge: float
+    logits: Float[torch.Tensor, "t n c"], labels: Int64[torch.Tensor, " n"], prior: float
 ) -> Float[torch.Tensor, "n c"]:
     """What the networks stacked answer for each image by maps that the other half of the images has given."""
     first, second = folds(labels)
     found = torch.empty_like(logits[0])
     for own, others in ((first, second), (second, first)):
-        found[own] = stack(logits[:, others], labels[others], ridge)(logits[:, own])
+        found[own] = stack(logits[:, others], labels[others], prior)(logits[:, own])
     return found
 
 

@@ -82,7 +82,7 @@ class Assembly(Section):
     differ_by: blocks, counted by their networks, in which any two candidates of the pool differ at least; 0: smaller
     forms of the same blocks are candidates of their own, too.
     combine: how the logits of tails become one network's. mean: they are averaged; auto: they go through linear maps
-    that are fitted to the labels of the choosing half, by `stacking_ridge`, where such maps are more accurate on images
+    that are fitted to the labels of the choosing half, by `stacking_prior`, where such maps are more accurate on images
     of it that have not fitted them; that holds for a single tail, too.
     """
 
@@ -108,7 +108,7 @@ class Assembly(Section):
     treatment: Wanted = "auto"
     pull: Ridge = 0.1
     combine: Literal["auto", "mean"] = "auto"
-    stacking_ridge: Ridge = 5e-3
+    stacking_prior: Ridge = 12.5
     head: Literal["ridge", "lda"] = "lda"
     head_shrinkage: float = Field(default=1e-3, ge=1e-10, le=1)
     random_assemblies: Tries
@@ -122,9 +122,9 @@ class Assembly(Section):
         return CHOSEN if self.treatment == "auto" else (self.treatment,)
 
     @property
-    def ridge(self) -> float | None:
+    def prior(self) -> float | None:
         """Of the maps of stacking; None where none are tried."""
-        return self.stacking_ridge if self.combine == "auto" else None
+        return self.stacking_prior if self.combine == "auto" else None
 
     @field_validator("max_sources")
     @classmethod

@@ -14,7 +14,7 @@ class Finetune(Section):
     """Which candidates are tuned, and the two protocols: frozen (stitches and head), then full; 0 epochs = skipped.
 
     combine: what becomes of the tails' logits in the end. mean: they stay as tuning leaves them; auto: they go through
-    linear maps that are fitted to the labels of all validation images, by `stacking_ridge`, where such maps are more
+    linear maps that are fitted to the labels of all validation images, by `stacking_prior`, where such maps are more
     accurate on images of these that have not fitted them, or heads were stacked already; controls alike.
     """
 
@@ -22,4 +22,4 @@ class Finetune(Section):
     frozen: Tuning
     full: Tuning
     combine: Literal["auto", "mean"] = "auto"
-    stacking_ridge: Ridge = 5e-3
+    stacking_prior: Ridge = 12.5

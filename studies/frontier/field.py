@@ -132,11 +132,11 @@ class View:
             )
             for one in field.known
         ]
-        self.joiner = self._joiner(self.known, field.params.tails, field.params.ridge)
-        self.designs = joining.chains(self.known, self.measures, field.params.ridge)
+        self.joiner = self._joiner(self.known, field.params.tails, field.params.prior)
+        self.designs = joining.chains(self.known, self.measures, field.params.prior)
         self.plain = joining.chains(self.known, self.measures)
         self.smaller = [Smaller(one, one.said[picking], None) for one in pruned]
-        combiner = Combiner(self.measures.choosing.labels, field.params.ridge)
+        combiner = Combiner(self.measures.choosing.labels, field.params.prior)
         for one in pruned:
             _, by = combiner.best([one.said[choosing]], one.stackable)
             if by is not None:
@@ -145,8 +145,8 @@ class View:
     def _at(self, measure: Measure) -> torch.Tensor:
         return torch.from_numpy(self.field.questions.at(measure.index))
 
-    def _joiner(self, known: Sequence[Member], tails: int, ridge: float | None) -> Joiner:
-        return Joiner(self.field.problem, known, self.measures, tails, ridge)
+    def _joiner(self, known: Sequence[Member], tails: int, prior: float | None) -> Joiner:
+        return Joiner(self.field.problem, known, self.measures, tails, prior)
 
     def within(self, kind: Kind, limit: float) -> list[Choice]:
         """What our choice has to choose from, within one budget: chains as they are treated, the best trees, and
@@ -190,9 +190,9 @@ class View:
         """Whole networks and sets of them whose heads were fitted to the labels of the choosing images, as far as these
         find them better so.
         """
-        ridge, alone = self.field.params.ridge, self._alone
-        joined = self._joiner(alone, len(alone), ridge).best(2 ** len(alone))
-        return [one for one in (*joining.chains(alone, self.measures, ridge), *joined) if one.stacked is not None]
+        prior, alone = self.field.params.prior, self._alone
+        joined = self._joiner(alone, len(alone), prior).best(2 ** len(alone))
+        return [one for one in (*joining.chains(alone, self.measures, prior), *joined) if one.stacked is not None]
 
     @property
     def _alone(self) -> list[Member]:

@@ -45,20 +45,20 @@ class Heard:
         """The class that it answers for each image, [n]."""
         return self.logits.mean(0).argmax(1).to(torch.uint8).numpy()
 
-    def again(self, choosing: np.ndarray, labels: torch.Tensor, ridge: float | None, known: bool) -> np.ndarray | None:
+    def again(self, choosing: np.ndarray, labels: torch.Tensor, prior: float | None, known: bool) -> np.ndarray | None:
         """The same when maps have been fitted to the labels of the choosing images, if these are answered better so by
         maps that the others of them have fitted, which is what is told of them.
 
         known: whether these labels have fitted its heads before, and so cannot tell: then always where maps are tried.
         """
         own = self.logits[:, choosing]
-        if not Combiner(labels, ridge).tried(len(own) * own.shape[2], self.foldable):
+        if not Combiner(labels, prior).tried(len(own) * own.shape[2], self.foldable):
             return None
-        assert ridge is not None
-        others = stacking.out_of_fold(own, labels, ridge)
+        assert prior is not None
+        others = stacking.out_of_fold(own, labels, prior)
         if not known and judge(others, labels)[0] <= judge(own.mean(0), labels)[0]:
             return None
-        said = stacking.stack(own, labels, ridge)(self.logits)
+        said = stacking.stack(own, labels, prior)(self.logits)
         said[choosing] = others
         return said.argmax(1).to(torch.uint8).numpy()
 

@@ -42,34 +42,34 @@ def main(zoo: str, dataset: Path, untrained: Path, out: Path) -> None:
         for way, own in views(images, study.apart.get(zoo), seed).items()
     }
     frozen = {i: (one, school.frozen(i)) for i, one in networks.items()}
-    labels, ridge = school.questions.labels, read("assembly", Assembly).ridge
-    Answers(stacked(frozen, choosing, labels, ridge), answers.rounds).save(out / FROZEN)
+    labels, prior = school.questions.labels, read("assembly", Assembly).prior
+    Answers(stacked(frozen, choosing, labels, prior), answers.rounds).save(out / FROZEN)
     if zoo not in study.full:
         return
     rounds = {way: some(own, study.full_budgets) for way, own in answers.rounds.items()}
     full = {i: (networks[i], school.full(i)) for i in needed(networks, rounds)}
     full |= enumerate(controls(school, networks, rounds), max(networks) + 1)
-    Answers(stacked(full, choosing, labels, ridge), rounds).save(out / FULL)
+    Answers(stacked(full, choosing, labels, prior), rounds).save(out / FULL)
 
 
 def stacked(
     heard: Mapping[int, tuple[Answered, Heard]],
     choosing: Mapping[str, np.ndarray],
     labels: np.ndarray,
-    ridge: float | None,
+    prior: float | None,
 ) -> dict[int, Answered]:
     """What networks say, and behind them what those say whose heads are fitted, once more, to labels.
 
     choosing: by way, where the images of these labels stand among all that were asked.
     labels: of all of them, int [n].
-    ridge: of the maps; None: none are fitted.
+    prior: of the maps; None: none are fitted.
     """
     found = {i: replace(one, said=own.said) for i, (one, own) in heard.items()}
     pairs = list(product(heard.items(), choosing.items()))
     for (i, (one, own)), (way, index) in track(pairs, "stacking", len(pairs)):
         if one.role not in STACKED or not one.stands(way):
             continue
-        said = own.again(index, torch.from_numpy(labels[index]), ridge, one.way is not None)
+        said = own.again(index, torch.from_numpy(labels[index]), prior, one.way is not None)
         if said is not None:
             name = f"{found[i].name}, {'stacked' if one.way is None else 'again'}"
             crossed = one.way is None

@@ -135,12 +135,12 @@ BARELY = {"frozen": SETTINGS.model_copy(update={"epochs": 1, "learning_rate": 1e
 def test_heads_are_fitted_to_validation_images_in_the_end(bricks: Bricks, centred: DataSet) -> None:
     """They say then what maps make of what was said before; of validation images others' maps are told."""
     (plain, _), (network, _) = reassemble(bricks, bricks.whole(0)), reassemble(bricks, bricks.whole(0))
-    before, after = tune(plain, centred, BARELY, seed=0), tune(network, centred, BARELY, seed=0, ridge=1e-3)
+    before, after = tune(plain, centred, BARELY, seed=0), tune(network, centred, BARELY, seed=0, prior=1e-3)
     assert after.test["stacked"] > after.test["frozen"] == before.test["frozen"]
     assert list(before.test) == ["untrained", "frozen"]
     assert after.final_test == after.test["stacked"]
     *_, told = network.recipe.tuning
-    assert told == {"protocol": "stacked", "images": len(centred.validation), "ridge": 1e-3}
+    assert told == {"protocol": "stacked", "images": len(centred.validation), "ridge": 1e-3 / len(centred.validation)}
 
     recipe, labels = plain.recipe, torch.from_numpy(centred.labels[centred.validation])
     images = {
@@ -160,14 +160,14 @@ def test_heads_are_fitted_where_that_helps_or_they_know_the_labels(
 ) -> None:
     monkeypatch.setattr(stacking, "out_of_fold", lambda logits, *_: torch.zeros_like(logits[0]))
     network, _ = reassemble(bricks, bricks.whole(0))
-    assert "stacked" not in tune(network, centred, BARELY, seed=0, ridge=1e-3).test
+    assert "stacked" not in tune(network, centred, BARELY, seed=0, prior=1e-3).test
     assert [how["protocol"] for how in network.recipe.tuning] == ["frozen"]
     known, _ = reassemble(bricks, bricks.whole(0))
     tails = tuple(replace(tail, stacked=Stacking(4, 1e-3)) for tail in known.recipe.tails)
     known.recipe = replace(known.recipe, tails=tails)
-    assert "stacked" in tune(known, centred, BARELY, seed=0, ridge=1e-3).test
+    assert "stacked" in tune(known, centred, BARELY, seed=0, prior=1e-3).test
     scratch = untrained(known.recipe, 0)  # whose heads have seen no labels
-    assert "stacked" not in tune(scratch, centred, BARELY, seed=0, ridge=1e-3).test
+    assert "stacked" not in tune(scratch, centred, BARELY, seed=0, prior=1e-3).test
     none = {"frozen": SETTINGS.model_copy(update={"epochs": 0})}
     other, _ = reassemble(bricks, bricks.whole(0))
-    assert "stacked" not in tune(other, centred, none, seed=0, ridge=1e-3).test
+    assert "stacked" not in tune(other, centred, none, seed=0, prior=1e-3).test

@@ -139,7 +139,7 @@ def answers(asked: Field, seen: DataSet, smaller: Pruned) -> Answers:
 
 def test_cut_networks_may_be_stacked_and_are_in_our_pool_too(asked: Field, seen: DataSet, smaller: Pruned) -> None:
     stacking_too = copy(asked)
-    stacking_too.params = asked.params.model_copy(update={"combine": "auto", "trees": 2})
+    stacking_too.params = asked.params.model_copy(update={"combine": "auto", "stacking_prior": 0.1, "trees": 2})
     labels, at = asked.questions.labels, asked.questions.at(built.measures(seen, asked.params, 0).choosing.index)
     mistaken = replace(smaller, said=smaller.said.clone())
     classes = smaller.said.shape[1]

@@ -1,6 +1,6 @@
 """What is to be put together, what has been, and the images on which it is measured."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from ...fit import stacking
 from ...fit.stacking import Stacked
 from ...images.data import DataSet, Loader, divide, stratified_sample
 from ...network.modules import ReassembledNetwork
@@ -86,6 +87,7 @@ def measures(images: DataSet, params: Assembly, seed: int) -> Measures:
         choosing, picking = divide(labelled, images.labels, 0.5, seed, 1)
     parts = (np.sort(choosing), np.sort(picking), images.validation, images.test)
     choose, pick, validation, test = (Measure(images, index, params.batch_size) for index in parts)
+    pick = choose if choosing is picking else pick
     probes = Measure(images, images.probe[: NASWOT_BATCHES * NASWOT_IMAGES], NASWOT_IMAGES)
     return Measures(choose, pick, probes, validation, test)
 
@@ -98,6 +100,7 @@ class Design:
     weights: of the tails' logits in the sum.
     logits: on the picking images, where they are known.
     stacked: the maps that combine the tails' logits instead of the weights, and go into their heads.
+    heard: where they are: each tail's logits on the choosing and on the picking images.
     """
 
     candidate: Candidate
@@ -105,6 +108,18 @@ class Design:
     weights: tuple[float, ...] = (1.0,)
     logits: Float[torch.Tensor, "n classes"] | None = None
     stacked: Stacked | None = None
+    heard: tuple[tuple[Float[torch.Tensor, "n classes"], Float[torch.Tensor, "m classes"]], ...] = ()
+
+    def settled(self, measures: Measures) -> "Design":
+        """With maps that all images of the ranking have fitted, once those that pick have nothing to choose any more;
+        `logits` stay what the choosing half has made of them.
+        """
+        choosing, picking = measures.choosing, measures.picking
+        if self.stacked is None or choosing is picking:
+            return self
+        together = torch.stack([torch.cat(tail) for tail in self.heard])
+        labels = torch.cat([choosing.labels, picking.labels])
+        return replace(self, stacked=stacking.stack(together, labels, self.stacked.prior))
 
 
 @dataclass(frozen=True)

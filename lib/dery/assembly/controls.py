@@ -76,8 +76,12 @@ def chosen(
 ) -> Built:
     """A candidate put together in the same way as ours."""
     known = joining.members(workshop, problem, [candidate], params.treatments, measures)
-    (design,) = joining.chains(known, measures, params.ridge)
-    return Built(design, *put_together(workshop, design), measures)
+    (design,) = joining.chains(known, measures, params.prior)
+    return _made(workshop, design, measures)
+
+
+def _made(workshop: Workshop, design: Design, measures: Measures) -> Built:
+    return Built(design, *put_together(workshop, design.settled(measures)), measures)
 
 
 def finished(
@@ -136,10 +140,10 @@ def ensemble_control(
     none: frozenset[Any] = frozenset()
     free = replace(problem, min_sources=1, max_sources=None, at_least={}, required=none)
     free = replace(free, required_blocks=none, excluded_blocks=none)
-    found = joining.Joiner(free, known, measures, params.tails, params.ridge).best(params.trees)
+    found = joining.Joiner(free, known, measures, params.tails, params.prior).best(params.trees)
     if not found:
         return None
-    best = max((Built(design, *put_together(workshop, design), measures) for design in found), key=Built.accuracy)
+    best = max((_made(workshop, design, measures) for design in found), key=Built.accuracy)
     recount("ensemble", best.network, best.recipe, workshop.bricks, best.candidate.cost, problem.limits)
     names, stacked = [pick.networks[0] for pick in best.candidate.picks], best.design.stacked is not None
     told = _tested(measures, best.network, best.recipe.input)

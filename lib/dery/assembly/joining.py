@@ -82,18 +82,19 @@ def whole(problem: AssemblyProblem, lenders: Sequence[int]) -> list[Candidate]:
     return [one for one in found if within(one.cost, problem.limits)]
 
 
-def chains(known: Sequence[Member], measures: Measures, ridge: float | None = None) -> list[Design]:
+def chains(known: Sequence[Member], measures: Measures, prior: float | None = None) -> list[Design]:
     """Every candidate with the treatment that the choosing images find best, ties by likelihood, then in order.
 
-    ridge: of the maps of stacking, which are tried on each as well; None: none are.
+    prior: of the maps of stacking, which are tried on each as well; None: none are.
     """
-    combiner = Combiner(measures.choosing.labels, ridge)
+    combiner = Combiner(measures.choosing.labels, prior)
     best: dict[Columns, tuple[Judged, Design]] = {}
     for one in known:
         judged, by = combiner.best([one.choosing], one.stackable)
         if one.path not in best or judged > best[one.path][0]:
             logits = one.picking if by is None else by(one.picking[None])
-            best[one.path] = judged, Design(one.candidate, (one.treatment,), logits=logits, stacked=by)
+            heard = () if by is None else ((one.choosing, one.picking),)
+            best[one.path] = judged, Design(one.candidate, (one.treatment,), (1.0,), logits, by, heard)
     return [design for _, design in best.values()]
 
 
@@ -103,7 +104,7 @@ class Joiner:
     problem: whose rules on sources they keep; tails that have stitches in common are treated alike there, and all
     expect the same images: what preparing others would cost is not foreseen.
     tails: most of them.
-    ridge: of the maps of stacking, which are tried on the sets that look best; None: the mean of logits is all.
+    prior: of the maps of stacking, which are tried on the sets that look best; None: the mean of logits is all.
     """
 
     def __init__(
@@ -112,10 +113,10 @@ class Joiner:
         known: Sequence[Member],
         measures: Measures,
         tails: int,
-        ridge: float | None = None,
+        prior: float | None = None,
     ) -> None:
         self.problem, self.known, self.tails = problem, known, tails
-        self.combiner = Combiner(measures.choosing.labels, ridge)
+        self.combiner = Combiner(measures.choosing.labels, prior)
         self._costs: dict[tuple[Columns, ...], dict[Kind, float] | None] = {}
         self._judged: dict[Chosen, Judged] = {}
         self._refined: dict[Chosen, tuple[Judged, Stacked | None]] = {}
@@ -137,7 +138,7 @@ class Joiner:
         for one in sorted(every, key=self._order):
             different.setdefault(frozenset(self.known[i].path for i in one), one)
         found = list(different.values())
-        if self.combiner.ridge is not None:
+        if self.combiner.prior is not None:
             found = sorted(found[: REFINED * count], key=lambda one: _order(self._combined(one)[0], one))
         return [self._design(one) for one in found[:count]]
 
@@ -201,7 +202,8 @@ class Joiner:
         logits = said.mean(0) if by is None else by(said)
         treatments: tuple[Treatment, ...] = tuple(tail.treatment for tail in tails)
         candidate = Candidate(first, score, cost, tuple(others))
-        return Design(candidate, treatments, (1 / len(one),) * len(one), logits, by)
+        heard = () if by is None else tuple((tail.choosing, tail.picking) for tail in tails)
+        return Design(candidate, treatments, (1 / len(one),) * len(one), logits, by, heard)
 
 
 def _order(judged: Judged, one: Chosen) -> tuple[float, float, Chosen]:

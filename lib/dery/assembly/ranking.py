@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Literal, Protocol, get_args
 
@@ -72,8 +72,8 @@ def rank(
     shown: Collection[str] = tuple(PROXIES),
 ) -> list[Ranked]:
     """All candidates of the pool, best first by the proxy `by`, ties by likelihood, predicted score and blocks; only
-    the first `wanted` keep their networks, so that memory does not grow with the pool. shown: further proxies, which
-    are asked beside `by`, accuracy and likelihood.
+    the first `wanted` have their networks, settled, so that memory does not grow with the pool. shown: further proxies,
+    which are asked beside `by`, accuracy and likelihood.
 
     Accuracies on few images tie often. Likelihood tells finer, but is no measure of its own between heads of different
     calibration (those of sources, refitted ones, closed forms).
@@ -88,10 +88,10 @@ def rank(
     for design in track(pool, "candidates", len(pool)):
         made = Built(design, *put_together(workshop, design), measures)
         values = {name: PROXIES[name].predict(made) for name in asked}
-        ranked.append(Ranked(design, values, (made.network, made.recipe)))
-        ranked.sort(key=place)
-        ranked[wanted:] = [Ranked(r.design, r.values) for r in ranked[wanted:]]
-    return ranked
+        ranked.append(Ranked(design, values))
+    ranked.sort(key=place)
+    settled = [(one, put_together(workshop, one.design.settled(measures))) for one in ranked[:wanted]]
+    return [*(replace(one, made=made) for one, made in settled), *ranked[wanted:]]
 
 
 def put_together(workshop: Workshop, design: Design) -> tuple[ReassembledNetwork, Reassembled]:

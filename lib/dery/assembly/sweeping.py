@@ -87,8 +87,8 @@ def swept(
     whole = [one for one in alone if one not in different and problem.reaches(problem.path(one.pick))]
     known = joining.members(workshop, problem, different, params.treatments, measures)
     known += joining.members(workshop, problem, whole, ("none",), measures)
-    designs = {one.candidate.pick: one for one in joining.chains(known, measures, params.ridge)}
-    joiner, found = Joiner(problem, known, measures, params.tails, params.ridge), list[Step]()
+    designs = {one.candidate.pick: one for one in joining.chains(known, measures, params.prior)}
+    joiner, found = Joiner(problem, known, measures, params.tails, params.prior), list[Step]()
     for kind, own in series.items():
         for limit in own:
             held = _limited(problem, kind, limit).limits

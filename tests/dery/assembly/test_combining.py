@@ -20,7 +20,7 @@ from lib.network import files, load
 from lib.network.modules import ReassembledNetwork
 from lib.network.reassembled import Reassembled
 
-RIDGE = 0.005
+PRIOR = 0.1
 
 
 def _spoken(known: list[Member], measures: Measures) -> list[Member]:
@@ -47,20 +47,53 @@ def test_stacking_is_taken_where_images_that_have_not_fitted_it_say_so(
 ) -> None:
     labels, spoken = measures.choosing.labels, _spoken(known, measures)
     for one in spoken:
-        judged, by = Combiner(labels, RIDGE).best([one.choosing], True)
+        judged, by = Combiner(labels, PRIOR).best([one.choosing], True)
         assert by is not None
-        assert judged == judge(stacking.out_of_fold(one.choosing[None], labels, RIDGE), labels)
+        assert judged == judge(stacking.out_of_fold(one.choosing[None], labels, PRIOR), labels)
         assert Combiner(labels, None).best([one.choosing], True) == (judge(one.choosing, labels), None)
-        assert Combiner(labels, RIDGE).best([one.choosing], False) == (judge(one.choosing, labels), None)
+        assert Combiner(labels, PRIOR).best([one.choosing], False) == (judge(one.choosing, labels), None)
     right = [replace(one, choosing=one.choosing.roll(-1, 1)) for one in spoken]
-    assert Combiner(labels, RIDGE).best([one.choosing for one in right], True)[1] is None
-    chains, trees = joining.chains(spoken, measures, RIDGE), Joiner(task, spoken, measures, 2, RIDGE).best(3)
+    assert Combiner(labels, PRIOR).best([one.choosing for one in right], True)[1] is None
+    chains, trees = joining.chains(spoken, measures, PRIOR), Joiner(task, spoken, measures, 2, PRIOR).best(3)
     assert [one.stacked is None for one in (*chains, *trees)] == [False] * 6
     for design in (*chains, *trees):
         assert design.logits is not None
         assert judge(design.logits, measures.picking.labels)[0] > 50
     assert all(one.stacked is None for one in joining.chains(spoken, measures))
     assert all(one.stacked is None for one in Joiner(task, spoken, measures, 2).best(3))
+
+
+def test_what_is_kept_has_maps_that_all_images_have_fitted(
+    bricks: Bricks, known: list[Member], measures: Measures, task: AssemblyProblem
+) -> None:
+    """What is told of the picking images is what the choosing half alone has made of them."""
+    workshop, spoken_ = Workshop(bricks, 2**30), _spoken(known, measures)
+    chains, trees = joining.chains(spoken_, measures, PRIOR), Joiner(task, spoken_, measures, 2, PRIOR).best(2)
+    halves = (measures.choosing, measures.picking)
+    labels = torch.cat([half.labels for half in halves])
+    for design in (*chains, *trees):
+        settled = design.settled(measures)
+        assert settled.logits is design.logits
+        assert design.logits is not None
+        assert design.stacked is not None
+        assert settled.stacked is not None
+        assert (design.stacked.images, settled.stacked.images) == (len(labels) // 2, len(labels))
+        members = {(one.path, one.treatment): one for one in spoken_}
+        paths = [task.path(pick) for pick in design.candidate.picks]
+        tails = [members[tail] for tail in zip(paths, design.treatments, strict=True)]
+        together = torch.stack([torch.cat([tail.choosing, tail.picking]) for tail in tails])
+        torch.testing.assert_close(settled.stacked.maps, stacking.stack(together, labels, PRIOR).maps)
+        one, both = (ranking.put_together(workshop, own)[0] for own in (design, settled))
+        heads = [list(network.heads[0].parameters()) for network in (one, both)]
+        assert not all(map(torch.equal, *heads))
+        ranked = ranking.rank(workshop, [design], "accuracy", 1, measures)[0]
+        assert ranked.made is not None
+        assert all(map(torch.equal, heads[1], ranked.made[0].heads[0].parameters()))
+        assert ranked.values["accuracy"] == judge(design.logits, measures.picking.labels)[0]
+    (plain, *_) = joining.chains(spoken_, measures)
+    assert plain.settled(measures) is plain
+    same = replace(measures, picking=measures.choosing)
+    assert chains[0].settled(same) is chains[0]
 
 
 def test_maps_become_part_of_the_heads_and_are_saved(
@@ -72,7 +105,7 @@ def test_maps_become_part_of_the_heads_and_are_saved(
     paths = {one.candidate.pick: one for one in known}
     for i, design in enumerate(designs):
         tails = [paths[pick] for pick in design.candidate.picks]
-        by = stacking.stack(torch.stack([one.choosing for one in tails]), labels, RIDGE)
+        by = stacking.stack(torch.stack([one.choosing for one in tails]), labels, PRIOR)
         foreseen = by(torch.stack([one.picking for one in tails]))
         plain, told = ranking.put_together(workshop, design)
         before = [head.state_dict() for head in plain.heads]
@@ -82,7 +115,7 @@ def test_maps_become_part_of_the_heads_and_are_saved(
         assert sum(p.numel() for p in network.parameters()) == sum(p.numel() for p in plain.parameters())
         assert [tail.stacked for tail in told.tails] == [None] * len(tails)
         assert {(tail.stacked.images, tail.stacked.ridge) for tail in recipe.tails if tail.stacked} == {
-            (len(labels), RIDGE)
+            (len(labels), PRIOR / len(labels))
         }
         for head, state in zip(plain.heads, before, strict=True):
             assert all(torch.equal(head.state_dict()[name], state[name]) for name in state)
@@ -123,7 +156,7 @@ def test_a_head_that_does_not_end_in_a_linear_layer_is_left_alone() -> None:
 def test_what_folding_cannot_do_is_an_error(bricks: Bricks, times: float, message: str) -> None:
     network, recipe = Workshop(bricks, 2**30).reassemble(bricks.whole(0), "none")
     x = bricks.sample(recipe.input)
-    by = stacking.stack(network(x)[None].detach(), torch.arange(len(x)) % len(recipe.classes), RIDGE)
+    by = stacking.stack(network(x)[None].detach(), torch.arange(len(x)) % len(recipe.classes), PRIOR)
     if times == 1:
         network = ReassembledNetwork(network.parts, [nn.Sequential(network.heads[0], _Double())], recipe)
     with pytest.raises(BrickyardError, match=message):
@@ -142,6 +175,6 @@ def test_tails_of_unequal_weight_are_folded_too(
     said = spoken(network, recipe, x)
     with torch.no_grad():
         torch.testing.assert_close(said.mean(0), network(x))
-        by = stacking.stack(said, torch.arange(len(x)) % len(recipe.classes), RIDGE)
+        by = stacking.stack(said, torch.arange(len(x)) % len(recipe.classes), PRIOR)
         made, _ = folded(network, recipe, by, x)
         torch.testing.assert_close(made(x), by(said), atol=1e-4, rtol=1e-4)

@@ -205,7 +205,7 @@ def test_random_candidates_are_treated_as_well_as_ours(
     bricks: Bricks, problem: AssemblyProblem, images: DataSet, params: Params
 ) -> None:
     """Each by the treatment that the choosing images find best for it."""
-    asked = params(rank_on="train", random_assemblies=3)
+    asked = params(rank_on="train", random_assemblies=3, combine="mean")
     measures, workshop = built.measures(images, asked, 0), Workshop(bricks, 2**30)
     drawn = [Candidate.of(problem, path) for path in ((0, 0, 1), (1, 1, 0), (2, 0, 0))]
     found = controls.random_controls(workshop, drawn, problem, asked, measures)
