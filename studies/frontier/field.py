@@ -10,14 +10,16 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from lib.base import environment
+from lib.base import environment, memo
+from lib.base.artifacts import tensor_checksum
 from lib.base.memo import Memo
-from lib.dery.assembly import built, joining
+from lib.dery.assembly import built, grove, joining
 from lib.dery.assembly.built import Design, Measure
 from lib.dery.assembly.grove import Grove
 from lib.dery.assembly.joining import Joiner, Member
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.proxies.naswot import naswot
+from lib.dery.assembly.reassembly import Made
 from lib.dery.assembly.widened import widened
 from lib.dery.assembly.workshop import Workshop
 from lib.dery.combining import Combiner, is_stackable
@@ -55,16 +57,25 @@ class Field:
     entire: the problem of its whole blocks, without limits; `problem` has what `bricks` have beside them.
     params: of assembly; they say which treatments are tried, and how many tails and trees there are.
     kept: what was fitted before.
+    heard: what was answered before.
     """
 
     def __init__(
-        self, bricks: Bricks, entire: AssemblyProblem, images: DataSet, params: Assembly, seed: int, kept: Memo
+        self,
+        bricks: Bricks,
+        entire: AssemblyProblem,
+        images: DataSet,
+        params: Assembly,
+        seed: int,
+        kept: Memo,
+        heard: Memo | None = None,
     ) -> None:
         self.entire, self.params, self.seed = replace(entire, limits={}), params, seed
         self.problem = widened(self.entire, bricks, params, NOWHERE)
         self.workshop = Workshop(bricks, environment.memory(), kept)
         self.questions = Questions(images)
         self.probes = built.measures(images, params, seed).probes
+        self._heard = heard or Memo()
         self.known = self._asked()
         self._liked: dict[tuple[Pick, Treatment], float] = {}
 
@@ -82,12 +93,27 @@ class Field:
         for start in range(0, len(wanted), joining.AT_ONCE):
             group = wanted[start : start + joining.AT_ONCE]
             made = [self.workshop.reassemble(Pick.of(self.problem.blocks, path), how) for path, how in group]
-            said = Grove.of(bricks, {str(i): one for i, one in enumerate(made)}, fused).answers(self.questions.loader)
-            for i, ((path, treatment), (network, recipe)) in enumerate(zip(group, made, strict=True)):
+            for (path, treatment), (network, recipe), said in zip(group, made, self._answers(made), strict=True):
                 candidate = Candidate.of(self.problem, path)
                 able = is_stackable(network, bricks.sample(recipe.input)[:1])
-                found.append(Known(candidate, path, treatment, recipe.input, said[str(i)], able))
+                found.append(Known(candidate, path, treatment, recipe.input, said, able))
         return found
+
+    def _answers(self, made: Sequence[Made]) -> list[Float[torch.Tensor, "n classes"]]:
+        """The logits of some chains on all images, those that were asked before from `heard`."""
+        asked = self.questions.images.images.checksum, self.questions.index.tolist()
+        keys = [
+            memo.key(Path(grove.__file__), tensor_checksum(network.state_dict()), recipe.to_dict(), *asked)
+            for network, recipe in made
+        ]
+        found = {key: kept["logits"] for key in keys if (kept := self._heard.get(key)) is not None}
+        new = {key: one for key, one in zip(keys, made, strict=True) if key not in found}
+        if new:
+            said = Grove.of(self.workshop.bricks, new, fused).answers(self.questions.loader)
+            for key, logits in said.items():
+                self._heard.put(key, {"logits": logits})
+            found |= said
+        return [found[key] for key in keys]
 
     def liked(self, design: Design) -> float:
         """What NASWOT says of a chain."""

@@ -106,7 +106,8 @@ def problem(found: Bricks) -> AssemblyProblem:
 def opened(found: Bricks, images: DataSet) -> Field:
     """All that can be chosen, asked."""
     params, seed = read("assembly", Assembly), read("run", Run).seed
-    return Field(found, problem(found), images, params, seed, Memo(SCRATCH / "prefixes", 2**32))
+    kept, heard = Memo(SCRATCH / "prefixes", 2**32), Memo(SCRATCH / "heard", 2**32)
+    return Field(found, problem(found), images, params, seed, kept, heard)
 
 
 def network(asked: Field, choice: Choice) -> tuple[nn.Module, Recipe]:

@@ -1,5 +1,6 @@
 """Budgets, who may be chosen within them and who wins: on pico networks, against brute force and definitions."""
 
+import os
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
@@ -163,6 +164,21 @@ def test_cut_networks_may_be_stacked_and_are_in_our_pool_too(asked: Field, seen:
     assert [(one.role, one.way) for one in told if one.name == title(plain)] == [("cut", None)]
     assert [one.way for one in told if one.name == title(stacked)] == [SEEN]
     assert {title(one) for one in better.rivals} <= {one.name for one in told if one.role in (*STRONGER, "ours")}
+
+
+def test_what_was_answered_before_is_found_again(calm: Bricks, seen: DataSet, asked: Field, tmp_path: Path) -> None:
+    heard, task = Memo(tmp_path), asked.entire
+    first = Field(calm, task, seen, asked.params, 0, Memo(), heard)
+    files = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    for file in files:
+        os.utime(file, (0, 0))
+    again = Field(calm, task, seen, asked.params, 0, Memo(), heard)
+    assert 20 < len(files) <= len(asked.known)
+    assert all(file.stat().st_mtime > 0 for file in files), "asked once more"
+    assert set(tmp_path.iterdir()) == set(files)
+    for one, other, plain in zip(first.known, again.known, asked.known, strict=True):
+        assert torch.equal(one.said, other.said)
+        torch.testing.assert_close(one.said, plain.said, atol=1e-4, rtol=1e-4)
 
 
 def test_narrow_last_blocks_are_ours_alone(calm: Bricks, seen: DataSet, asked: Field) -> None:
