@@ -13,7 +13,7 @@ from lib.trace import cost, graph
 from lib.trace.duplicate import duplicate
 from lib.trace.effects import after
 from lib.trace.logits import logits
-from tests import pico, unusual
+from tests import pico, thinned, unusual
 
 IMAGES = torch.rand(3, *pico.IMAGE, generator=torch.Generator().manual_seed(1))
 
@@ -43,7 +43,7 @@ def test_nodes_are_the_network_at_every_cut_and_leave_everything_alone(name: str
     assert torch.equal(images, IMAGES)
 
 
-@pytest.mark.parametrize("name", unusual.ALL)
+@pytest.mark.parametrize("name", thinned(unusual.ALL, 2))
 def test_copies_of_parts_learn_as_the_network_does(name: str) -> None:
     model = unusual.build(name)
     chain = Chain(name, model, pico.IMAGE)
@@ -96,7 +96,7 @@ def test_a_network_that_fails_in_train_mode_is_one_line() -> None:
         Chain("fails", Fails().eval(), pico.IMAGE)
 
 
-@pytest.mark.parametrize("name", unusual.ALL)
+@pytest.mark.parametrize("name", thinned(unusual.ALL, 2, first=1))
 def test_memory_of_parts_is_that_of_the_part_by_itself(name: str) -> None:
     model = unusual.build(name)
     chain = Chain(name, model, pico.IMAGE)

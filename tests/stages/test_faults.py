@@ -143,6 +143,7 @@ def test_an_edited_metric_is_made_again(repo: Path) -> None:
     assert _state(repo) == before
 
 
+@pytest.mark.slow
 def test_damage_in_workspace_and_cache_is_named_and_healed(repo: Path) -> None:
     before = _state(repo)
     file = repo / "artifacts/similarity/nodes.json"
@@ -165,6 +166,7 @@ def test_damage_in_workspace_and_cache_is_named_and_healed(repo: Path) -> None:
     assert kept.read_bytes() == content
 
 
+@pytest.mark.slow
 def test_locks_of_dvc_that_are_cut_short_are_removed(repo: Path) -> None:
     before, locks = _state(repo), repo / ".dvc/tmp/rwlock"
     locks.write_text('{"artifacts/dataset": {"read": [{"pid": 1, "cmd": "dvc re')
