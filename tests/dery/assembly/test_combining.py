@@ -86,7 +86,7 @@ def test_what_is_kept_has_maps_that_all_images_have_fitted(
         one, both = (ranking.put_together(workshop, own)[0] for own in (design, settled))
         heads = [list(network.heads[0].parameters()) for network in (one, both)]
         assert not all(map(torch.equal, *heads))
-        ranked = ranking.rank(workshop, [design], "accuracy", 1, measures)[0]
+        ranked = ranking.rank(workshop, [design], "accuracy", 1, measures, ())[0]
         assert ranked.made is not None
         assert all(map(torch.equal, heads[1], ranked.made[0].heads[0].parameters()))
         assert ranked.values["accuracy"] == judge(design.logits, measures.picking.labels)[0]
