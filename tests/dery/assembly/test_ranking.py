@@ -55,7 +55,7 @@ def test_every_proxy_is_a_module() -> None:
 @pytest.mark.parametrize("by", PROXIES)
 def test_a_pool_is_ranked_by_any_proxy(bricks: Bricks, problem: AssemblyProblem, measures: Measures, by: str) -> None:
     pool = designs(problem, 4)
-    ranked = ranking.rank(Workshop(bricks, 2**30), pool, by, 2, measures)
+    ranked = ranking.rank(Workshop(bricks, 2**30), pool, by, 2, measures, ())
     assert {r.candidate.pick for r in ranked} == {d.candidate.pick for d in pool}
     keys = [key(PROXIES[by], r.values[by]) for r in ranked]
     assert keys == sorted(keys, reverse=True)
@@ -89,7 +89,7 @@ def test_equal_accuracies_are_told_apart_by_likelihood_then_by_score(
         zip((d.candidate.pick for d in pool), [(90.0, -0.4), (90.0, -0.3), (80.0, -0.1), (90.0, -0.4)], strict=True)
     )
     monkeypatch.setattr(ranking.Built, "_judged", property(lambda made: answers[made.candidate.pick]))
-    ranked = ranking.rank(Workshop(bricks, 2**30), pool, "accuracy", 1, measures)
+    ranked = ranking.rank(Workshop(bricks, 2**30), pool, "accuracy", 1, measures, ())
     assert [r.candidate.pick for r in ranked] == [pool[i].candidate.pick for i in (1, 0, 3, 2)]
 
 
