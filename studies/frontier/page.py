@@ -116,8 +116,9 @@ All get the same labels and the same tuning. Figures are of 10,000 test images, 
 
 What we choose may be stacked: on one half of the validation images, linear maps of all tails' logits are fitted to the
 labels, and become part of the heads; the other half picks. Whole networks, their ensembles and cut networks can have
-that, too, and so each count is made twice: beside the rivals as they are, and with such rivals among them. Ours alone
-are stitches and blocks with {widths} of the channels inside: last blocks behind any front, and a network's own, all of
+that, too, and so each count is made twice: beside the rivals as they are, and with such rivals among them. (What the
+stage `assembly` saves has maps that both halves have fitted; here the other half has to choose again.) Ours alone are
+stitches and blocks with {widths} of the channels inside: last blocks behind any front, and a network's own, all of
 them narrow.
 
 {_told(study, measured)}
