@@ -27,7 +27,8 @@ class Tuned:
     """How a network did before and after tuning.
 
     validation, test: accuracy in percent, `untrained`, after each protocol, and `stacked` where heads were fitted to
-        labels in the end; on validation images by maps that the other half of them has fitted.
+        labels in the end; on validation images by maps that the other half of them has fitted. Heads that assembly has
+        stacked know labels of these: what is told of them there, untrained and after a protocol, is a little high.
     balanced: as test, the mean of the classes' accuracies.
     curve: a row an epoch, counted over all protocols, and one for epoch 0, before training, without a loss.
     """

@@ -83,7 +83,7 @@ class Assembly(Section):
     forms of the same blocks are candidates of their own, too.
     combine: how the logits of tails become one network's. mean: they are averaged; auto: they go through linear maps
     that are fitted to the labels of the choosing half, by `stacking_prior`, where such maps are more accurate on images
-    of it that have not fitted them; that holds for a single tail, too.
+    of it that have not fitted them; for a single tail, too. Maps of what is saved: to both halves.
     """
 
     budget: Budget
