@@ -17,6 +17,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _same_start() -> None:
+    shapes.called.clear()
     torch.manual_seed(0)
     torch.set_num_threads(1)
     torch.set_deterministic_debug_mode("default")  # a stage that ran in this process has changed it
