@@ -21,6 +21,7 @@ def minimise(
     loss: variables [p] -> a scalar tensor; options: of scipy's L-BFGS-B, `gtol`, `ftol`, `maxiter` and `maxfun`.
     """
     from scipy.optimize import minimize
+    from threadpoolctl import threadpool_limits
 
     def value(theta: np.ndarray) -> tuple[float, np.ndarray]:
         variables = torch.from_numpy(theta).requires_grad_()
@@ -28,6 +29,6 @@ def minimise(
         (gradient,) = torch.autograd.grad(found, variables)
         return found.item(), gradient.numpy()
 
-    with torch.enable_grad():
+    with torch.enable_grad(), threadpool_limits(1, "blas"):  # more would wait for each other: its vectors are short
         best = minimize(value, start.double().numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return torch.from_numpy(best.x)

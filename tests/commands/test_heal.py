@@ -45,8 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (repo / "dvc.yaml").write_text(STAGES)
     subprocess.run(["git", "init", "-q"], cwd=repo, check=True)
     _dvc(repo, "init", "-q")
-    _dvc(repo, "config", "core.analytics", "false")
-    _dvc(repo, "cache", "dir", "elsewhere")
+    (repo / ".dvc" / "config").write_text("[core]\n    analytics = false\n[cache]\n    dir = ../elsewhere\n")
     _dvc(repo, "repro", "-q")
     return repo
 
