@@ -1,4 +1,4 @@
-"""Writes into dvc.yaml, and into those of `studies`, what code and which packages each stage runs:
+"""Writes into dvc.yaml which packages each stage imports, and into those of `studies` what code it runs, too:
 python -m commands.deps.
 """
 
@@ -15,14 +15,12 @@ from lib.base.code import ROOT, imported_files, imports
 from lib.base.versions import FILE, of_imports
 
 PIPELINES = (ROOT / "dvc.yaml", *sorted(ROOT.glob("studies/*/dvc.yaml")))
-BY_FILE = ("zoo", "finetune")  # stages that are dear to run again
-_SECTIONS = "lib/params"  # by file: a new key of one is no matter of those that read another
 _CODE = re.compile(r"(\.\./\.\./)?(lib|stages)/|(\.\./(\w+/)?)?\w+\.py$")
 _WIDTH = 120
 
 
 def main() -> None:
-    """Rewrites the lists of `deps`, where what is no code stays in front, in its order, and those of packages."""
+    """Rewrites the lists of packages and, in studies, those of `deps`: what is no code stays in front, in its order."""
     for file in PIPELINES:
         text = file.read_text()
         made = rewritten(text, file.parent)
@@ -37,7 +35,7 @@ def rewritten(text: str, folder: Path = ROOT) -> str:
     for line in text.splitlines():
         if named := re.search(r"\bpython -m ([\w.]+)", line):
             script = ROOT / f"{named[1].replace('.', '/')}.py"
-        if line.lstrip().startswith("deps:"):
+        if line.lstrip().startswith("deps:") and folder != ROOT:  # there, stage `code` knows
             indent, listed = line[: line.index("deps:")], ""
             line = line.strip().removeprefix("deps:")
         if listed is not None:
@@ -64,31 +62,12 @@ def _named(file: str) -> set[str]:
 
 
 @cache
-def code(script: Path, folder: Path = ROOT) -> list[str]:
-    """What a stage runs, relative to the folder of its dvc.yaml: its own files, then those of lib; in place of the
-    files of a room, the room as a whole where the stage runs half of them at least and is not dear to run again, as
-    those of studies are. (There DVC would see what Python leaves in a room, too.)
+def code(script: Path, folder: Path) -> list[str]:
+    """The files that a stage of a study runs, relative to the folder of its dvc.yaml: its own, then those of lib. Not
+    folders: DVC would see what Python leaves there, too.
     """
-    files = imported_files(script)
-    own = sorted(file for file in files if not file.startswith("lib/"))
-    rest = {Path(ROOT, file) for file in files if file.startswith("lib/")}
-    if script.stem in BY_FILE or folder != ROOT:
-        found = list(rest)
-    else:
-        found = [dep for room in (ROOT / "lib").iterdir() for dep in _folded(room, rest)]
-    named = own + sorted(str(dep.relative_to(ROOT)) for dep in found)
-    return [os.path.relpath(ROOT / file, folder) for file in named]
-
-
-def _folded(room: Path, files: set[Path]) -> list[Path]:
-    """The room, its sub-rooms, or those of `files` that lie there."""
-    inside = {file for file in files if file.is_relative_to(room)}
-    everything = [file for file in room.rglob("*.py") if file.name != "__init__.py"]
-    if not inside or room.is_file():
-        return list(inside)
-    if room != ROOT / _SECTIONS and 2 * sum(file.suffix == ".py" for file in inside) >= len(everything):
-        return [room]
-    return [dep for one in room.iterdir() for dep in _folded(one, inside)]
+    files = sorted(imported_files(script), key=lambda file: (file.startswith("lib/"), file))
+    return [os.path.relpath(ROOT / file, folder) for file in files]
 
 
 def _wrapped(deps: list[str], indent: str) -> list[str]:

@@ -84,7 +84,7 @@ def main(kinds: Sequence[Kind] | None, count: int, out: Path) -> None:
 
 def _check_made() -> None:
     """Raises BrickyardError where partition, edges or bricks are not what params, networks and code would make."""
-    stale = sorted(json.loads(said("status", "--json", "partition", "edges", "bricks")))
+    stale = sorted(json.loads(said("status", "--json", "code", "partition", "edges", "bricks")))
     if stale:
         raise BrickyardError(f"{', '.join(stale)}: not made of what is here now; first ./run dvc repro edges bricks")
 

@@ -4,7 +4,9 @@ the versions of installed packages.
 
 import ast
 import hashlib
+import io
 import re
+import tokenize
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -45,10 +47,10 @@ def imports(file: Path) -> set[str]:
 
 
 def digest(scripts: Iterable[Path]) -> str:
-    """SHA-256 over the names and contents of all files that `scripts` run."""
+    """SHA-256 over the names and contents of all files that `scripts` run, but for comments and docstrings."""
     found = hashlib.sha256()
     for name in sorted(set().union(*(imported_files(script) for script in scripts))):
-        found.update(f"{name} {hashlib.sha256((ROOT / name).read_bytes()).hexdigest()}\n".encode())
+        found.update(f"{name} {_content(ROOT / name, (ROOT / name).stat().st_mtime_ns)}\n".encode())
     return found.hexdigest()
 
 
@@ -61,6 +63,50 @@ def installed(packages: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = ""
     return found
+
+
+@cache
+def _content(file: Path, _changed: int) -> str:
+    """SHA-256 of what counts in a file."""
+    content = file.read_bytes()
+    return hashlib.sha256(plain(content.decode()).encode() if file.suffix == ".py" else content).hexdigest()
+
+
+def plain(source: str) -> str:
+    """A Python module without comments, docstrings, lines that are empty then, and spaces at the ends of lines, none of
+    which changes what it does. All that lies within other strings stays. The same whatever version of Python does it.
+    """
+    tree, lines = ast.parse(source), source.split("\n")
+    said = set(_docstrings(tree))
+    ends = set[int]()  # numbers, from 1, of lines whose end lies in a string that stays
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant | ast.JoinedStr) and node not in said:
+            ends |= set(range(node.lineno, node.end_lineno or 0))
+    gone = [
+        (*_place(lines, one.lineno, one.col_offset), *_place(lines, one.end_lineno, one.end_col_offset)) for one in said
+    ]
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            gone.append((*token.start, *token.end))
+    for first, begin, last, end in sorted(gone, reverse=True):
+        kept = lines[first - 1][:begin] + lines[last - 1][end:]
+        lines[first - 1 : last] = [kept, *[""] * (last - first)]
+    left = ((number, line if number in ends else line.rstrip()) for number, line in enumerate(lines, 1))
+    return "\n".join(line for number, line in left if line or {number - 1, number} & ends)
+
+
+def _docstrings(tree: ast.AST) -> Iterator[ast.Constant]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            match node.body[:1]:
+                case [ast.Expr(ast.Constant(str()) as said)]:
+                    yield said
+
+
+def _place(lines: list[str], number: int | None, offset: int | None) -> tuple[int, int]:
+    """A line, from 1, and a column in characters, where `ast` counts bytes of UTF-8."""
+    assert number is not None
+    return number, len(lines[number - 1].encode()[:offset].decode())
 
 
 @cache

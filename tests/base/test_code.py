@@ -1,5 +1,6 @@
 """An edit to any file that a result ran changes its key; an edit elsewhere does not."""
 
+import ast
 from pathlib import Path
 from types import ModuleType
 
@@ -59,9 +60,64 @@ def test_files_are_those_that_a_script_runs(main: Path) -> None:
 def test_an_edit_counts_where_the_file_is_run_and_nowhere_else(name: str, main: Path) -> None:
     before = code.digest([main])
     file = code.ROOT / name
-    comment = "<!-- -->" if file.suffix == ".html" else "# edited"
-    file.write_text(f"{file.read_text()}{comment}\n")
+    edits = {".html": "<!-- -->", "__init__.py": '"""Edited."""'}
+    file.write_text(f"{file.read_text()}{edits.get(file.suffix, edits.get(file.name, 'edited = 1'))}\n")
     assert (code.digest([main]) != before) == (name in RUN)
+
+
+SOURCE = '''"""What it is about."""
+import os  # of the system
+
+PAGE = """# a heading
+
+END
+"""  # no docstring
+
+
+class Kind:
+    """One, é."""
+
+    def f(self, x: str = "#"):
+        """Says
+
+        more."""; return f"{x} # {PAGE}"
+'''
+PLAIN = '''import os
+PAGE = """# a heading
+
+END
+"""
+class Kind:
+    def f(self, x: str = "#"):
+        ; return f"{x} # {PAGE}"
+'''
+
+
+def test_comments_and_docstrings_do_not_count_and_other_strings_do() -> None:
+    source = SOURCE.replace("END", "end  ")
+    assert code.plain(source) == PLAIN.replace("END", "end  ").rstrip("\n")
+    assert code.plain(source.replace("One, é.", "Another.").replace("# of the system", "")) == code.plain(source)
+    for old, new in (("end  ", "end"), ('"#"', "'#'"), ("# {", "#{"), ("\n\nend", "\nend")):
+        assert code.plain(source.replace(old, new)) != code.plain(source)
+
+
+@pytest.mark.parametrize("folder", ["lib", "stages"])
+def test_what_counts_of_a_module_does_what_the_module_does(folder: str) -> None:
+    compared = 0
+    for file in sorted((code.ROOT / folder).rglob("*.py")):
+        source = file.read_text()
+        try:
+            left = ast.parse(code.plain(source))
+        except SyntaxError:
+            continue  # something was nothing but a docstring
+        whole = ast.parse(source)
+        for node in ast.walk(whole):
+            documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            if documented and ast.get_docstring(node, clean=False):
+                del node.body[0]
+        assert ast.dump(left) == ast.dump(whole), file
+        compared += 1
+    assert compared > 10
 
 
 def test_a_room_whose_init_has_code_counts(main: Path) -> None:

@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from lib.base.code import ROOT
 from tests import preloaded
@@ -17,16 +16,6 @@ def dvc(repo: Path, *arguments: str, check: bool = True) -> subprocess.Completed
     done = preloaded.run(repo, "dvc", *arguments)
     assert done.returncode == 0 or not check, done.stdout[-3000:] + done.stderr[-3000:]
     return done
-
-
-def _without_code(file: Path) -> None:
-    """Writes the DAG without deps on lib, which test_structure holds: DVC takes longest over their lines."""
-    yaml = YAML()
-    described = yaml.load(ROOT / "dvc.yaml")
-    for stage in described["stages"].values():
-        own = stage.get("do", stage)
-        own["deps"] = [dep for dep in own["deps"] if not dep.startswith("lib/")]
-    yaml.dump(described, file)
 
 
 @pytest.fixture(scope="session")
@@ -41,9 +30,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.rmtree(repo, ignore_errors=True)
             for name in ("lib", "stages", "commands", "data", "tests"):
                 shutil.copytree(ROOT / name, repo / name, ignore=shutil.ignore_patterns("__pycache__"))
-            for name in ("versions.yaml", ".gitignore", ".dvcignore"):
+            for name in ("dvc.yaml", "versions.yaml", ".gitignore", ".dvcignore"):
                 shutil.copy(ROOT / name, repo / name)
-            _without_code(repo / "dvc.yaml")
             shutil.copy(ROOT / "tests" / "stages" / "pico.yaml", repo / "params.yaml")
             subprocess.run(["git", "init", "-q"], cwd=repo, check=True)
             dvc(repo, "init", "-q")
