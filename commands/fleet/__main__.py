@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -42,7 +42,9 @@ def main(client: "Client", stages: "Sequence[Stage]") -> None:
     for worker, found in checkouts.items():
         if found != expected:
             raise BrickyardError(f"worker {worker} has other params or code than this checkout: bring it to the same")
-    seconds: dict[str, float] = artifacts.read_json(TIMES) if TIMES.exists() else {}
+    seconds = dict[str, float]()
+    with suppress(BrickyardError):  # not there, or damaged: an order of urgency is all that depends on it
+        seconds = artifacts.read_json(TIMES)
     urgent = weights(stages, seconds)
     gpus = any(worker["resources"].get("GPU") for worker in client.scheduler_info(-1)["workers"].values())
     board = Board(stages)
@@ -85,7 +87,7 @@ class Board:
         self.failed = list[str]()
         self._left = {stage.name: stage for stage in stages}
         self._running = dict[str, tuple[str, float]]()  # worker, beginning
-        self._count, self._began = len(stages), time.monotonic()
+        self._count = len(stages)
 
     def started(self, told: Mapping[str, Any]) -> None:
         """A worker has begun with a stage, perhaps once more."""
@@ -162,9 +164,8 @@ if __name__ == "__main__":
             from commands.fleet import clusters
 
             clusters.join(given.join)
-        os.environ.setdefault(
-            "DASK_LOGGING__DISTRIBUTED", "60"
-        )  # nothing; before it is imported; workers on this machine, too
+        # silent: read when distributed is imported, by workers on this machine, too
+        os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "60")
         from commands.fleet.stages import to_run
 
         names.main(Path("params.yaml"))

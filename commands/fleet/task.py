@@ -12,7 +12,8 @@ from distributed.worker import logger
 
 LOGS = Path(".scratch/fleet")
 BLOCKED = 60.0  # seconds that a stage waits for the end of one that was killed
-CODE = ("dvc.yaml", "params.yaml", "versions.yaml", "requirements.lock", "lib", "stages", "data/models")
+FILES = ("dvc.yaml", "params.yaml", "versions.yaml", "requirements.lock")
+CODE = ("lib/**/*", "stages/**/*", "data/models/**/*.py")  # weights lie there, too: DVC compares them
 TOPIC = "stages"  # of what workers tell the client
 
 _stopped = set[str]()  # fleets whose client has gone
@@ -33,12 +34,9 @@ class Done:
 def checkout() -> str:
     """SHA-256 over params, DAG, environment and code of the folder that a process stands in."""
     found = hashlib.sha256()
-    for name in CODE:
-        place = Path(name)
-        inside = (file for file in place.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-        for file in sorted(inside) if place.is_dir() else [place]:
-            content = file.read_bytes() if file.exists() else b""
-            found.update(f"{file.as_posix()} {hashlib.sha256(content).hexdigest()}\n".encode())
+    inside = (file for pattern in CODE for file in Path().glob(pattern) if "__pycache__" not in file.parts)
+    for file in sorted(file for file in (*map(Path, FILES), *inside) if file.is_file()):
+        found.update(f"{file.as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return found.hexdigest()
 
 
