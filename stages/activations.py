@@ -20,11 +20,11 @@ from stages import SCRATCH, prepare, run
 def main(dataset: Path, zoo: Path, out: Path, metrics: Path) -> None:
     """Cuts the network in `zoo`, writes chain.json and activations.safetensors ([n, channels] a node)."""
     params = read("activations", Activations)
-    prepare(read("run", Run))
-    images = data.load(dataset, SCRATCH)
+    device = prepare(read("run", Run))
+    images = data.load(dataset, SCRATCH, device)
     model, card = files.load_as(Card, zoo, entry(zoo.name))
     probe = data.Loader(images.images, images.probe, card.input.transform(), params.batch_size)
-    chain = Chain(card.name, model, card.input.shape, declared=card.nodes)
+    chain = Chain(card.name, model, card.input.shape, declared=card.nodes).to(device)
     chain.verify(next(iter(probe))[0])
     recording.record(out, chain, probe, images.probe, params.grid, getattr(torch, params.dtype))
     artifacts.write_metrics(metrics, {"nodes": len(chain), "images": len(images.probe)})

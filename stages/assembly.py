@@ -40,11 +40,11 @@ def main(
     params, run_params, names = read("assembly", Assembly), read("run", Run), sorted(read("zoo", Zoo).models)
     wanted = max(read("finetune.ranks", list[int]))
     frozen, full = read("finetune.frozen.teacher", str), read("finetune.full.teacher", str)
-    prepare(run_params)
+    device = prepare(run_params)
     artifacts.keep_only(zoo, names)
     for folder in (edges, bricks):
         artifacts.keep_only(folder, names)
-    images, sets = data.load(dataset, SCRATCH), Partition.read(partition)
+    images, sets = data.load(dataset, SCRATCH, device), Partition.read(partition)
     own = open_bricks(zoo, names, sets.cuts, images, read("edges", Edges), run_params.seed, params, entries())
     own = forms.load(replace(own, edges=lib_edges.load(own, edges)), bricks, entries())
     lent = teachers.lent({"frozen": frozen, "full": full}, own.cards, images.classes)

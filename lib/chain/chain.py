@@ -71,6 +71,13 @@ class Chain:
         self.nodes = tuple(Node(groups[i][0], at_ends[i + 1], costs[i]) for i in range(len(groups)))
         self.head_cost = self._cost(self._ends[-1], found.output)
 
+    def to(self, device: torch.device) -> "Chain":
+        """The chain itself, its network moved to `device`; for before any part of it is made."""
+        self._model.to(device)
+        for found in self._traces.values():
+            found.constants = {name: tensor.to(device) for name, tensor in found.constants.items()}
+        return self
+
     def __len__(self) -> int:
         return len(self._ends) - 1
 

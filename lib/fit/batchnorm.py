@@ -7,14 +7,17 @@ from jaxtyping import Float, Float64
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .exact import exact
+
 
 class Moments:
     """Mean and variance of every channel over all images and positions, in float64 [C], as batches come."""
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean = torch.zeros(0, dtype=torch.float64)
-        self.variance = torch.zeros(0, dtype=torch.float64)
+    def __init__(self, count: int = 0, mean: torch.Tensor | None = None, variance: torch.Tensor | None = None) -> None:
+        """count: rows that have been met, with their mean and variance [C]."""
+        none = torch.zeros(0, dtype=torch.float64)
+        self.count, self.mean = count, none if mean is None else mean
+        self.variance = none if variance is None else variance
 
     @classmethod
     def of(cls, batches: Iterable[Float[torch.Tensor, "_ C ..."]]) -> "Moments":
@@ -26,7 +29,7 @@ class Moments:
 
     def add(self, x: Float[torch.Tensor, "n C ..."]) -> None:
         """One batch more; its variance is taken about its own mean, so that large means cost no digits."""
-        variance, mean = torch.var_mean(x.double(), [0, *range(2, x.ndim)], correction=0)
+        variance, mean = torch.var_mean(exact(x), [0, *range(2, x.ndim)], correction=0)
         if not self.count:
             self.count, self.mean, self.variance = x.numel() // x.shape[1], mean, variance
             return

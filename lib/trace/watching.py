@@ -1,6 +1,7 @@
 """What enters and leaves modules while a network runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,6 +27,69 @@ def around(part: nn.Module, layer: nn.Module, x: torch.Tensor) -> tuple[torch.Te
     finally:
         handle.remove()
     return found[0], found[1]
+
+
+def entering(part: nn.Module, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What enters `layer` when `part` runs on x; it is not run itself, nor is anything behind it."""
+    found: list[torch.Tensor] = []
+
+    def stop(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        found.append(inputs[0])
+        raise _ReachedError
+
+    handle = layer.register_forward_pre_hook(stop)
+    try:
+        part(x.clone())  # parts may change their input
+    except _ReachedError:
+        pass
+    finally:
+        handle.remove()
+    return found[0]
+
+
+def leaving(
+    part: nn.Module, layers: Mapping[str, nn.Module], x: torch.Tensor, seen: Callable[[str, torch.Tensor], torch.Tensor]
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """What `part` makes of x, and by name what is `seen` of the output of each of the layers, which all run once."""
+    found = dict[str, torch.Tensor]()
+
+    def keep(name: str, output: Any) -> None:
+        found[name] = seen(name, output)
+
+    handles = [
+        layer.register_forward_hook(lambda _, given, output, name=name: keep(name, output))
+        for name, layer in layers.items()
+    ]
+    try:
+        return part(x.clone()), found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def readers(part: nn.Module, x: torch.Tensor, wanted: Callable[[nn.Module], bool]) -> dict[str, str]:
+    """Of the `wanted` layers those that are given what another one has made, just as it was: by name the other's."""
+    made, found = dict[int, tuple[str, torch.Tensor, int]](), dict[str, str]()
+
+    def before(name: str, given: torch.Tensor) -> None:
+        other, output, version = made.get(id(given), ("", given, -1))
+        if output is given and given._version == version:
+            found[name] = other
+
+    def after(name: str, output: torch.Tensor) -> None:
+        made[id(output)] = name, output, output._version
+
+    handles = list[Any]()
+    for name, layer in part.named_modules():
+        if wanted(layer):
+            handles.append(layer.register_forward_pre_hook(lambda _, given, name=name: before(name, given[0])))
+            handles.append(layer.register_forward_hook(lambda _, given, output, name=name: after(name, output)))
+    try:
+        part(x[:1].clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
 
 
 def arriving(network: nn.Module, modules: Sequence[nn.Module], x: torch.Tensor) -> list[torch.Tensor]:

@@ -24,6 +24,7 @@ from ...base.progress import track
 from ...base.stored import CHECKED
 from ...chain.layout import Layout
 from ...fit import batchnorm
+from ...fit.exact import exact
 from ...network.modules import Form, Stitch, make_stitch
 from ...trace.duplicate import duplicate
 from .fronts import Fronts, fingerprint
@@ -141,7 +142,7 @@ def unlike(
     head, total, count = duplicate(bricks.chains[n].head), 0.0, 0
     batchnorm.batchnorm(back, entering())
     for x, (_, own) in zip(entering(), fronts.of(n), strict=True):
-        made, given = (F.log_softmax(one.double(), 1) for one in (head(back(x)), own))
+        made, given = (F.log_softmax(exact(one), 1) for one in (head(back(x)), own))
         total += float(F.kl_div(made, given, reduction="sum", log_target=True))
         count += len(own)
     return total / count
@@ -163,7 +164,8 @@ def _title(step: Step) -> str:
 def _restored(bricks: Bricks, m: int, n: int, step: Step, tensors: Mapping[str, torch.Tensor]) -> Edge:
     """The inverse of `as_tensors`."""
     source, target = bricks.cards[m].name, bricks.cards[n].name
-    return from_tensors(step, (source, target), _ends(bricks, m, n, step), bricks.form, tensors)
+    edge = from_tensors(step, (source, target), _ends(bricks, m, n, step), bricks.form, tensors)
+    return edge.to(bricks.device)
 
 
 def from_tensors(

@@ -38,7 +38,8 @@ class Fronts:
                 blocks = blocks or [chain[start:stop] for start, stop in pairwise(cuts)]
                 found = _run(blocks, chain.head, next(x for at, (x, _) in batches if at == i))
                 self.kept.put(key, found)
-            yield tuple(found[str(k)] for k in range(1, self.bricks.sets)), found["logits"]
+            own = {name: tensor.to(self.bricks.device) for name, tensor in found.items()}
+            yield tuple(own[str(k)] for k in range(1, self.bricks.sets)), own["logits"]
 
 
 def _run(blocks: Sequence[nn.Module], head: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -41,9 +41,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Grove:
-    """Networks by the images that enter them, as tries of their parts."""
+    """Networks by the images that enter them, as tries of their parts; threads: batches that are asked at a time."""
 
     roots: Mapping[Input, Mapping[str, Node]]
+    threads: int = 1
 
     @classmethod
     def of(
@@ -63,12 +64,12 @@ class Grove:
                 nodes = node.children
             assert node is not None
             node.heads[name] = network.heads[0]
-        return cls(roots)
+        return cls(roots, torch.get_num_threads() if bricks.device.type == "cpu" else 1)
 
     @torch.inference_mode()
     def ask(self, expected: Input, x: Float[torch.Tensor, "b 3 h w"]) -> dict[str, Float[torch.Tensor, "b classes"]]:
         """The logits of all networks that expect such images, by name."""
-        return {name: said.clone() for node in self.roots[expected].values() for name, said in node.answers(x)}
+        return {name: said.cpu().clone() for node in self.roots[expected].values() for name, said in node.answers(x)}
 
     def answers(self, images: Callable[[Input], Loader]) -> dict[str, Float[torch.Tensor, "n classes"]]:
         """The logits of every network on some images, given as each expects them, by name.
@@ -76,7 +77,7 @@ class Grove:
         As many batches at a time as there are CPU threads, each by one of its own: quicker on small maps than all
         threads on one batch, and the bits do not depend on their number.
         """
-        threads, found = torch.get_num_threads(), dict[str, list[torch.Tensor]]()
+        threads, found = self.threads, dict[str, list[torch.Tensor]]()
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for expected in self.roots:
                 batches = (x for x, _ in images(expected))

@@ -101,7 +101,8 @@ def extend(bricks: Bricks, prefix: Prefix, run: Block, treatment: Treatment, fou
     if how == "layers":
         own = bricks.chains[m][0:start]
         pairs = zip(arriving(), (own(y) for y, _ in bricks.fit[m]), strict=True)
-        block = refit_run(chain, start, stop, pairs, bricks.pull, bricks.joining.rows)
+        count = len(bricks.fit[m]), len(bricks.fit[m].index)
+        block = refit_run(chain, start, stop, pairs, count, bricks.pull, bricks.joining.rows)
     elif how != "none":
         batchnorm.batchnorm(block, arriving())
     return _extended(bricks, prefix, run, how, joined, block)
@@ -134,7 +135,7 @@ def finish(bricks: Bricks, prefix: Prefix, treatment: Treatment, found: Tensors 
         head: nn.Module = duplicate(chain.head)
         refitted = len(prefix.parts) > 1 and refits_head(treatment)
         if refitted and found is None:
-            pairs = list(_pairs(bricks, prefix, last, chain[0 : len(chain)]))
+            pairs = _pairs(bricks, prefix, last, chain[0 : len(chain)])
             refit(head, chain.head, pairs, bricks.pull, bricks.joining.rows)
         tail = Tail("", bricks.cards[last].name, refitted=refitted)
     else:
@@ -143,7 +144,7 @@ def finish(bricks: Bricks, prefix: Prefix, treatment: Treatment, found: Tensors 
             labelled = ((prefix(x), y) for x, y in images)
             head = fit_head(layout, labelled, len(bricks.classes), bricks.head, bricks.head_shrinkage)
         else:
-            head = LinearHead(layout, len(bricks.classes))
+            head = LinearHead(layout, len(bricks.classes)).to(bricks.device)
         tail = Tail("", NewHead(layout, bricks.head, bricks.head_shrinkage, len(images.index), images.images.checksum))
     if found is not None:
         head.load_state_dict(found)
@@ -224,7 +225,7 @@ def _stitch_of(bricks: Bricks, prefix: Prefix, run: Block, found: Tensors) -> Jo
     source = bricks.chains[bricks.place(prefix.last.network)].layout(prefix.last.stop)
     stitch = make_stitch(source, bricks.chain(run).layout(run.start), int(found["patch"]), bricks.form)
     stitch.load_state_dict(below("stitch", found))
-    return stitch.eval(), float(found["r2"])
+    return stitch.eval().to(bricks.device), float(found["r2"])
 
 
 def _described(bricks: Bricks, run: Block) -> dict[str, Any]:
