@@ -18,7 +18,8 @@ from .card import Input
 
 
 def create(name: str, entry: ZooModel, num_classes: int | None) -> tuple[nn.Module, Architecture, Input]:
-    """Builds an entry's network, with weights unless they are to be trained here; None keeps its own classes.
+    """Builds an entry's network, with its weights unless it is trained here or stays as torch's global generator makes
+    it; None keeps its own classes.
 
     Raises BrickyardError naming the entry.
     """
@@ -35,7 +36,7 @@ def create(name: str, entry: ZooModel, num_classes: int | None) -> tuple[nn.Modu
             model = build_torchvision(str(entry.torchvision), num_classes, entry.kwargs, pretrained=True)
         else:
             model = architecture.build(trust=True)
-        if entry.weights not in ("train", "pretrained"):
+        if entry.weights not in ("train", "pretrained", "random"):
             path = Path(entry.weights)
             tensors = checkpoint.read(path)
             if num_classes is None and (count := checkpoint.classes(model, tensors)) is not None:
@@ -75,8 +76,8 @@ def own_classes(model: nn.Module, expected: Input) -> tuple[str, ...]:
 
 
 def origin(entry: ZooModel, model: nn.Module) -> str:
-    """The origin of the weights of an entry's network: `train` (here), the tag of pretrained ones, or their file and,
-    in brackets, where in it they were found.
+    """The origin of the weights of an entry's network: `train` (here), `random`, the tag of pretrained ones, or their
+    file and, in brackets, where in it they were found.
     """
     if entry.weights == "pretrained" and entry.timm is not None:
         config: Any = model.pretrained_cfg
@@ -88,7 +89,7 @@ def origin(entry: ZooModel, model: nn.Module) -> str:
         return f"pretrained {weights.DEFAULT}"
     path = Path(entry.weights)
     name = path.name if path.is_absolute() else entry.weights
-    if entry.weights == "train" or not path.is_file():
+    if entry.weights in ("train", "random") or not path.is_file():
         return name
     found = str(checkpoint.found(model, path))
     return f"{name} ({found})" if found else name

@@ -1,5 +1,8 @@
 """From an entry of the zoo to a network with a card: built, trained where that is asked for, measured."""
 
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +26,13 @@ def make(
     """The network in eval mode on the CPU, its card, and one row an epoch where it was trained here.
 
     settings: of training, of which the batch size counts in any case; scratch: for states of a training that is killed.
-    A network that keeps its own classes is not measured. Raises BrickyardError naming the entry.
+    A network that keeps its own classes is not measured. Random weights depend on `seed` and `name` alone, so that two
+    entries of one architecture are two networks. Raises BrickyardError naming the entry.
     """
     key = f"zoo.models.{name}.classes"
     classes = None if entry.classes == "own" else data.parse_classes(entry.classes, images.classes, key)
-    network, architecture, expected = create(name, entry, None if classes is None else len(classes))
+    with _started(seed, name) if entry.weights == "random" else nullcontext():
+        network, architecture, expected = create(name, entry, None if classes is None else len(classes))
     network.to(device)
     rows: list[dict[str, Any]] = []
     accuracy = None
@@ -68,3 +73,11 @@ def make(
         accuracy=accuracy,
     )
     return network, card, rows
+
+
+@contextmanager
+def _started(seed: int, name: str) -> Iterator[None]:
+    """Inside, torch's global generator starts from both; afterwards it goes on as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8]))
+        yield
