@@ -61,7 +61,8 @@ def find(
     numbers = classes.numbers(card.classes, images.classes, name)
     train = data.of_classes(images.images, images.train, numbers)
     loader = data.Loader(images.images, train, card.input.transform(), params.batch_size, numbers)
-    positions = contribution.select(network, loader, params.images_per_class, card.classes, name)
+    wrong = card.weights == "random"  # it is hardly ever right
+    positions = contribution.select(network, loader, params.images_per_class, card.classes, name, wrong)
     selected = [train[chosen.numpy()] for chosen in positions]
     batches = {
         output: data.Loader(images.images, chosen, card.input.transform(), params.batch_size, numbers)
