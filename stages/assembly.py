@@ -23,6 +23,8 @@ from lib.params.zoo import Zoo
 from lib.zoo import teachers
 from stages import SCRATCH, prepare, run
 
+FRONTS = 2**32  # bytes that are kept for other networks' edges, and for a grown zoo
+
 
 def main(
     dataset: Path,
@@ -46,6 +48,7 @@ def main(
         artifacts.keep_only(folder, names)
     images, sets = data.load(dataset, SCRATCH, device), Partition.read(partition)
     own = open_bricks(zoo, names, sets.cuts, images, read("edges", Edges), run_params.seed, params, entries())
+    own = replace(own, kept=Memo(SCRATCH / "fronts", FRONTS))
     own = forms.load(replace(own, edges=lib_edges.load(own, edges)), bricks, entries())
     lent = teachers.lent({"frozen": frozen, "full": full}, own.cards, images.classes)
     entire, lenders = prices.assembly_problem(own, params, latency), prices.lenders(own, params)
@@ -69,7 +72,8 @@ def main(
     rivals["ensemble"] = controls.ensemble_control(workshop, problem, lenders, params, measures)
     if params.paper_search is not None:
         rivals["paper_search"] = paper_search(workshop, entire, params.paper_search, params, measures, run_params.seed)
-    kept.prune()
+    for memo in (kept, own.kept):
+        memo.prune()
     saved = controls.save(out / "candidates", own, ranked[:wanted], rivals["zoo"]["best_within_budget"], measures)
     for rank in saved:
         teachers.lend(lent, zoo, out / "candidates" / rank / "teachers")

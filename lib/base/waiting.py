@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from . import environment
+from . import abreast, environment
 from .errors import BrickyardError
 
 PARTS = 8  # of BRICKYARD_MEMORY; one is the room of what waits in one place
@@ -23,7 +23,7 @@ class Waiting:
 
     def __init__(self, expected: int = 1, room: int | None = None) -> None:
         self._room = environment.memory() // PARTS if room is None else room
-        self._expected, self._held = expected, 0
+        self._expected, self._held, self._largest = expected, 0, 0
         self._batches = list[Mapping[str, torch.Tensor] | Path]()
         self._devices = list[Mapping[str, torch.device]]()
         self._folder: TemporaryDirectory[str] | None = None
@@ -31,10 +31,16 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._batches)
 
+    @property
+    def width(self) -> int:
+        """How many batches should be worked on at a time."""
+        return abreast.width(next(iter(self._devices[0].values())), self._largest) if self._devices else 1
+
     def add(self, batch: Mapping[str, torch.Tensor]) -> None:
         """One batch more. Raises BrickyardError where files would not fit on the disk."""
         self._devices.append({name: tensor.device for name, tensor in batch.items()})
         size = sum(tensor.nbytes for tensor in batch.values())
+        self._largest = max(self._largest, size)
         if self._held + size <= self._room:
             self._held += size
             self._batches.append({name: tensor.cpu() for name, tensor in batch.items()})

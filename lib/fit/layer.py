@@ -83,7 +83,7 @@ def _positions(layer: nn.Linear | nn.Conv2d, x: torch.Tensor) -> int:
     """How many positions of an image `layer` gives something for, when it is given x."""
     if isinstance(layer, nn.Linear):
         return x[0].numel() // x.shape[-1]
-    return layer(x[:1])[0, 0].numel()
+    return layer.forward(x[:1])[0, 0].numel()  # it may be watched
 
 
 def is_linear(layer: Any, x: torch.Tensor, y: torch.Tensor) -> bool:

@@ -1,6 +1,8 @@
 """What enters and leaves modules while a network runs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import local
 from typing import Any
 
 import torch
@@ -8,7 +10,11 @@ from torch import nn
 
 
 class _ReachedError(Exception):
-    """Ends a forward pass."""
+    """Ends a forward pass; given: what had entered the layer that it was to reach."""
+
+    def __init__(self, given: torch.Tensor) -> None:
+        super().__init__()
+        self.given = given
 
 
 def around(part: nn.Module, layer: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -17,7 +23,7 @@ def around(part: nn.Module, layer: nn.Module, x: torch.Tensor) -> tuple[torch.Te
 
     def stop(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         found.extend((inputs[0], output))
-        raise _ReachedError
+        raise _ReachedError(inputs[0])
 
     handle = layer.register_forward_hook(stop)
     try:
@@ -29,39 +35,55 @@ def around(part: nn.Module, layer: nn.Module, x: torch.Tensor) -> tuple[torch.Te
     return found[0], found[1]
 
 
-def entering(part: nn.Module, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """What enters `layer` when `part` runs on x; it is not run itself, nor is anything behind it."""
-    found: list[torch.Tensor] = []
+Run = Callable[[torch.Tensor], torch.Tensor]
+Seen = Callable[[str, torch.Tensor], torch.Tensor]  # of what a layer, by name, gives
+
+
+@contextmanager
+def entering(part: nn.Module, layer: nn.Module) -> Iterator[Run]:
+    """Inside: what enters `layer` when `part` runs on a batch; it is not run itself, nor is anything behind it. Several
+    threads may ask.
+    """
 
     def stop(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        found.append(inputs[0])
-        raise _ReachedError
+        raise _ReachedError(inputs[0])
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        try:
+            part(x.clone())  # parts may change their input
+        except _ReachedError as reached:
+            return reached.given
+        raise AssertionError("the layer does not run")
 
     handle = layer.register_forward_pre_hook(stop)
     try:
-        part(x.clone())  # parts may change their input
-    except _ReachedError:
-        pass
+        yield run
     finally:
         handle.remove()
-    return found[0]
 
 
+@contextmanager
 def leaving(
-    part: nn.Module, layers: Mapping[str, nn.Module], x: torch.Tensor, seen: Callable[[str, torch.Tensor], torch.Tensor]
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """What `part` makes of x, and by name what is `seen` of the output of each of the layers, which all run once."""
-    found = dict[str, torch.Tensor]()
+    part: nn.Module, layers: Mapping[str, nn.Module]
+) -> Iterator[Callable[[torch.Tensor, Seen], tuple[torch.Tensor, dict[str, torch.Tensor]]]]:
+    """Inside: what `part` makes of a batch, and by name what is `seen` of the output of each of the layers, which all
+    run once. Several threads may ask.
+    """
+    own = local()
+
+    def run(x: torch.Tensor, seen: Seen) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        own.seen, own.found = seen, dict[str, torch.Tensor]()
+        return part(x.clone()), own.found
 
     def keep(name: str, output: Any) -> None:
-        found[name] = seen(name, output)
+        own.found[name] = own.seen(name, output)
 
     handles = [
         layer.register_forward_hook(lambda _, given, output, name=name: keep(name, output))
         for name, layer in layers.items()
     ]
     try:
-        return part(x.clone()), found
+        yield run
     finally:
         for handle in handles:
             handle.remove()

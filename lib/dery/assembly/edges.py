@@ -114,11 +114,11 @@ def _ends(bricks: Bricks, m: int, n: int, step: Step) -> tuple[Layout, Layout]:
 
 
 def _replace_one(bricks: Bricks, m: int, n: int, edge: Edge, fronts: Fronts) -> float:
-    """KL of the answers of network n with a front of network m from its own, mean over the images of the fit."""
+    """KL of the answers of network n with a front of network m from its own, mean over `edges.kl_images`."""
     k = edge.boundary
 
     def arriving() -> Iterator[torch.Tensor]:
-        return (xs[k - 1] for xs, _ in fronts.of(m))
+        return (xs[k - 1] for xs, _ in fronts.of(m, bricks.joining.kl_images))
 
     return replaced(bricks, n, bricks.cuts[n][k + edge.shift], edge, arriving, fronts)
 
@@ -127,7 +127,7 @@ def replaced(
     bricks: Bricks, n: int, start: int, edge: Edge, arriving: Callable[[], Iterator[torch.Tensor]], fronts: Fronts
 ) -> float:
     """KL of the answers of network n, given through a stitch what is not its own at its boundary `start`, from its own,
-    mean over the images of the fit; statistics behind the stitch are those of what arrives.
+    mean over `edges.kl_images`, those that arrive; statistics behind the stitch are those of what arrives.
     """
     chain = bricks.chains[n]
     back: nn.Module = duplicate(chain[start : len(chain)]) if start < len(chain) else nn.Identity()
@@ -141,7 +141,7 @@ def unlike(
     """KL of what the head of network n answers behind `back`, whose statistics become those of what is entering."""
     head, total, count = duplicate(bricks.chains[n].head), 0.0, 0
     batchnorm.batchnorm(back, entering())
-    for x, (_, own) in zip(entering(), fronts.of(n), strict=True):
+    for x, (_, own) in zip(entering(), fronts.of(n, bricks.joining.kl_images), strict=True):
         made, given = (F.log_softmax(exact(one), 1) for one in (head(back(x)), own))
         total += float(F.kl_div(made, given, reduction="sum", log_target=True))
         count += len(own)

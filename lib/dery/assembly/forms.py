@@ -76,7 +76,7 @@ def check_apart(bricks: Bricks, name: str) -> None:
 def priced(bricks: Bricks, name: str, fronts: Fronts) -> list[Smaller]:
     """Every narrow block of a network, of the widths in `bricks.narrow`."""
     m, found = bricks.place(name), list[Smaller]()
-    chain, cuts = bricks.chains[m], bricks.cuts[m]
+    chain, cuts, joining = bricks.chains[m], bricks.cuts[m], bricks.joining
     for (network, width), own in bricks.narrow.items():
         for k, (start, stop) in enumerate(pairwise(cuts), start=1):
             block, given = duplicate(own.chain[start:stop]), duplicate(chain[start:stop])
@@ -84,11 +84,11 @@ def priced(bricks: Bricks, name: str, fronts: Fronts) -> list[Smaller]:
                 continue
 
             def leaving(block: nn.Module = block, k: int = k) -> Iterator[torch.Tensor]:
-                return (block(x.clone()) for x in _entering(bricks, m, k, fronts))
+                return (block(x.clone()) for x in _entering(bricks, m, k, fronts, joining.kl_images))
 
             unexplained, spread = 0.0, _Spread()
-            for x, made in zip(_entering(bricks, m, k, fronts), leaving(), strict=True):
-                wanted = given(x.clone())
+            for x in _entering(bricks, m, k, fronts):
+                made, wanted = block(x.clone()), given(x.clone())
                 unexplained += float((exact(made) - exact(wanted)).square().sum())
                 spread.add(wanted)
             back: nn.Module = duplicate(chain[stop : len(chain)]) if stop < len(chain) else nn.Identity()
@@ -116,9 +116,15 @@ class _Spread:
         return self.squares - self.sums.square().sum() / self.count
 
 
-def _entering(bricks: Bricks, m: int, k: int, fronts: Fronts) -> Iterator[torch.Tensor]:
-    """What enters the block of set k of network m, batch by batch."""
-    return (x for x, _ in bricks.fit[m]) if k == 1 else (xs[k - 2] for xs, _ in fronts.of(m))
+def _entering(bricks: Bricks, m: int, k: int, fronts: Fronts, images: int | None = None) -> Iterator[torch.Tensor]:
+    """What enters the block of set k of network m, batch by batch; images: the first so many alone."""
+    if k > 1:
+        yield from (xs[k - 2] for xs, _ in fronts.of(m, images))
+        return
+    for x, _ in bricks.fit[m]:
+        yield x if images is None else x[:images]
+        if images is not None and (images := images - len(x)) <= 0:
+            return
 
 
 @torch.no_grad()
@@ -145,7 +151,7 @@ def skipped(bricks: Bricks, name: str, fronts: Fronts) -> list[Smaller]:
             front = duplicate(chain[start:i]) if i > start else nn.Identity()
 
             def arriving(front: nn.Module = front, k: int = k) -> Iterator[torch.Tensor]:
-                return (front(x.clone()) for x in _entering(bricks, m, k, fronts))
+                return (front(x.clone()) for x in _entering(bricks, m, k, fronts, joining.kl_images))
 
             edge = replace(edge, kl=edges.replaced(bricks, m, i + 1, edge, arriving, fronts))
             found.append(Smaller(Block(name, start, stop, without=(i, i + 1)), k, edge.r2, edge.kl, edge))

@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice, pairwise
+from itertools import pairwise
+from math import prod
 
 import torch
 from jaxtyping import Float
 from torch import nn
 
+from ...base.abreast import abreast, width
 from ...base.artifacts import tensor_checksum
 from ...images.data import Loader
 from ...network.blocks import Block
@@ -41,10 +42,9 @@ class Node:
 
 @dataclass(frozen=True)
 class Grove:
-    """Networks by the images that enter them, as tries of their parts; threads: batches that are asked at a time."""
+    """Networks by the images that enter them, as tries of their parts."""
 
     roots: Mapping[Input, Mapping[str, Node]]
-    threads: int = 1
 
     @classmethod
     def of(
@@ -64,7 +64,7 @@ class Grove:
                 nodes = node.children
             assert node is not None
             node.heads[name] = network.heads[0]
-        return cls(roots, torch.get_num_threads() if bricks.device.type == "cpu" else 1)
+        return cls(roots)
 
     @torch.inference_mode()
     def ask(self, expected: Input, x: Float[torch.Tensor, "b 3 h w"]) -> dict[str, Float[torch.Tensor, "b classes"]]:
@@ -74,17 +74,15 @@ class Grove:
     def answers(self, images: Callable[[Input], Loader]) -> dict[str, Float[torch.Tensor, "n classes"]]:
         """The logits of every network on some images, given as each expects them, by name.
 
-        As many batches at a time as there are CPU threads, each by one of its own: quicker on small maps than all
-        threads on one batch, and the bits do not depend on their number.
+        Of small images as many batches at a time as there are CPU threads.
         """
-        threads, found = self.threads, dict[str, list[torch.Tensor]]()
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for expected in self.roots:
-                batches = (x for x, _ in images(expected))
-                while group := list(islice(batches, threads)):
-                    for answered in pool.map(partial(self.ask, expected), group):
-                        for name, said in answered.items():
-                            found.setdefault(name, []).append(said)
+        found = dict[str, list[torch.Tensor]]()
+        for expected in self.roots:
+            loader = images(expected)
+            count = width(torch.device(loader.images.device), 4 * prod(expected.shape) * loader.batch_size)
+            for answered in abreast(partial(self.ask, expected), (x for x, _ in loader), count):
+                for name, said in answered.items():
+                    found.setdefault(name, []).append(said)
         return {name: torch.cat(parts) for name, parts in found.items()}
 
 

@@ -10,6 +10,7 @@ from typing import overload
 import numpy as np
 import torch
 
+from ...base.memo import Memo
 from ...chain.chain import Chain
 from ...chain.layout import Layout
 from ...images.data import DataSet, Loader, stratified_sample
@@ -97,6 +98,7 @@ class Bricks:
     labelled: as `fit`, train images for closed-form heads; empty where none is asked for.
     head, head_shrinkage: method of those heads and its strength.
     pull: of refitted layers and heads towards the weights that they had.
+    kept: where what crosses the networks' cuts waits.
     edges: stitches that have been fitted; the others are when they are needed.
     forms: of each network's blocks, beside the whole ones; narrow: where those with fewer channels lie, by network and
         width.
@@ -113,6 +115,7 @@ class Bricks:
     head: Method = "lda"
     head_shrinkage: float = 1e-3
     pull: float = 0.1
+    kept: Memo = field(default_factory=Memo)
     edges: Mapping[Joint, Edge] = field(default_factory=dict)
     forms: Mapping[str, Sequence[Smaller]] = field(default_factory=dict)
     narrow: Mapping[tuple[str, float], Narrow] = field(default_factory=dict)
@@ -207,7 +210,8 @@ def open_bricks(
     folder: of the zoo.
     names: of the networks, in order.
     cuts: of each, K+1 positions.
-    data: its probe images are those of the fits; its device is where networks are put together.
+    data: its probe images, the first `joining.images` of them, are those of the fits; networks are put together on its
+        device.
     joining: how stitches come about.
     seed: of what is drawn.
     params: of closed-form heads and what is refitted; None where only stitches are asked for.
@@ -224,7 +228,7 @@ def open_bricks(
         cards=tuple(cards.values()),
         chains=Shelf([folder / name for name in names], trust, data.images.device),
         cuts=tuple(cuts[name] for name in names),
-        fit=loaders(data.probe),
+        fit=loaders(data.probe[: joining.images]),
         classes=data.classes,
         joining=joining,
         seed=seed,

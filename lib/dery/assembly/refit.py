@@ -1,13 +1,14 @@
 """Layers refitted in closed form and without labels, so that a copied part of a network copes with other inputs."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ...base.abreast import abreast
 from ...base.waiting import Waiting
 from ...chain.chain import Chain
 from ...fit import batchnorm
@@ -44,8 +45,8 @@ def refit_run(
         assert not strange, f"{chain.name}: {strange[0]} of a node is none of its block's"
         if not last:
             behind = Waiting(len(given))
-            for batch in given.drained():
-                behind.add({"x": own(batch["x"].clone())})
+            for x in abreast(lambda batch, own=own: own(batch["x"].clone()), given.drained(), given.width):
+                behind.add({"x": x})
             given = behind
     return block.eval()
 
@@ -90,24 +91,37 @@ def _refit(
     source = duplicate(source)  # it is watched while it runs, and may run in other threads, too
     names = [name for name in order(part, x, _is_taken) if name not in fixed]
     fitted = {name: layer for name in names if (layer := _fitted(source, name, y)) is not None}
-    behind, goals, seen = Waiting(len(wanted)), Waiting(len(wanted)), 0
-    for batch in wanted.drained():
-        made, own = leaving(source, fitted, batch["y"], partial(_kept, fitted, Rows(each, seen)))
-        goals.add(own)
-        if not last:
-            behind.add({"y": made})
-        seen += len(made)
+    behind, goals, count = Waiting(len(wanted)), Waiting(len(wanted)), given.width
+    with leaving(source, fitted) as run:
+        each_of = abreast(lambda own: run(own[0], partial(_kept, fitted, own[1])), _drawn(wanted, each), count)
+        for made, own in each_of:
+            goals.add(own)
+            if not last:
+                behind.add({"y": made})
     before, known = readers(part, x, _is_taken), dict[str, Moments]()
     for name in names:
         layer = part.get_submodule(name)
-        if isinstance(layer, _BatchNorm):
-            straight = known.get(before.get(name, ""))
-            batchnorm.put(layer, straight or Moments.of(entering(part, layer, own["x"]) for own in given))
-        elif name in fitted:
-            assert isinstance(layer, nn.Linear | nn.Conv2d)
-            batches = ((entering(part, layer, a["x"]), b[name]) for a, b in zip(given, goals, strict=True))
-            known[name] = refit_from(layer, batches, pull, each)
+        straight = known.get(before.get(name, ""))
+        if straight is not None and isinstance(layer, _BatchNorm):
+            batchnorm.put(layer, straight)
+        elif name in fitted or isinstance(layer, _BatchNorm):
+            with entering(part, layer) as reach:
+                reached = abreast(lambda own: reach(own["x"]), given, count)
+                if isinstance(layer, _BatchNorm):
+                    batchnorm.put(layer, Moments.of(reached))
+                else:
+                    assert isinstance(layer, nn.Linear | nn.Conv2d)
+                    wanted_rows = (own[name] for own in goals)
+                    known[name] = refit_from(layer, zip(reached, wanted_rows, strict=True), pull, each)
     return behind
+
+
+def _drawn(wanted: Waiting, each: int) -> Iterator[tuple[torch.Tensor, Rows]]:
+    """Every batch, which is then used up, with the rows that are drawn of it."""
+    seen = 0
+    for batch in wanted.drained():
+        yield batch["y"], Rows(each, seen)
+        seen += len(batch["y"])
 
 
 def _kept(layers: Mapping[str, nn.Linear | nn.Conv2d], rows: Rows, name: str, output: torch.Tensor) -> torch.Tensor:
