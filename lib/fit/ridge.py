@@ -49,16 +49,16 @@ class NormalEquations:
             self._factors = None
             self.count += len(x)
             self._xx += _gram(x).double()
-            self._x += x.double().sum(0)
+            self._x += x.sum(0, dtype=torch.float64)
         self._xy += (x.T @ y).double()
-        self._yy += y.double().square().sum(0)
-        self._y += y.double().sum(0)
+        self._yy += y.square().sum(0, dtype=torch.float64)
+        self._y += y.sum(0, dtype=torch.float64)
 
     def _begin(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Takes the sums to where the rows are, and the means of these first ones for the point that they are about."""
         sums = self._xx, self._xy, self._yy, self._x, self._y
         self._xx, self._xy, self._yy, self._x, self._y = (own.to(x.device) for own in sums)
-        self._about = x.double().mean(0).float().double(), y.double().mean(0).float().double()
+        self._about = tuple(own.mean(0, dtype=torch.float64).float().double() for own in (x, y))
 
     def forget_targets(self) -> None:
         """Drops the sums of Y: from here on, the same rows of X come again with other targets."""

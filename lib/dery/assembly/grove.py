@@ -66,7 +66,7 @@ class Grove:
             node.heads[name] = network.heads[0]
         return cls(roots)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def ask(self, expected: Input, x: Float[torch.Tensor, "b 3 h w"]) -> dict[str, Float[torch.Tensor, "b classes"]]:
         """The logits of all networks that expect such images, by name."""
         return {name: said.cpu().clone() for node in self.roots[expected].values() for name, said in node.answers(x)}
