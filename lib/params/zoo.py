@@ -61,6 +61,7 @@ def _fault(value: Any, where: str) -> str:
 class ZooModel(Section):
     """An architecture (`timm`, `torchvision` or `factory`), the classes it knows, and where its weights come from.
 
+    `timm`, `torchvision`: a name of theirs, of several weights with a tag: resnet50.a1_in1k, resnet50.IMAGENET1K_V1.
     `weights`: `train` (here, on the data set), `pretrained` (timm's or torchvision's own), `random` (as a network
         begins, for dry runs) or the path of a local checkpoint.
     `classes`: class numbers, ranges such as `0-4`, or names, separated by commas; `all`; for weights from elsewhere

@@ -245,18 +245,40 @@ def build_timm(name: str, num_classes: int | None, kwargs: Mapping[str, Any], pr
 
 
 def build_torchvision(name: str, num_classes: int | None, kwargs: Mapping[str, Any], pretrained: bool) -> nn.Module:
-    """A classifier of torchvision's; raises BrickyardError likewise."""
+    """A classifier of torchvision's, with the weights of its `torchvision_weights`; raises BrickyardError likewise."""
     from torchvision import models
 
-    known = models.list_models(module=models)
-    if name not in known:
-        raise BrickyardError(f"torchvision has no classifier {name!r}{_similar(name, known)}")
+    weights = torchvision_weights(name) if pretrained or "." in name else None
+    base = _torchvision(name)
     refuse_fetching(kwargs, f"torchvision {name}")
-    weights = "DEFAULT" if pretrained else None
     try:
-        return models.get_model(name, weights=weights, **with_classes(num_classes, kwargs))
+        return models.get_model(base, weights=weights if pretrained else None, **with_classes(num_classes, kwargs))
     except Exception as error:  # whatever an architecture raises on arguments it does not take
         raise _told(f"torchvision {name} with {dict(kwargs)}", error) from error
+
+
+def torchvision_weights(name: str) -> Any:
+    """Those of torchvision that a name means, with their `transforms` and `meta`: by their tag behind a dot, such as
+    `resnet50.IMAGENET1K_V1`, else the default ones. Raises BrickyardError where there are none.
+    """
+    from torchvision import models
+
+    base, tag = _torchvision(name), name.partition(".")[2]
+    found: Any = models.get_model_weights(base)
+    tags = [weights.name for weights in found]
+    if tag and tag not in tags:
+        raise BrickyardError(f"torchvision {base} has no weights {tag!r}; it has {', '.join(tags)}")
+    return found[tag or "DEFAULT"]
+
+
+def _torchvision(name: str) -> str:
+    """A classifier of torchvision's, without the tag of weights; raises BrickyardError where there is none."""
+    from torchvision import models
+
+    base, known = name.partition(".")[0], models.list_models(module=models)
+    if base not in known:
+        raise BrickyardError(f"torchvision has no classifier {base!r}{_similar(base, known)}")
+    return base
 
 
 def with_classes(num_classes: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:

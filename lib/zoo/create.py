@@ -13,7 +13,7 @@ from torch import nn
 from ..base.errors import BrickyardError
 from ..params.zoo import ZooModel
 from . import checkpoint
-from .architecture import Architecture, Factory, build_timm, build_torchvision
+from .architecture import Architecture, Factory, build_timm, build_torchvision, torchvision_weights
 from .card import Input
 
 
@@ -83,10 +83,7 @@ def origin(entry: ZooModel, model: nn.Module) -> str:
         config: Any = model.pretrained_cfg
         return f"pretrained {config['architecture']}.{config['tag']}".rstrip(".")
     if entry.weights == "pretrained":
-        from torchvision.models import get_model_weights
-
-        weights: Any = get_model_weights(str(entry.torchvision))
-        return f"pretrained {weights.DEFAULT}"
+        return f"pretrained {torchvision_weights(str(entry.torchvision))}"
     path = Path(entry.weights)
     name = path.name if path.is_absolute() else entry.weights
     if entry.weights in ("train", "random") or not path.is_file():
@@ -166,12 +163,10 @@ def _pretrained_classes(entry: ZooModel) -> int | None:
         except RuntimeError:  # no such tag, which the builder tells
             return None
         return None if config is None else config.num_classes
-    from torchvision import models
-
-    if entry.torchvision not in models.list_models(module=models):
+    try:
+        return len(torchvision_weights(str(entry.torchvision)).meta["categories"])
+    except BrickyardError:  # which the builder tells
         return None
-    weights: Any = models.get_model_weights(entry.torchvision)
-    return len(weights.DEFAULT.meta["categories"])
 
 
 def _input(model: nn.Module, entry: ZooModel) -> Input:
@@ -181,10 +176,7 @@ def _input(model: nn.Module, entry: ZooModel) -> Input:
     if entry.input_size is not None:
         wanted = {"input_size": (3, entry.input_size, entry.input_size), "crop_pct": 1.0}
     if entry.torchvision is not None:
-        from torchvision.models import get_model_weights
-
-        weights: Any = get_model_weights(entry.torchvision)
-        preset = weights.DEFAULT.transforms()
+        preset = torchvision_weights(entry.torchvision).transforms()
         size = preset.crop_size[0]
         known = {"mean": preset.mean, "std": preset.std, "interpolation": preset.interpolation.value}
         wanted = {**known, "input_size": (3, size, size), "crop_pct": size / preset.resize_size[0], **wanted}
