@@ -13,8 +13,9 @@ from torch import nn
 from ..base.errors import BrickyardError
 from ..params.zoo import ZooModel
 from . import checkpoint
-from .architecture import Architecture, Factory, build_timm, build_torchvision, torchvision_weights
+from .architecture import Architecture, Factory
 from .card import Input
+from .published import build_timm, build_torchvision, torchvision_weights
 
 
 def create(name: str, entry: ZooModel, num_classes: int | None) -> tuple[nn.Module, Architecture, Input]:

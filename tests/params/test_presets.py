@@ -9,6 +9,7 @@ import timm
 from PIL import Image
 from ruamel.yaml import YAML
 from timm.models import is_model_pretrained
+from torchvision import datasets
 
 from commands import check
 from lib.base.code import ROOT
@@ -17,8 +18,9 @@ from lib.params.document import check as checked
 from lib.params.parse import parse
 from lib.params.sections import Sections
 from lib.params.zoo import ZooModel
-from lib.zoo.architecture import Factory, torchvision_weights
+from lib.zoo.architecture import Factory
 from lib.zoo.create import check_pretrained
+from lib.zoo.published import torchvision_weights
 
 FILES = {file.stem: file for file in sorted((ROOT / "presets").glob("*.yaml"))}
 PRETRAINED = ("dery", "folder-224")
@@ -133,6 +135,25 @@ def test_each_of_the_papers_budgets_can_be_taken() -> None:
         k, params, macs = map(int, re.findall(r"\d+", line.rpartition("#")[2]))
         assert (k, params, macs) == (sections.partition.num_blocks, limits["params"] / 1e6, limits["macs"] / 1e9)
     assert found == PUBLISHED
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("mda-")])
+def test_each_of_the_papers_data_sets_can_be_taken(name: str) -> None:
+    text = FILES[name].read_text()
+    line = re.search(r"^  name: CIFAR10 # .*: ([\w |]+) \(", text, re.MULTILINE)
+    assert line is not None
+    names = line[1].split(" | ")
+    assert set(names) == {"CIFAR10", "CIFAR100", "MNIST", "FashionMNIST"}
+    taken = [text.replace("  name: CIFAR10 ", f"  name: {one} ") for one in names]
+    folder = {"source: torchvision #": "source: folder #", "name: CIFAR10 ": "name: null ", "size: 32 #": "size: 64 #"}
+    for here, there in folder.items():
+        assert here in text
+        text = text.replace(here, there)
+    for chosen in (*taken, text):
+        sections, mistakes = checked(parse(chosen.encode()).document)
+        assert not mistakes
+        assert sections.dataset is not None
+        assert sections.dataset.name is None or hasattr(datasets, sections.dataset.name)
 
 
 @pytest.fixture(scope="module")
