@@ -47,6 +47,15 @@ class Elsewhere(TorchDispatchMode):
         super().__init__()
         self.ran = Counter[str]()
 
+    def __enter__(self) -> "Elsewhere":
+        _lift_first(True)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        _lift_first(False)
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         tensors = [value for value in tree_iter((args, kwargs)) if isinstance(value, torch.Tensor)]
@@ -65,6 +74,11 @@ class Elsewhere(TorchDispatchMode):
         self.ran[func.overloadpacket.__name__] += 1
         same = {id(tensor.here): tensor for tensor in there}
         return tree_map(lambda value: same.get(id(value), _there(value)), found)
+
+
+def _lift_first(yes: bool) -> None:
+    """Whether torch.tensor makes a tensor on the CPU and then moves it, where it is seen to do so."""
+    torch._C._set_only_lift_cpu_tensors(yes)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _here(value: Any) -> Any:

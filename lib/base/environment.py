@@ -1,8 +1,11 @@
 """What comes from the environment, since it changes no bits of any result: memory, processes, the device."""
 
 import os
+import platform
+from functools import cache
 from math import isfinite
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .errors import BrickyardError
 
@@ -31,7 +34,7 @@ def workers() -> int:
 
 
 def device() -> "torch.device":
-    """BRICKYARD_DEVICE: where networks are trained and tuned (cpu by default)."""
+    """BRICKYARD_DEVICE: where networks run, are trained and fitted (cpu by default)."""
     import torch
 
     text = os.environ.get("BRICKYARD_DEVICE", "cpu")
@@ -40,4 +43,34 @@ def device() -> "torch.device":
     except (RuntimeError, AssertionError) as error:
         if "out of memory" in str(error):
             raise
-        raise BrickyardError(f"BRICKYARD_DEVICE = {text!r}: no such device here; should be cpu or cuda") from None
+        here = ", ".join(_devices())
+        raise BrickyardError(f"BRICKYARD_DEVICE = {text!r}: no such device here; there is {here}") from None
+
+
+def _devices() -> list[str]:
+    import torch
+
+    cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
+
+
+def machine() -> dict[str, Any]:
+    """What changes last bits of results beside params and code: the device, the processor, its threads."""
+    import torch
+
+    found = device()
+    named = torch.cuda.get_device_name(found) if found.type == "cuda" else found.type
+    return {"device": named, "processor": _processor(), "threads": torch.get_num_threads()}
+
+
+@cache
+def _processor() -> str:
+    """The CPU's name, where the system tells it, and the instructions that torch uses of it."""
+    import torch
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(names, platform.machine())}, {torch.backends.cpu.get_cpu_capability()}"

@@ -185,8 +185,8 @@ def _fit(
             if again and floor is not None and sign is not None:
                 made, target, floor = (rows @ weight + bias) * sign, target * sign, floor * sign
                 target = torch.where(target > floor, target, torch.minimum(made, floor)) * sign
-            equations.add(rows.cpu(), target.cpu())
-        found = equations.solve(ridge, towards=start.cpu(), intercept=free)
+            equations.add(rows, target)
+        found = equations.solve(ridge, towards=start, intercept=free)
         weight, bias = found.weight.to(start.device), found.bias.to(start.device)
     return weight, bias
 

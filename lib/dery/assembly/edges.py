@@ -140,9 +140,10 @@ def unlike(
 ) -> float:
     """KL of what the head of network n answers behind `back`, whose statistics become those of what is entering."""
     head, total, count = duplicate(bricks.chains[n].head), 0.0, 0
-    batchnorm.batchnorm(back, entering())
-    for x, (_, own) in zip(entering(), fronts.of(n, bricks.joining.kl_images), strict=True):
-        made, given = (F.log_softmax(exact(one), 1) for one in (head(back(x)), own))
+    only = batchnorm.batchnorm(back, entering())
+    leaving = map(back, entering()) if only is None else [only]
+    for y, (_, own) in zip(leaving, fronts.of(n, bricks.joining.kl_images), strict=True):
+        made, given = (F.log_softmax(exact(one), 1) for one in (head(y), own))
         total += float(F.kl_div(made, given, reduction="sum", log_target=True))
         count += len(own)
     return total / count
