@@ -3,20 +3,20 @@
 `needs` is for programs; python -m commands.plan for people.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import cache
 from time import thread_time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from commands.fleet.stages import Stage
     from commands.plan.estimates import Estimate
 
 STARTED = 3.0  # seconds until a stage has imported what it needs, where this process has done so before
 
 
-def needs(stages: "Sequence[Stage]") -> "dict[str, Estimate]":
-    """What stages that will run need, by name: seconds, bytes in memory and on disk, None where nobody knows.
+def needs(stages: Iterable[str]) -> "dict[str, Estimate]":
+    """What stages that will run, given as DVC calls them, need: seconds, bytes in memory and on disk, None where nobody
+    knows.
 
     Takes some seconds. Raises BrickyardError where params.yaml, or a network that it names, is not right.
     """

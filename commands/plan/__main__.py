@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 LOCK, CODE = Path("dvc.lock"), "artifacts/code/code.yaml"
 BETWEEN, ALONE = 0.7, 2.5  # seconds that DVC itself takes for a stage of many, and for one that it runs alone
-COPIES = 2  # of an artifact: where it lies, and in DVC's cache, which links them where it can
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def main(targets: Sequence[str], as_json: bool) -> bool:
         imported()
         order = {name: place for place, name in enumerate(pipeline())}
         stages = sorted(asked.result(), key=lambda stage: order.get(stage.name, 0))
-    found = needs(stages) if stages else {}
+    found = needs(stage.name for stage in stages) if stages else {}
     totals = _totals(stages, found)
     misfits = _misfits(found, totals)
     if as_json:
@@ -77,8 +76,8 @@ def _recoded() -> set[str]:
     """Stages whose code is another than that with which they last ran."""
     from stages.code import digests
 
-    now, lock = digests(), YAML(typ="safe", pure=True).load(LOCK)["stages"] if LOCK.exists() else {}
-    then = {name: (own.get("params") or {}).get(CODE) or {} for name, own in lock.items()}
+    now, lock = digests(), YAML(typ="safe", pure=True).load(LOCK) if LOCK.exists() else {}
+    then = {name: (own.get("params") or {}).get(CODE) or {} for name, own in lock.get("stages", {}).items()}
     return {name for name in pipeline() if then.get(name) != {(kind := name.partition("@")[0]): now.get(kind)}}
 
 
@@ -88,13 +87,12 @@ def _totals(stages: "Sequence[Stage]", found: "Mapping[str, Estimate]") -> Total
 
     seconds = {name: one.seconds for name, one in found.items() if one.seconds is not None}
     apart = {name: own + ALONE for name, own in seconds.items()}
-    kept, scratch = (sum(getattr(one, what) or 0 for one in found.values()) for what in ("kept", "scratch"))
     return Totals(
         serial=sum(seconds.values()) + BETWEEN * len(seconds),
         critical=max(weights(stages, apart).values(), default=0.0),
         memory=max((one.memory or 0 for one in found.values()), default=0),
         memory_free=memory_free(),
-        disk=COPIES * kept + scratch,
+        disk=sum(one.disk or 0 for one in found.values()),
         disk_free=disk_free(Path()),
         unknown=len(found) - len(seconds),
     )
@@ -125,12 +123,14 @@ def _print(found: "Mapping[str, Estimate]", totals: Totals, misfits: Sequence[st
         for name, one in found.items()
     ]
     if sys.stdout.isatty():
+        from rich.box import SIMPLE_HEAD
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(*head)
+        table = Table(*head, box=SIMPLE_HEAD, pad_edge=False)
+        table.columns[0].no_wrap, table.columns[0].min_width = True, max(len(name) for name in found)
         for column in table.columns[2:]:
-            column.justify = "right"
+            column.justify, column.no_wrap = "right", True
         for row in rows:
             table.add_row(*row)
         Console(markup=False, highlight=False).print(table)

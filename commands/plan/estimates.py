@@ -18,6 +18,7 @@ from lib.params import base, document
 from lib.params.sections import SECTIONS
 
 USAGE = SCRATCH / "usage"
+COPIES = 2  # of an artifact: where it lies, and in DVC's cache, which links them where the file system can
 
 
 @dataclass(frozen=True)
@@ -39,36 +40,42 @@ class Estimate:
     scratch: float | None = None
     before: bool = False
 
+    @property
+    def disk(self) -> float | None:
+        """Bytes that it takes from the disk: artifacts and DVC's copies of them, temporary files."""
+        return None if self.kept is None or self.scratch is None else COPIES * self.kept + self.scratch
 
-def estimates(stages: Iterable[Stage], started: float) -> dict[str, Estimate]:
-    """Of stages that will run, by name. Raises BrickyardError where params.yaml, or a network, is not right.
+
+def estimates(names: Iterable[str], started: float) -> dict[str, Estimate]:
+    """Of stages that will run, by their names. Raises BrickyardError where params.yaml, or a network, is not right.
 
     started: seconds that this process has taken to import what stages import.
     """
-    wanted, given, known = list(stages), base.read_all(), usage.load(USAGE)
+    wanted, given, known = list(names), base.read_all(), usage.load(USAGE)
     source, run = given.dataset, given.run
     assert source is not None
     assert run is not None
-    images = lib_images.count(source, changed=any(stage.name == "dataset" for stage in wanted))
+    images = lib_images.count(source, changed="dataset" in wanted)
     if images is None:
-        return {stage.name: _as_before(known.get(stage.name)) for stage in wanted}
+        return {name: _as_before(known.get(name)) for name in wanted}
     facts = gather(given, images)
     side = max(network.size for network in facts.networks.values())
     machine = lib_machine.measure(run.threads, lambda: lib_images.seconds(images, source, side), started)
     earlier = _Earlier(facts)
-    return {stage.name: _estimate(stage, facts, machine, known.get(stage.name), earlier) for stage in wanted}
+    return {name: _estimate(name, facts, machine, known.get(name), earlier) for name in wanted}
 
 
 def _as_before(taken: Usage | None) -> Estimate:
     return Estimate() if taken is None else Estimate("", taken.seconds, taken.memory or None, before=True)
 
 
-def _estimate(stage: Stage, facts: Facts, machine: Machine, taken: Usage | None, earlier: "_Earlier") -> Estimate:
-    kind, _, item = stage.name.partition("@")
+def _estimate(name: str, facts: Facts, machine: Machine, taken: Usage | None, earlier: "_Earlier") -> Estimate:
+    kind, _, item = name.partition("@")
     if kind not in COSTS:
         return _as_before(taken)
     need = COSTS[kind](facts, item)
-    seconds, memory = machine.seconds(need.work, stage.gpu), machine.held + need.memory
+    on_device = Stage(name, ()).gpu
+    seconds, memory = machine.seconds(need.work, on_device), machine.held + need.memory
     then = None if taken is None or taken.device != usage.device() else earlier.of(taken)
     try:
         old = None if then is None else COSTS[kind](then, item)
@@ -76,7 +83,7 @@ def _estimate(stage: Stage, facts: Facts, machine: Machine, taken: Usage | None,
         old = None
     if taken is None or old is None:
         return Estimate(need.about, seconds, memory, need.kept, need.scratch)
-    seconds *= taken.seconds / machine.seconds(old.work, stage.gpu)
+    seconds *= taken.seconds / machine.seconds(old.work, on_device)
     if taken.memory:
         memory = max(min(machine.held, taken.memory), taken.memory + need.memory - old.memory)
     return Estimate(need.about, seconds, memory, need.kept, need.scratch, before=True)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from lib.base import environment, usage
 
-SPENT = 0.12  # seconds on each measurement
+SPENT = 0.08  # seconds on each measurement
 WRITTEN = 2**25  # bytes that are written to tell how fast that goes
 GROUPS = Path("/sys/fs/cgroup")  # where Linux says what a container may use
 
@@ -25,6 +25,7 @@ class Work:
     """What has to be done, apart from how fast that goes.
 
     macs, moved, calls: of networks: multiply-accumulates, bytes that their operations read and write, operations.
+    afresh: bytes of operations whose results are so large that the system has to find memory for each anew.
     products: multiply-accumulates of matrix products in float32, of which one in float64 is worth two.
     decoded: images that are read and scaled.
     written: bytes that are written to disk, or read from it and verified.
@@ -34,6 +35,7 @@ class Work:
 
     macs: float = 0.0
     moved: float = 0.0
+    afresh: float = 0.0
     calls: float = 0.0
     products: float = 0.0
     decoded: float = 0.0
@@ -52,12 +54,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Rates:
-    """What a device does in a second: multiply-accumulates of convolutions, and bytes through small operations; and
-    how many seconds the call of an operation costs.
+    """What a device does in a second: multiply-accumulates of convolutions, bytes through small operations and through
+    those with large results; and how many seconds the call of an operation costs.
     """
 
     macs: float
     moved: float
+    afresh: float
     call: float
 
 
@@ -84,14 +87,16 @@ class Machine:
     def seconds(self, work: Work, on_device: bool) -> float:
         """How long it takes; on_device: whether networks run on the device of BRICKYARD_DEVICE."""
         own = self.networks if on_device else self.processor
-        networks = work.macs / own.macs + work.moved / own.moved + work.calls * own.call
+        bytes_in = work.moved / own.moved + work.afresh / own.afresh
+        networks = work.macs / own.macs + bytes_in + work.calls * own.call
         others = work.products / self.products + work.decoded * self.decoded + work.written / self.written
         return networks + others + work.traced * TRACED * self.processor.call + work.started * self.started
 
 
+AFRESH = 2**25  # bytes from which on memory is given back to the system, and taken from it again
 CALLED = 20  # times a call of the smallest operation, what one of a network costs beside its own work
 TRACED = 200  # calls that following an operation on shapes is worth
-REACHED = 0.85  # of what single operations reach, what networks do
+REACHED = 0.75  # of what single operations reach, what networks do
 
 
 def measure(threads: int, decode: Callable[[], float], started: float) -> Machine:
@@ -120,18 +125,20 @@ def measure(threads: int, decode: Callable[[], float], started: float) -> Machin
 
 
 def _better(one: Rates, other: Rates) -> Rates:
-    return Rates(max(one.macs, other.macs), max(one.moved, other.moved), min(one.call, other.call))
+    moved, afresh = max(one.moved, other.moved), max(one.afresh, other.afresh)
+    return Rates(max(one.macs, other.macs), moved, afresh, min(one.call, other.call))
 
 
 def _rates(device: torch.device) -> Rates:
     count = 16 if device.type == "cpu" else 256  # images: a GPU is quick only with many
     x, weight = torch.ones(count, 64, 32, 32, device=device), torch.ones(64, 64, 3, 3, device=device)
-    few = torch.ones(16, device=device)
+    few, large = torch.ones(16, device=device), torch.ones(2 * AFRESH // 4, device=device)
     with torch.inference_mode():
         macs = x.numel() * weight[0].numel() / _best(lambda: F.conv2d(x, weight, padding=1), device)
         moved = 2 * x.nbytes / _best(lambda: F.gelu(x), device)
+        afresh = 2 * large.nbytes / _best(lambda: F.gelu(large), device)
         call = CALLED * _best(lambda: [few.relu() for _ in range(100)], device) / 100
-    return Rates(REACHED * macs, REACHED * moved, call)
+    return Rates(REACHED * macs, REACHED * moved, afresh, call)
 
 
 def _best(run: Callable[[], object], device: torch.device | None = None) -> float:

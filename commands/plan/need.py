@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from commands.plan.machine import Work
+from commands.plan.machine import AFRESH, Work
 from commands.plan.networks import Network, Part
 
 BACKWARD = 2.2  # forward passes that one back through a network is worth
@@ -32,8 +32,15 @@ class Need:
 def forward(parts: Iterable[Part], images: float, batch: int = 64) -> Work:
     """One pass of images through parts of a network: MACs and bytes an image, operations a batch."""
     own = list(parts)
-    macs, moved, calls = (sum(getattr(part, name) for part in own) for name in ("macs", "moved", "calls"))
-    return Work(macs=macs * images, moved=moved * images, calls=calls * -(-images // batch))
+    operations = [each for part in own for each in part.operations]
+    afresh = sum(moved for made, moved in operations if made * min(batch, images) >= AFRESH)
+    moved = sum(moved for _, moved in operations) - afresh
+    return Work(
+        macs=images * sum(part.macs for part in own),
+        moved=images * moved,
+        afresh=images * afresh,
+        calls=len(operations) * -(-images // batch),
+    )
 
 
 def training(network: Network, images: float, epochs: int, batch: int) -> Work:

@@ -20,6 +20,7 @@ from lib.base import artifacts
 from lib.base.code import ROOT, installed
 from lib.base.errors import BrickyardError
 from lib.chain.chain import Chain
+from lib.fit.batchnorm import has_batchnorm
 from lib.params.zoo import ZooModel
 from lib.trace import cost
 from lib.zoo import create
@@ -30,13 +31,14 @@ BATCH = 2  # images that are looked at
 
 @dataclass(frozen=True)
 class Layer:
-    """A linear layer or convolution: its rows of patches have `inputs` columns, its outputs `outputs`, at so many
-    `positions` of an image.
+    """A linear layer or convolution: its rows of patches have `inputs` columns, of so many `channels`, its outputs
+    `outputs`, at so many `positions` of an image.
     """
 
     inputs: int
     outputs: int
     positions: int
+    channels: int
     groups: int = 1
 
 
@@ -45,11 +47,10 @@ class Part:
     """A node, or the head, in eval mode; bytes and MACs are of one image.
 
     params, macs: as `lib.trace.cost` counts them.
-    moved: bytes that operations read and write.
-    made: bytes of what operations give, all of which a training keeps.
+    operations: of each that computes something, bytes of the new tensors that it gives, and all that it reads and
+        writes, weights left out.
+    traced: how many operations there are, views counted in.
     peak: most bytes alive at once.
-    calls: operations that compute something, of a batch of any size.
-    traced: all operations, views counted in.
     leaving: bytes of what leaves it.
     channels, positions: of what leaves it, prefix tokens left out.
     layers: with weights, in the order in which they run.
@@ -57,24 +58,33 @@ class Part:
 
     params: int
     macs: int
-    moved: int
-    made: int
-    peak: int
-    calls: int
+    operations: tuple[tuple[int, int], ...]
     traced: int
+    peak: int
     leaving: int
     channels: int
     positions: int
     layers: tuple[Layer, ...]
 
+    @property
+    def made(self) -> int:
+        """Bytes of all that operations give, which a training keeps."""
+        return sum(made for made, _ in self.operations)
+
 
 @dataclass(frozen=True)
 class Network:
-    """A network of the zoo. size: pixels a side of its images; params: of all of it."""
+    """A network of the zoo.
+
+    size: pixels a side of its images.
+    params: of all of it.
+    normed: whether it has a BatchNorm.
+    """
 
     name: str
     size: int
     params: int
+    normed: bool
     nodes: tuple[Part, ...]
     head: Part
 
@@ -151,8 +161,9 @@ def _profile(name: str, entry: ZooModel, classes: int | None) -> Network:
             made = {"channels": layout.channels, "positions": layout.height * layout.width}
             parts.append(Part(params=own.params, macs=own.macs, peak=own.memory, **made, **counted))
         own, counted = chain.head_cost, _run(chain.head, model, x)[1]
-        head = Part(own.params, own.macs, peak=own.memory, channels=classes or 1000, positions=1, **counted)
-    return Network(name, expected.size, cost.params(model), tuple(parts), head)
+        made = {"channels": classes or 1000, "positions": 1}
+        head = Part(params=own.params, macs=own.macs, peak=own.memory, **made, **counted)
+    return Network(name, expected.size, cost.params(model), has_batchnorm(model), tuple(parts), head)
 
 
 def _run(part: nn.Module, model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
@@ -160,8 +171,9 @@ def _run(part: nn.Module, model: nn.Module, x: torch.Tensor) -> tuple[torch.Tens
     weights = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
     with _layers(model) as layers, _Operations(weights) as seen:
         y = part(x)
-    told = {"moved": seen.moved // BATCH, "made": seen.made // BATCH, "calls": seen.calls, "traced": seen.traced}
-    return y, told | {"leaving": y.nbytes // BATCH, "layers": tuple(layers)}
+    operations = tuple((made // BATCH, moved // BATCH) for made, moved in seen.operations)
+    told = {"operations": operations, "traced": seen.traced, "layers": tuple(layers)}
+    return y, told | {"leaving": y.nbytes // BATCH}
 
 
 class _Operations(TorchDispatchMode):
@@ -169,7 +181,7 @@ class _Operations(TorchDispatchMode):
 
     def __init__(self, weights: set[int]) -> None:
         super().__init__()
-        self.moved = self.made = self.calls = self.traced = 0
+        self.operations, self.traced = list[tuple[int, int]](), 0
         self._weights = weights
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -179,11 +191,9 @@ class _Operations(TorchDispatchMode):
         made = [one for one in tree_leaves(found) if isinstance(one, torch.Tensor)]
         self.traced += 1
         if func._schema.is_mutable or any(one.untyped_storage()._cdata not in places for one in made):
-            self.calls += 1
             written = sum(one.nbytes for one in made)
-            read = [one for one in given if one.untyped_storage()._cdata not in self._weights]
-            self.moved += written + sum(one.numel() * one.element_size() for one in read)
-            self.made += 0 if func._schema.is_mutable else written
+            read = sum(one.nbytes for one in given if one.untyped_storage()._cdata not in self._weights)
+            self.operations.append((0 if func._schema.is_mutable else written, read + written))
         return found
 
 
@@ -195,7 +205,8 @@ def _layers(model: nn.Module) -> Iterator[list[Layer]]:
     def ran(module: Any, given: tuple[torch.Tensor, ...], y: torch.Tensor) -> None:
         outputs = module.weight.shape[0]
         positions = prod(y.shape[1:]) // outputs
-        found.append(Layer(prod(module.weight.shape[1:]), outputs, positions, getattr(module, "groups", 1)))
+        inputs, groups = prod(module.weight.shape[1:]), getattr(module, "groups", 1)
+        found.append(Layer(inputs, outputs, positions, module.weight.shape[1], groups))
 
     handles = [
         module.register_forward_hook(ran) for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)

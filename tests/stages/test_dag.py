@@ -11,7 +11,6 @@ import torch
 from ruamel.yaml import YAML
 
 from commands import check, predict, sweep
-from commands.fleet.stages import Stage
 from commands.plan import __main__ as plan
 from commands.plan import estimates, machine
 from lib.base import artifacts, pipeline, usage
@@ -78,7 +77,7 @@ def test_a_plan_is_made_of_what_stages_took(
     assert all(one["before"] for one in told)
     assert told[1]["seconds"] == pytest.approx(taken["finetune@1"].seconds, rel=0.01)
     weights = [name for name in taken if name.startswith(("zoo@", "activations@", "edges@", "lego"))]
-    for name, one in estimates.estimates([Stage(name, ()) for name in weights], 3.0).items():
+    for name, one in estimates.estimates(weights, 3.0).items():
         left = (repo / "artifacts" / name.replace("@", "/")).glob("**/*.safetensors")
         assert one.kept is not None
         assert 0.3 < one.kept / sum(file.stat().st_size for file in left) < 2, name

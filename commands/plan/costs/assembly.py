@@ -1,5 +1,6 @@
 """Needs of DeRy's last stages: assembly and finetune."""
 
+from dataclasses import replace
 from math import comb
 
 from commands.plan.costs.dery import refitted
@@ -29,7 +30,7 @@ def assembly(facts: Facts, _: str) -> Need:
     test, validation = facts.images.counts["test"], facts.images.counts["validation"]
     random = max(given.random_assemblies, given.random_search)
     chains = given.pool + given.random_assemblies + 1
-    typical = _mean([forward(network.parts, 1) for network in facts.networks.values()])
+    typical = _typical(facts, given.batch_size)
     fitted = _mean([refitted(facts, one, facts.cuts[one.name][1], n) for one in facts.networks.values()])
     run = _of(typical, n)
     work = chains * (len(treatments) * run + min(layers, 1) * (BEHIND * fitted + run))
@@ -60,9 +61,16 @@ def _mean(works: list[Work]) -> Work:
     return sum(works, Work()) * (1 / len(works))
 
 
+def _typical(facts: Facts, batch: int) -> Work:
+    """Of one image in a batch, in the mean of all networks; operations of the batch."""
+    whole = _mean([forward(network.parts, batch, batch) for network in facts.networks.values()])
+    return replace(whole * (1 / batch), calls=whole.calls)
+
+
 def _of(typical: Work, images: float, batch: int = 64) -> Work:
     """Of what one image needs, that of so many."""
-    return Work(macs=typical.macs * images, moved=typical.moved * images, calls=typical.calls * -(-images // batch))
+    whole = images * typical
+    return replace(whole, calls=typical.calls * -(-images // batch))
 
 
 def _params(facts: Facts) -> float:
@@ -77,7 +85,7 @@ def finetune(facts: Facts, _: str) -> Need:
     """
     given, train = facts.finetune, facts.images.counts["train"]
     validation, test = facts.images.counts["validation"], facts.images.counts["test"]
-    typical, limits = _mean([forward(one.parts, 1) for one in facts.networks.values()]), facts.assembly.budget.limits()
+    typical, limits = _typical(facts, given.full.batch_size), facts.assembly.budget.limits()
     share = min(1.0, SPARED * limits.get("macs", 1e18) / typical.macs)
     params = _params(facts)
     made = share * max(sum(part.made for part in one.parts) for one in facts.networks.values())

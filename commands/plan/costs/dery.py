@@ -62,8 +62,9 @@ def partition(facts: Facts, _: str) -> Need:
 
 def edges(facts: Facts, name: str) -> Need:
     """For each other network and boundary: what crosses both cuts, read back from disk, normal equations of the stitch
-    (at most edges.rows rows), and the back of the network behind it, twice, for the divergence. What crosses a
-    network's cuts is computed once for all; each network's own counts here. All networks are opened.
+    (at most edges.rows rows), and the back of the network behind it, for the divergence; before that once more, where
+    statistics of BatchNorm become those of what arrives. What crosses a network's cuts is computed once for all; each
+    network's own counts here. All networks are opened.
     """
     target, n, batch = facts.networks[name], facts.probe, facts.edges.batch_size
     others = [network for other, network in facts.networks.items() if other != name]
@@ -80,7 +81,8 @@ def edges(facts: Facts, name: str) -> Need:
                 stitches += 8 * inputs * after.channels
                 widest = max(widest, inputs)
             behind = target.parts[target.nodes.index(after) + 1 :]
-            work += 2 * forward(behind, n, batch) + Work(written=3 * front + own)
+            passes = 2 if target.normed else 1  # the first is for the statistics of BatchNorm
+            work += passes * forward(behind, n, batch) + Work(written=(1 + passes) * front + own)
     memory = running(target, batch) + 4 * sum(network.params for network in others[:8])
     memory += facts.kept(n, target.size) + 40 * widest**2 + 4 * batch * _front(facts, target) / max(1, n)
     fronts = sum(_front(facts, network) for network in facts.networks.values())

@@ -1,7 +1,7 @@
 """Needs of MDA's stages: contributions, components, lego."""
 
 from commands.plan.facts import Facts
-from commands.plan.machine import Work
+from commands.plan.machine import AFRESH, Work
 from commands.plan.need import Need, forward, learning, opened, regression, running, training
 from commands.plan.networks import Network
 from lib.params.training import Training
@@ -10,6 +10,7 @@ ROWS, JOINT = 2**16, 2**13  # most rows of a regression of a repair, and of one 
 UNFOLDED = 2**26  # most numbers of rows that wait
 JOINTLY, ITERATIONS = 250, 10  # images and steps of the fit of two layers together
 PASSES = 7  # forward passes of both that a step is worth
+SUMMED = 2**27  # bytes of contributions that are summed at once
 KEPT = 0.7  # of a network's channels stay in a component
 SETS = 6  # components that `lego.choose` makes of each network
 
@@ -25,8 +26,8 @@ def contributions(facts: Facts, name: str) -> Need:
     products = chosen * sum(layer.inputs * layer.outputs for layer in layers)
     work = forward(network.parts, train + 2 * chosen) + 2 * opened(network)
     work += Work(products=products, moved=4 * products, decoded=train + chosen, started=1)
-    widest = 4 * classes * sum(layer.inputs * layer.outputs for layer in layers)
-    memory = running(network, facts.contributions.batch_size) + facts.kept(train, network.size) + widest + 2**27
+    told = 4 * classes * sum(layer.channels * layer.outputs for layer in layers)
+    memory = running(network, facts.contributions.batch_size) + facts.kept(train, network.size) + told + SUMMED
     masks = classes * sum(layer.outputs for layer in layers)
     return Need(f"{train:,} images, {len(layers)} layers", work, memory, 2 * masks)
 
@@ -62,12 +63,18 @@ def _repair(facts: Facts, network: Network, train: int) -> Work:
             work += regression(images * min(layer.positions, max(1, ROWS // images)), inputs, outputs, how.steps)
             few = min(JOINTLY, images)
             own = KEPT**2 * sum(one.inputs * one.outputs * one.positions for one in part.layers[i : i + 2])
-            passes = PASSES * ITERATIONS * few * Work(macs=own, moved=2 * part.made)
+            moved = 2 * part.made * min(2, len(part.layers)) // len(part.layers)
+            passes = PASSES * ITERATIONS * few * (Work(macs=own) + _bytes(moved, few))
             rows = few * min(layer.positions, max(1, JOINT // few))
             work += how.joint * (regression(rows, inputs, outputs, how.steps) + passes)
     if how.classifier == "answers":
         work += 2 * forward(network.parts, min(how.classifier_images, train))
     return work
+
+
+def _bytes(moved: int, images: int) -> Work:
+    """Of one image among some, which go through an operation together."""
+    return Work(afresh=moved) if moved / 2 * images >= AFRESH else Work(moved=moved)
 
 
 def _repairing(facts: Facts, network: Network, train: int) -> float:
