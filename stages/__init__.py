@@ -2,19 +2,22 @@
 
 import argparse
 import errno
+import importlib
 import inspect
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lib.base import versions
 from lib.base.errors import BrickyardError
 
+BEGAN = time.monotonic()
 SCRATCH = Path(".scratch")  # what a killed run leaves for the next one; in no artifact, ignored by git
 
 if TYPE_CHECKING:
@@ -37,12 +40,20 @@ def run(main: Callable[..., None]) -> None:
     given = vars(parser.parse_args())
     with in_one_line(stage):
         versions.check()
-        main(
-            **{
-                name: kinds[name](text.replace("{item}", _item()) if "{item}" in text else text)
-                for name, text in given.items()
-            }
-        )
+        paths = {name: text.replace("{item}", _item()) if "{item}" in text else text for name, text in given.items()}
+        main(**{name: kinds[name](text) for name, text in paths.items()})
+        _note(Path(paths.get("dataset", paths.get("out", "")), "card.json"))
+
+
+def _note(card: Path) -> None:
+    """Keeps what the stage that DVC runs has taken, for `commands.plan`; card: of the images, if there is one.
+
+    By name: no result depends on it. Of params.yaml, what the stage has read itself.
+    """
+    usage: Any = importlib.import_module("lib.base.usage")
+    params: Any = sys.modules.get("lib.params.base")
+    values = {} if params is None else params.load().values
+    usage.note(SCRATCH / "usage", os.environ.get("DVC_STAGE", ""), time.monotonic() - BEGAN, values, card)
 
 
 def _item() -> str:

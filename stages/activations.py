@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from lib.base import artifacts
+from lib.base.progress import track
 from lib.chain.chain import Chain
 from lib.dery import recording
 from lib.images import data
@@ -28,7 +29,8 @@ def main(dataset: Path, zoo: Path, out: Path, metrics: Path) -> None:
     probe = data.Loader(images.images, images.probe, card.input.transform(), params.batch_size)
     chain = Chain(card.name, model, card.input.shape, declared=card.nodes).to(device)
     chain.verify(next(iter(probe))[0][:VERIFIED])
-    recording.record(out, chain, probe, images.probe, params.grid, getattr(torch, params.dtype))
+    batches = track(probe, f"activations of {card.name}")
+    recording.record(out, chain, batches, images.probe, params.grid, getattr(torch, params.dtype))
     artifacts.write_metrics(metrics, {"nodes": len(chain), "images": len(images.probe)})
 
 

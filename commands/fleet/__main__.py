@@ -12,13 +12,13 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from commands import SCRATCH, in_one_line, names
-from lib.base import artifacts
+from lib.base import usage
 from lib.base.errors import BrickyardError
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from commands.fleet.stages import Stage
-
-TIMES = SCRATCH / "fleet" / "seconds.json"  # what stages took before, by name
 
 
 def main(client: "Client", stages: "Sequence[Stage]") -> None:
@@ -42,10 +40,7 @@ def main(client: "Client", stages: "Sequence[Stage]") -> None:
     for worker, found in checkouts.items():
         if found != expected:
             raise BrickyardError(f"worker {worker} has other params or code than this checkout: bring it to the same")
-    seconds = dict[str, float]()
-    with suppress(BrickyardError):  # not there, or damaged: an order of urgency is all that depends on it
-        seconds = artifacts.read_json(TIMES)
-    urgent = weights(stages, seconds)
+    urgent = weights(stages, usage.seconds(SCRATCH / "usage"))
     gpus = any(worker["resources"].get("GPU") for worker in client.scheduler_info(-1)["workers"].values())
     board = Board(stages)
     client.subscribe_topic(task.TOPIC, lambda event: board.started(event[1]))
@@ -67,9 +62,6 @@ def main(client: "Client", stages: "Sequence[Stage]") -> None:
         with board.shown():
             for future in as_completed(futures.values()):
                 name, error = by_key[future.key], future.exception()
-                if error is None:
-                    seconds[name] = future.result().seconds
-                    artifacts.write_json(TIMES, dict(sorted(seconds.items())))
                 board.ended(name, error)
     except KeyboardInterrupt:
         client.run(task.stop, run)  # what has not begun is wanted by nobody any more

@@ -1,7 +1,7 @@
 """The stages of the DAG, as a fleet needs to know them."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from commands import said
@@ -23,18 +23,22 @@ class Stage:
         return self.name.partition("@")[0] in ON_GPU
 
 
-def to_run(targets: Sequence[str]) -> list[Stage]:
+def to_run(targets: Sequence[str], coded: Callable[[], Collection[str]] | None = None) -> list[Stage]:
     """What `dvc repro` of these targets, all stages where there are none, would look at: what has changed, and what
     follows it, each behind what it follows. Raises BrickyardError where DVC cannot read the DAG.
+
+    coded: names those that run for what stage `code` alone will write; None: they may be any.
     """
     order = _graph(targets)
     try:
         changed = set(json.loads(said("status", "--json", *(["--with-deps", *targets] if targets else []))))
     except ValueError as error:
         raise BrickyardError(f"dvc status says no JSON: {error}") from None
+    recoded = coded() if coded is not None and "code" in changed else set(order)
     found = dict[str, Stage]()
     for name, after in order.items():
-        if name in changed or any(one in found for one in after):
+        moved = any(one in found for one in after if one != "code" or name in recoded)
+        if name in changed or moved:
             found[name] = Stage(name, tuple(one for one in after if one in found))
     return list(found.values())
 

@@ -43,8 +43,8 @@ def device() -> "torch.device":
     except (RuntimeError, AssertionError) as error:
         if "out of memory" in str(error):
             raise
-        here = ", ".join(_devices())
-        raise BrickyardError(f"BRICKYARD_DEVICE = {text!r}: no such device here; there is {here}") from None
+        here = " or ".join(_devices())
+        raise BrickyardError(f"BRICKYARD_DEVICE = {text!r}: no such device here; should be {here}") from None
 
 
 def _devices() -> list[str]:

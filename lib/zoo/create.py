@@ -51,6 +51,15 @@ def create(name: str, entry: ZooModel, num_classes: int | None) -> tuple[nn.Modu
     return model.eval(), architecture, expected
 
 
+def untrained(entry: ZooModel, num_classes: int | None) -> tuple[nn.Module, Input]:
+    """An entry's network with random weights, whichever it names, or under torch.device("meta") with none; and what
+    images it expects. Raises BrickyardError where the architecture is unknown or refuses its arguments.
+    """
+    architecture = Architecture(entry.timm, entry.torchvision, entry.factory, None, entry.kwargs, num_classes)
+    model = architecture.build(trust=True)
+    return model, _input(model, entry)
+
+
 def check_pretrained(name: str, entry: ZooModel, num_classes: int | None) -> None:
     """Raises BrickyardError naming the entry where others' weights would not fill all of its network; nothing is
     downloaded. As many labels as the data set has are taken for its own, in its order.
