@@ -62,8 +62,18 @@ class Facts:
 
     @property
     def probe(self) -> int:
-        """Images on which activations are compared and stitches are fitted, n."""
+        """Images on which activations are compared, n."""
         return self.dataset.probe_images
+
+    @property
+    def fit(self) -> int:
+        """Images to which stitches, and layers behind them, are fitted."""
+        return min(self.probe, self.edges.images or self.probe)
+
+    @property
+    def judged(self) -> int:
+        """Images on which the replace-one KL is measured."""
+        return min(self.fit, self.edges.kl_images or self.fit)
 
     def images_of(self, network: str, part: str) -> int:
         """How many images of a part have classes that a network knows."""

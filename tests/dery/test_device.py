@@ -50,7 +50,7 @@ def same(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 def test_the_device_refuses_what_a_real_one_refuses(mode: Elsewhere) -> None:
     with pytest.raises(RuntimeError, match="mixes"):
-        torch.ones(2, device=DEVICE) + torch.ones(2)
+        torch.add(torch.ones(2, device=DEVICE), torch.ones(2))
     assert torch.ones(2, device=DEVICE).device == DEVICE
 
 

@@ -19,15 +19,18 @@ EXACT = 20_000  # sets of tails of a size that are looked at
 
 def assembly(facts: Facts, _: str) -> Need:
     """Chains of the pool and random ones, each under every treatment: its blocks behind the first stitch are run, and
-    refitted where a treatment says so, on the n probe images; all of them answer the ranking images; trees of up to
+    refitted where a treatment says so, on edges.images; all of them answer the ranking images; trees of up to
     `tails` of them are judged by logits alone; what is ranked is shown to the proxies.
     """
-    given, n, count = facts.assembly, facts.probe, len(facts.networks)
+    given, n, count = facts.assembly, facts.fit, len(facts.networks)
     treatments = given.treatments
     layers = sum(treatment in ("layers", "layers_and_head") for treatment in treatments)
     ranking = facts.images.counts[given.rank_on]
     ranking = min(ranking, given.rank_images or ranking)
     test, validation = facts.images.counts["test"], facts.images.counts["validation"]
+    headless = sum(
+        entry.classes != "all" for entry in facts.zoo.models.values()
+    )  # of the others stage zoo has measured
     random = max(given.random_assemblies, given.random_search)
     chains = given.pool + given.random_assemblies + 1
     typical = _typical(facts, given.batch_size)
@@ -35,7 +38,8 @@ def assembly(facts: Facts, _: str) -> Need:
     run = _of(typical, n)
     work = chains * (len(treatments) * run + min(layers, 1) * (BEHIND * fitted + run))
     work += random * (2 * run + 2 * _of(typical, NASWOT))
-    work += _of(typical, (chains * len(treatments) + 2 * count) * ranking + (random + count) * (test + validation))
+    work += _of(typical, (chains * len(treatments) + 2 * count) * ranking + random * test)
+    work += _of(typical, headless * (test + validation))
     ranked = given.pool + given.trees
     work += ranked * (4 * _of(typical, NASWOT) + Work(started=PUT_TOGETHER))
     work += (random + chains * len(treatments)) * Work(started=PUT_TOGETHER / 2)
@@ -50,8 +54,7 @@ def assembly(facts: Facts, _: str) -> Need:
     work += Work(decoded=inputs * images, started=1 + TRIED * sets)
     weights = 4 * max(network.params for network in facts.networks.values())
     widest = max(layer.inputs for one in facts.networks.values() for node in one.nodes for layer in node.layers)
-    maps = 4 * n * max(node.leaving for one in facts.networks.values() for node in one.nodes)
-    memory = facts.room / 4 + OPEN * weights + inputs * facts.kept(images, side) + 60 * widest**2 + maps
+    memory = facts.room + OPEN * weights + inputs * facts.kept(images, side) + 60 * widest**2
     kept = 4 * _params(facts)
     about = f"{given.pool} candidates, {random} random, {n:,} images"
     return Need(about, work, memory, 2 * len(facts.finetune.ranks) * kept, chains * min(2, 1 + layers) * kept)

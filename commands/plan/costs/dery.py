@@ -62,11 +62,11 @@ def partition(facts: Facts, _: str) -> Need:
 
 def edges(facts: Facts, name: str) -> Need:
     """For each other network and boundary: what crosses both cuts, read back from disk, normal equations of the stitch
-    (at most edges.rows rows), and the back of the network behind it, for the divergence; before that once more, where
-    statistics of BatchNorm become those of what arrives. What crosses a network's cuts is computed once for all; each
-    network's own counts here. All networks are opened.
+    (at most edges.rows rows), and the back of the network behind it, for the divergence, on edges.kl_images; of several
+    batches before that once more, where statistics of BatchNorm become those of what arrives. What crosses a network's
+    cuts is computed once for all; each network's own counts here. All networks are opened.
     """
-    target, n, batch = facts.networks[name], facts.probe, facts.edges.batch_size
+    target, n, batch = facts.networks[name], facts.fit, facts.edges.batch_size
     others = [network for other, network in facts.networks.items() if other != name]
     work = forward(target.parts, n, batch) + Work(decoded=n, started=1, written=_front(facts, target))
     work += sum(map(opened, facts.networks.values()), Work())
@@ -81,8 +81,9 @@ def edges(facts: Facts, name: str) -> Need:
                 stitches += 8 * inputs * after.channels
                 widest = max(widest, inputs)
             behind = target.parts[target.nodes.index(after) + 1 :]
-            passes = 2 if target.normed else 1  # the first is for the statistics of BatchNorm
-            work += passes * forward(behind, n, batch) + Work(written=(1 + passes) * front + own)
+            several = target.normed and facts.judged > batch  # then the first pass is for the statistics alone
+            work += (2 if several else 1) * forward(behind, facts.judged, batch)
+            work += Work(written=(front + own) * (2 if several else 1) * facts.judged / n)
     memory = running(target, batch) + 4 * sum(network.params for network in others[:8])
     memory += facts.kept(n, target.size) + 40 * widest**2 + 4 * batch * _front(facts, target) / max(1, n)
     fronts = sum(_front(facts, network) for network in facts.networks.values())
@@ -112,14 +113,14 @@ def _inputs(facts: Facts, before: Part, after: Part) -> list[int]:
 def _front(facts: Facts, network: Network) -> int:
     """Bytes of what crosses the inner cuts of a network, on all images of the fit."""
     inner = facts.cuts[network.name][1:-1]
-    return facts.probe * (sum(network.nodes[cut - 1].leaving for cut in inner) + network.head.leaving)
+    return facts.fit * (sum(network.nodes[cut - 1].leaving for cut in inner) + network.head.leaving)
 
 
 def bricks(facts: Facts, name: str) -> Need:
     """A width: channels of the network told apart, and each of its layers fitted once; each form is run in its
     network, back included, twice.
     """
-    network, n, wanted = facts.networks[name], facts.probe, facts.bricks
+    network, n, wanted = facts.networks[name], facts.fit, facts.bricks
     if not (wanted.models is None or name in wanted.models) or not (wanted.narrow or wanted.skip):
         return Need("whole blocks only", Work(started=0.7))
     work = Work(started=1, decoded=n, written=_front(facts, network)) + opened(network)
@@ -142,12 +143,12 @@ def bricks(facts: Facts, name: str) -> Need:
 
 
 def refitted(facts: Facts, network: Network, start: int, images: int) -> Work:
-    """Nodes behind `start`, refitted node by node: each layer runs its node up to itself, in the part and in its
-    source, and is a ridge regression of at most edges.rows rows.
+    """Nodes behind `start`, refitted node by node: its source runs once, each layer runs its node up to itself, and is
+    a ridge regression of at most edges.rows rows.
     """
     work = Work()
     for node in network.nodes[start:]:
-        work += (2 + 1.5 * len(node.layers)) * forward([node], images)
+        work += (2 + 0.5 * len(node.layers)) * forward([node], images)
         for layer in node.layers:
             if layer.groups == 1:
                 rows = images * min(layer.positions, max(1, facts.edges.rows // images))
