@@ -13,7 +13,7 @@ from torch import nn
 from ..images import data
 from ..params.training import Training
 from ..params.zoo import ZooModel
-from ..trace import cost
+from ..trace import cost, graph
 from ..training import fit
 from . import ask
 from .card import Card
@@ -34,6 +34,8 @@ def make(
     with _started(seed, name) if entry.weights == "random" else nullcontext():
         network, architecture, expected = create(name, entry, None if classes is None else len(classes))
     network.to(device)
+    if entry.weights == "train":
+        network.to(memory_format=graph.quickest(network, name, expected.shape))
     rows: list[dict[str, Any]] = []
     accuracy = None
     if classes is not None:
@@ -60,7 +62,7 @@ def make(
             "test": test.accuracy,
             "balanced_test": test.balanced,
         }
-    network.cpu()
+    network.cpu().to(memory_format=torch.contiguous_format)
     card = Card(
         name=name,
         architecture=architecture,
