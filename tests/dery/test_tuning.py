@@ -1,20 +1,20 @@
 """Tuning by protocols: curves and recipe tell what was done."""
 
 from dataclasses import replace
-
-import numpy as npfrom pathlib import Path
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from lib.base.errors import BrickyardError
 from lib.base.memo import Memo
+from lib.dery import tuning
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import reassemble
 from lib.dery.combining import judge, spoken
-from lib.dery import tuning
 from lib.dery.tuning import Tuned, beside_controls, curves, figures, from_scratch, tune, untrained
 from lib.fit import stacking
 from lib.images.data import DataSet, Loader
