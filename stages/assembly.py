@@ -79,7 +79,8 @@ def main(
         teachers.lend(lent, zoo, out / "candidates" / rank / "teachers")
     taus = ranking.agreements(ranked)
     artifacts.write_metrics(metrics, {"untrained": saved, "controls": rivals, "kendall_tau_to_accuracy": taus})
-    artifacts.write_json(out / "assembly.json", listing.report(found, ranked, problem, params))
+    report = listing.report(found, ranked, problem, params)
+    artifacts.write_json(out / "assembly.json", report, environment.machine())
     artifacts.write_csv(out / "proxies.csv", listing.proxies(ranked))
     artifacts.write_csv(out / "pareto.csv", listing.pareto(found.fronts, problem))
     for kind, front in found.fronts.items():

@@ -28,7 +28,7 @@ def main(activations: Path, out: Path, metrics: Path) -> None:
     similar = matrix([Network.of(net, device) for net in found], params, environment.memory(), Memo(MEMO))
     nodes, title = rows.nodes(found), find(params.index).TITLE
     artifacts.write_tensors(out / "similarity.safetensors", {"similarity": similar})
-    artifacts.write_json(out / "nodes.json", {"nodes": nodes})
+    artifacts.write_json(out / "nodes.json", {"nodes": nodes}, environment.machine())
     artifacts.write_csv(out / "similarity.csv", rows.long_form(similar, nodes, params.index))
     artifacts.write_metrics(metrics, {"index": title, "nodes": len(nodes), **rows.means(similar, nodes)})
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch.nn import functional as F
 
-from ..base import artifacts, rowwise
+from ..base import artifacts, environment, rowwise
 from ..base.errors import BrickyardError
 from ..chain.chain import Chain
 from ..chain.layout import Layout
@@ -38,7 +38,7 @@ def record(
     with torch.device("meta"):
         shapes = {key(i): torch.empty(n, _width(node.output, grid), dtype=dtype) for i, node in enumerate(chain.nodes)}
         shapes["images"] = torch.empty(n, dtype=torch.int64)
-    artifacts.write_json(folder / "chain.json", chain.to_dict())
+    artifacts.write_json(folder / "chain.json", chain.to_dict(), environment.machine())
     with rowwise.written(folder / "activations.safetensors", shapes) as writer:
         writer.append("images", torch.from_numpy(images))
         waiting, filled = _room(chain, grid, dtype, 0, torch.device("cpu")), 0

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from torch import nn
 from torch.nn import functional as F
 
-from ...base import artifacts, memo
+from ...base import artifacts, environment, memo
 from ...base.errors import BrickyardError
 from ...base.memo import Memo, below
 from ...base.progress import track
@@ -191,7 +191,7 @@ def save(folder: Path, target: str, edges: Sequence[Edge]) -> None:
     ]
     tensors = {f"{edge.source}.{name}": value for edge in edges for name, value in as_tensors(edge).items()}
     artifacts.write_tensors(folder / WEIGHTS, tensors)
-    artifacts.write_json(folder / FILE, {"target": target, "edges": rows})
+    artifacts.write_json(folder / FILE, {"target": target, "edges": rows}, environment.machine())
 
 
 def load(bricks: Bricks, folder: Path) -> dict[Joint, Edge]:

@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from ...base import artifacts
+from ...base import artifacts, environment
 from ...base.errors import BrickyardError
 from ...base.memo import below
 from ...base.progress import track
@@ -187,7 +187,8 @@ def save(
     for width, (network, recipe) in narrow.items():
         files.save(folder / f"{width}", network, recipe)
     artifacts.write_tensors(folder / WEIGHTS, tensors)
-    artifacts.write_json(folder / FILE, {"network": name, "forms": rows, "widths": list(narrow), "whole": why})
+    told = {"network": name, "forms": rows, "widths": list(narrow), "whole": why}
+    artifacts.write_json(folder / FILE, told, environment.machine())
 
 
 def narrow_networks(folder: Path, trust: Trust = False) -> Iterator[tuple[float, nn.Module]]:
