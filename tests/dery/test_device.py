@@ -24,23 +24,28 @@ from lib.images.data import DataSet, Loader
 from lib.params.assembly import Treatment
 from lib.params.similarity import Similarity
 from tests import pico
-from tests.elsewhere import DEVICE, Elsewhere
+from tests.elsewhere import DEVICE, Elsewhere, Real
+
+
+@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return DEVICE if request.param == "emulated" else torch.device("cuda", 0)
 
 
 @pytest.fixture
-def mode() -> Iterator[Elsewhere]:
-    with torch.no_grad(), Elsewhere() as mode:
+def mode(device: torch.device) -> Iterator[Elsewhere | Real]:
+    with torch.no_grad(), Elsewhere() if device == DEVICE else Real() as mode:
         yield mode
 
 
 @pytest.fixture
-def there(bricks: Bricks, images: DataSet, mode: Elsewhere) -> Bricks:
+def there(bricks: Bricks, images: DataSet, mode: Elsewhere | Real) -> Bricks:
     """The same zoo on the device."""
     loaders = tuple(
-        Loader(replace(one.images, device=DEVICE), one.index, one.transform, one.batch_size) for one in bricks.fit
+        Loader(replace(one.images, device=device), one.index, one.transform, one.batch_size) for one in bricks.fit
     )
     models = [deepcopy(chain._model) for chain in bricks.chains]
-    chains = tuple(Chain(card.name, own, pico.IMAGE).to(DEVICE) for card, own in zip(bricks.cards, models, strict=True))
+    chains = tuple(Chain(card.name, own, pico.IMAGE).to(device) for card, own in zip(bricks.cards, models, strict=True))
     return replace(bricks, chains=chains, fit=loaders, labelled=loaders)
 
 
@@ -48,13 +53,13 @@ def same(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found.cpu(), expected.cpu(), atol=1e-5, rtol=1e-4)
 
 
-def test_the_device_refuses_what_a_real_one_refuses(mode: Elsewhere) -> None:
+def test_the_device_refuses_what_a_real_one_refuses(mode: Elsewhere | Real) -> None:
     with pytest.raises(RuntimeError, match="mixes"):
-        torch.add(torch.ones(2, device=DEVICE), torch.ones(2))
-    assert torch.ones(2, device=DEVICE).device == DEVICE
+        torch.add(torch.ones(2, device=device), torch.ones(2))
+    assert torch.ones(2, device=device).device == DEVICE
 
 
-def test_activations_and_similarity(bricks: Bricks, there: Bricks, mode: Elsewhere, tmp_path: Path) -> None:
+def test_activations_and_similarity(bricks: Bricks, there: Bricks, mode: Elsewhere | Real, tmp_path: Path) -> None:
     for name, own in (("cpu", bricks), ("there", there)):
         for card, chain, loader in zip(own.cards, own.chains, own.fit, strict=True):
             recording.record(tmp_path / name / card.name, chain, loader, loader.index)
@@ -67,7 +72,7 @@ def test_activations_and_similarity(bricks: Bricks, there: Bricks, mode: Elsewhe
     mode.ran.clear()
     params = Similarity(index="cka", bandwidth=0.8, variance=0.99, batch_images=None)
     same(
-        matrix([Network.of(net, DEVICE) for net in found], params, 2**30),
+        matrix([Network.of(net, device) for net in found], params, 2**30),
         matrix([Network.of(net) for net in expected], params, 2**30),
     )
     assert mode.ran["mm"] + mode.ran["addmm_"] > 0
@@ -91,7 +96,7 @@ def test_edges(bricks: Bricks, there: Bricks, init: str) -> None:
 @pytest.mark.parametrize("treatment", ["none", "statistics", "layers", "layers_and_head"])
 @pytest.mark.parametrize("networks", [("resnet", "vit", "vit"), ("vit", "resnet", "plain")])
 def test_candidates(
-    bricks: Bricks, there: Bricks, mode: Elsewhere, networks: tuple[str, ...], treatment: Treatment
+    bricks: Bricks, there: Bricks, mode: Elsewhere | Real, networks: tuple[str, ...], treatment: Treatment
 ) -> None:
     pick = bricks.pick([bricks.place(name) for name in networks])
     mode.ran.clear()
@@ -99,9 +104,9 @@ def test_candidates(
     assert all(tensor.device == DEVICE for tensor in found[0].state_dict().values())
     assert mode.ran["convolution"] > 0
     x = bricks.sample(bricks.cards[0].input)
-    wanted, made = expected[0](x), found[0](x.to(DEVICE))
+    wanted, made = expected[0](x), found[0](x.to(device))
     torch.testing.assert_close(made.cpu(), wanted, atol=2e-3 * float(wanted.abs().max()), rtol=1e-2)
-    torch.testing.assert_close(spoken(*found, x.to(DEVICE)).mean(0), made.cpu())
+    torch.testing.assert_close(spoken(*found, x.to(device)).mean(0), made.cpu())
     answers = [
         Grove.of(one, {"made": made}).answers(lambda _, one=one: one.fit[0])["made"]
         for one, made in ((there, found), (bricks, expected))
@@ -116,7 +121,7 @@ def test_nodes_left_out(bricks: Bricks, there: Bricks) -> None:
     ]
 
 
-def test_a_chain_moves_with_what_it_made_while_it_was_traced(mode: Elsewhere) -> None:
+def test_a_chain_moves_with_what_it_made_while_it_was_traced(mode: Elsewhere | Real) -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -128,5 +133,5 @@ def test_a_chain_moves_with_what_it_made_while_it_was_traced(mode: Elsewhere) ->
 
     model, x = Scaled().eval(), torch.rand(2, *pico.IMAGE)
     wanted = model(x)
-    chain = Chain("scaled", model, pico.IMAGE).to(DEVICE)
-    same(chain.head(chain[0 : len(chain)](x.to(DEVICE))), wanted)
+    chain = Chain("scaled", model, pico.IMAGE).to(device)
+    same(chain.head(chain[0 : len(chain)](x.to(device))), wanted)

@@ -14,7 +14,7 @@ from lib.mda.contributions.scores import gather
 from lib.params.components import Repair
 from lib.params.contributions import Contributions
 from lib.trace import graph
-from tests.elsewhere import DEVICE, Elsewhere
+from tests.elsewhere import DEVICE, Elsewhere, Real
 from tests.mda import networks
 from tests.mda.networks import SHAPE
 
@@ -26,9 +26,14 @@ PARAMS = {
 }
 
 
+@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return DEVICE if request.param == "emulated" else torch.device("cuda", 0)
+
+
 @pytest.fixture
-def mode() -> Iterator[Elsewhere]:
-    with torch.no_grad(), Elsewhere() as mode:
+def mode(device: torch.device) -> Iterator[Elsewhere | Real]:
+    with torch.no_grad(), Elsewhere() if device == DEVICE else Real() as mode:
         yield mode
 
 
@@ -38,9 +43,9 @@ def _images(n: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["resnet", "transformer", "grouped"])
-def test_contributions_cut_and_repair(name: str, mode: Elsewhere) -> None:
+def test_contributions_cut_and_repair(name: str, mode: Elsewhere | Real) -> None:
     model = networks.build(name)
-    there = deepcopy(model).to(DEVICE)
+    there = deepcopy(model).to(device)
     coupling, x = couple(graph.trace(model, name, SHAPE), name), _images(48)
     params = Contributions.model_validate({"models": ["a"], **PARAMS})
     batches = {0: [(x[:8], torch.zeros(8, dtype=torch.long))], 1: [(x[8:16], torch.ones(8, dtype=torch.long))]}
@@ -53,8 +58,8 @@ def test_contributions_cut_and_repair(name: str, mode: Elsewhere) -> None:
     mode.ran.clear()
     made = [
         repair(own, cut(own, kept, SHAPE), kept, images, Repair(joint=0))
-        for own, images in ((there, x.to(DEVICE)), (model, x))
+        for own, images in ((there, x.to(device)), (model, x))
     ]
     assert mode.ran["convolution"] > 0
     wanted = made[1](x)
-    torch.testing.assert_close(made[0](x.to(DEVICE)).cpu(), wanted, atol=1e-3 * float(wanted.abs().max()), rtol=1e-3)
+    torch.testing.assert_close(made[0](x.to(device)).cpu(), wanted, atol=1e-3 * float(wanted.abs().max()), rtol=1e-3)
