@@ -7,12 +7,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
-from lib.base import versions
+from lib.base import processes, versions
 from lib.base.errors import BrickyardError
 
 SCRATCH = Path(".scratch")  # what a killed run leaves for the next one; in no artifact, ignored by git
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from lib.params.run import Run
 
 
-def run(main: Callable[..., None]) -> None:
+def run(main: Callable[..., None], several: bool = False) -> None:
     """Calls a stage's `main` with the options of the command line: one for each of its arguments.
 
     `{item}` in them stands for the item of the stage that DVC runs. DVC would paste its name into the command, where a
     shell would run what it holds; so it is taken from the environment, and looked at, here.
+
+    several: whether it trains, and may do so in several processes, of which the first alone writes.
     """
     stage = Path(inspect.getfile(main)).stem
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}", description=main.__doc__)
@@ -37,12 +39,16 @@ def run(main: Callable[..., None]) -> None:
     given = vars(parser.parse_args())
     with in_one_line(stage):
         versions.check()
-        main(
-            **{
-                name: kinds[name](text.replace("{item}", _item()) if "{item}" in text else text)
-                for name, text in given.items()
-            }
-        )
+        if processes.count() > 1 and not several:
+            raise BrickyardError("runs in one process; start it without a launcher")
+        with processes.together(f"stages.{stage}") if several else nullcontext():
+            main(
+                **{
+                    name: kinds[name](text.replace("{item}", _item()) if "{item}" in text else text)
+                    for name, text in given.items()
+                }
+            )
+            processes.leave()
 
 
 def _item() -> str:

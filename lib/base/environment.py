@@ -4,6 +4,7 @@ import os
 from math import isfinite
 from typing import TYPE_CHECKING
 
+from . import processes
 from .errors import BrickyardError
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def memory() -> int:
-    """BRICKYARD_MEMORY, given in GiB (2 by default), in bytes."""
+    """BRICKYARD_MEMORY, given in GiB (2 by default), in bytes; the processes of a training on this machine share it."""
     text = os.environ.get("BRICKYARD_MEMORY", "2")
     try:
         gibibytes = float(text)
@@ -19,7 +20,7 @@ def memory() -> int:
         gibibytes = -1
     if not isfinite(gibibytes) or gibibytes < 0:
         raise BrickyardError(f"BRICKYARD_MEMORY = {text!r}: should be a number of GiB, 0 or more")
-    return int(gibibytes * 2**30)
+    return int(gibibytes * 2**30) // processes.local_count()
 
 
 def workers() -> int:
@@ -31,13 +32,28 @@ def workers() -> int:
 
 
 def device() -> "torch.device":
-    """BRICKYARD_DEVICE: where networks are trained and tuned (cpu by default)."""
+    """BRICKYARD_DEVICE: where networks are trained and tuned (cpu by default); each of several processes has a GPU of
+    its own.
+    """
     import torch
 
     text = os.environ.get("BRICKYARD_DEVICE", "cpu")
+    if processes.count() > 1:
+        text = _own(text, torch.cuda.device_count())
     try:
         return torch.empty(0, device=text).device
     except (RuntimeError, AssertionError) as error:
         if "out of memory" in str(error):
             raise
         raise BrickyardError(f"BRICKYARD_DEVICE = {text!r}: no such device here; should be cpu or cuda") from None
+
+
+def _own(text: str, gpus: int) -> str:
+    """Of this process among several."""
+    if text not in ("cpu", "cuda"):
+        raise BrickyardError(f"BRICKYARD_DEVICE = {text!r}: should be cuda or cpu for several processes")
+    if text == "cuda" and processes.local_count() > gpus > 0:
+        raise BrickyardError(
+            f"{processes.local_count()} processes on this machine: should be at most {gpus}, one for each GPU"
+        )
+    return f"cuda:{processes.local_rank()}" if text == "cuda" and gpus else text

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..base import processes
 from ..base.errors import BrickyardError
 from ..images.data import DataSet, Loader
 from ..network.modules import ReassembledNetwork
@@ -203,8 +204,10 @@ def curves(found: Mapping[str, Tuned]) -> list[dict[str, Any]]:
 
 
 def _told(protocol: str, settings: Training, seed: int) -> dict[str, Any]:
-    how = settings.model_dump(exclude=None if settings.distillation > 0 else {"teacher"})
-    return {"protocol": protocol, "seed": seed, "threads": torch.get_num_threads(), **how}
+    unused = {"teacher": settings.distillation == 0, "accumulate": settings.accumulate == 1}
+    how = settings.model_dump(exclude={name for name, is_unused in unused.items() if is_unused})
+    several = {"processes": processes.count()} if processes.count() > 1 else {}
+    return {"protocol": protocol, "seed": seed, "threads": torch.get_num_threads(), **several, **how}
 
 
 def untrained(recipe: Reassembled, seed: int) -> ReassembledNetwork:
