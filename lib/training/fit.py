@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ..base import code, resume
 from ..base.artifacts import tensor_checksum
@@ -22,6 +22,7 @@ from ..trace.duplicate import duplicate
 from ..trace.logits import logits
 from .augment import Augment
 from .distillation import soft_targets
+from .schedule import factor, moving
 from .team import Division, Team, divide, team
 
 
@@ -68,10 +69,9 @@ def fit(
     together = team(learning[0].device, seed)
     least = 2 * settings.accumulate * together.count
     if settings.batch_size < least:
-        beside = f" of {together.count} processes" if together.count > 1 else ""
+        parts = [f"accumulate = {settings.accumulate}", *[f"{together.count} processes"] * (together.count > 1)]
         raise BrickyardError(
-            f"{what}: batch_size = {settings.batch_size}: should be at least {least}, two images for each of "
-            f"{settings.accumulate} micro-batches{beside}"
+            f"{what}: batch_size = {settings.batch_size}: should be at least 2 x {' x '.join(parts)}, which is {least}"
         )
     ids = {id(parameter) for parameter in learning}
     for parameter, _ in before:
@@ -134,11 +134,11 @@ class _Run:
         )
         total = settings.epochs * len(train)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: _factor(step, total, settings.warmup)
+            self.optimizer, lambda step: factor(step, total, settings.warmup)
         )
         self.averaged = None
         if settings.ema is not None:
-            self.averaged = AveragedModel(duplicate(model), multi_avg_fn=_moving(settings.ema), use_buffers=True).eval()
+            self.averaged = AveragedModel(duplicate(model), multi_avg_fn=moving(settings.ema), use_buffers=True).eval()
         self.forward = together.forward(model)
         self.curve: list[dict[str, float]] = []
 
@@ -280,25 +280,6 @@ def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
         right += int((logits(model(x.to(device))).argmax(1).cpu() == y).sum())
         images += len(y)
     return 100 * right / images
-
-
-def _factor(step: int, total: int, warmup: float) -> float:
-    """Linear warm-up over the share `warmup` of all steps, then a cosine to zero."""
-    warm = warmup * total
-    if step < warm:
-        return (step + 1) / (warm + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1)))
-
-
-def _moving(decay: float) -> Callable[[Any, Any, Any], None]:
-    """An exponential moving average whose decay after n updates is (1 + n) / (10 + n) at most: it forgets the random
-    start even in a short run.
-    """
-
-    def update(averaged: Any, current: Any, count: Any) -> None:
-        get_ema_multi_avg_fn(min(decay, (1 + int(count)) / (10 + int(count))))(averaged, current, count)
-
-    return update
 
 
 def _train_mode(model: nn.Module, learning: set[int]) -> None:

@@ -68,8 +68,8 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        return _sum(gradient)
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> torch.Tensor:
+        return _sum(*grad_outputs)
 
 
 def _sum(own: torch.Tensor) -> torch.Tensor:

@@ -60,11 +60,11 @@ class Team:
         """The logits of `model`; the gradients of parameters that learn are then the means over processes."""
         return lambda x: logits(model(x))
 
-    def apart(self, _: Forward) -> AbstractContextManager[Any]:
+    def apart(self, forward: Forward) -> AbstractContextManager[Any]:
         """Inside, gradients are summed up but not yet averaged."""
         return nullcontext()
 
-    def normalised(self, _: Division) -> AbstractContextManager[Any]:
+    def normalised(self, division: Division) -> AbstractContextManager[Any]:
         """Inside, BatchNorms see the images of all processes."""
         return nullcontext()
 

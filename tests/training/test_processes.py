@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from lib.base.code import ROOT
 from lib.training.team import divide
 from tests.training import together
 
-SLACK = {"rtol": 2e-4, "atol": 2e-5}  # sums in another order, through six steps of AdamW
+SLACK: dict[str, Any] = {"rtol": 2e-4, "atol": 2e-5}  # sums in another order, through six steps of AdamW
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 15, 16, 17, 63])
