@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib.base import artifacts, resume
+from lib.base import artifacts, processes, resume
 from lib.base.memo import Memo
 from lib.dery import tuning
 from lib.images import data
@@ -33,6 +33,8 @@ def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) 
     with resume.scratch(SCRATCH / "finetune" / candidate.name) as scratch:
         kept = Memo(SCRATCH / "rivals")
         found = tuning.beside_controls(model, rival, images, protocols, run_params.seed, scratch, taught, prior, kept)
+        if processes.rank() > 0:
+            return
         recipe = files.save(out, model.cpu(), model.recipe)
         made = {"blocks": recipe.words, "params": recipe.cost.params, "macs": recipe.cost.macs}
         artifacts.write_metrics(metrics, {**made, **tuning.figures(found)})
@@ -58,4 +60,4 @@ def _opened(folder: Path) -> ReassembledNetwork:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, several=True)

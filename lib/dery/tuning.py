@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..base import memo
+from ..base import memo, processes
 from ..base.artifacts import tensor_checksum
 from ..base.errors import BrickyardError
 from ..base.memo import Memo
@@ -207,7 +207,7 @@ def _key(
     taught = {protocol: [tensor_checksum(one.state_dict()) for one, _ in own] for protocol, own in teachers.items()}
     how = {protocol: settings.model_dump() for protocol, settings in protocols.items()}
     parts = [tensor_checksum(network.state_dict()), network.recipe.to_dict(), data.images.checksum, *indices]
-    return memo.key(Path(__file__), *parts, how, seed, taught, prior)
+    return memo.key(Path(__file__), *parts, how, seed, taught, prior, processes.count())
 
 
 def _check_taught(protocols: Mapping[str, Training], teachers: Mapping[str, Networks]) -> None:
@@ -237,8 +237,10 @@ def curves(found: Mapping[str, Tuned]) -> list[dict[str, Any]]:
 
 
 def _told(protocol: str, settings: Training, seed: int) -> dict[str, Any]:
-    how = settings.model_dump(exclude=None if settings.distillation > 0 else {"teacher"})
-    return {"protocol": protocol, "seed": seed, "threads": torch.get_num_threads(), **how}
+    unused = {"teacher": settings.distillation == 0, "accumulate": settings.accumulate == 1}
+    how = settings.model_dump(exclude={name for name, is_unused in unused.items() if is_unused})
+    several = {"processes": processes.count()} if processes.count() > 1 else {}
+    return {"protocol": protocol, "seed": seed, "threads": torch.get_num_threads(), **several, **how}
 
 
 def untrained(recipe: Reassembled, seed: int) -> ReassembledNetwork:

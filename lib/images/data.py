@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Transform = Callable[["Image"], torch.Tensor]
 ImageChange = Callable[["Image", int], "Image"]  # of an image and its index
+Share = Callable[[int], Int64[np.ndarray, " some"]]  # of a batch of so many images: the rows that are wanted
 Batch = tuple[Float[torch.Tensor, "_ ..."], Int64[torch.Tensor, " _"]]  # images or what was made of them, labels
 
 
@@ -186,31 +187,46 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         return self._batches(np.arange(len(self.index)))
 
-    def shuffled(self, seed: int, epoch: int, change: ImageChange | None = None) -> Iterator[Batch]:
-        """The same images in an order that depends on seed and epoch alone, each put through `change` first."""
+    def shuffled(
+        self, seed: int, epoch: int, change: ImageChange | None = None, share: Share | None = None
+    ) -> Iterator[Batch]:
+        """The same images in an order that depends on seed and epoch alone, each put through `change` first.
+
+        share: of each batch, those that are wanted.
+        """
         order = np.random.default_rng([seed, epoch]).permutation(len(self.index))
-        return self._batches(order) if change is None else self._decoded(order, change)
+        return self._batches(order, share) if change is None else self._decoded(order, change, share)
 
     def all(self) -> Batch:
         """Everything as one batch, for few images."""
         x, y = zip(*self, strict=True)
         return torch.cat(x), torch.cat(y)
 
-    def _batches(self, order: np.ndarray) -> Iterator[Batch]:
+    def _batches(self, order: np.ndarray, share: Share | None = None) -> Iterator[Batch]:
         if self._kept is None and self._fits():
             self._kept = torch.cat([x.cpu() for x, _ in self._decoded(np.arange(len(self.index)))])
             self.images.decoded[self] = self._kept.nbytes
         if self._kept is None:
-            yield from self._decoded(order)
+            yield from self._decoded(order, None, share)
             return
         labels = torch.from_numpy(self.labels)
-        for rows in torch.from_numpy(order).split(self.batch_size):
+        for chosen in self._chosen(len(order), share):
+            rows = torch.from_numpy(order[chosen])
             yield self._kept[rows].to(self.images.device), labels[rows]
 
-    def _decoded(self, order: np.ndarray, change: ImageChange | None = None) -> Iterator[Batch]:
+    def _chosen(self, images: int, share: Share | None) -> Iterator[np.ndarray]:
+        """Of each batch, the places of what is wanted."""
+        for start in range(0, images, self.batch_size):
+            places = np.arange(start, min(start + self.batch_size, images))
+            yield places if share is None else places[share(len(places))]
+
+    def _decoded(
+        self, order: np.ndarray, change: ImageChange | None = None, share: Share | None = None
+    ) -> Iterator[Batch]:
         pairs: Any = _Pairs(self, order, change)
         own = torch.Generator()  # else each pass would draw from the global one, which dropout depends on
-        for x, y in DataLoader(pairs, batch_size=self.batch_size, num_workers=environment.workers(), generator=own):
+        batches = [places.tolist() for places in self._chosen(len(order), share)]
+        for x, y in DataLoader(pairs, batch_sampler=batches, num_workers=environment.workers(), generator=own):
             yield x.to(self.images.device), y
 
     def _fits(self) -> bool:

@@ -39,7 +39,7 @@ def mode(device: torch.device) -> Iterator[Elsewhere | Real]:
 
 
 @pytest.fixture
-def there(bricks: Bricks, images: DataSet, mode: Elsewhere | Real) -> Bricks:
+def there(bricks: Bricks, images: DataSet, mode: Elsewhere | Real, device: torch.device) -> Bricks:
     """The same zoo on the device."""
     loaders = tuple(
         Loader(replace(one.images, device=device), one.index, one.transform, one.batch_size) for one in bricks.fit
@@ -53,13 +53,15 @@ def same(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found.cpu(), expected.cpu(), atol=1e-5, rtol=1e-4)
 
 
-def test_the_device_refuses_what_a_real_one_refuses(mode: Elsewhere | Real) -> None:
+def test_the_device_refuses_what_a_real_one_refuses(mode: Elsewhere | Real, device: torch.device) -> None:
     with pytest.raises(RuntimeError, match="mixes"):
         torch.add(torch.ones(2, device=device), torch.ones(2))
-    assert torch.ones(2, device=device).device == DEVICE
+    assert torch.ones(2, device=device).device == device
 
 
-def test_activations_and_similarity(bricks: Bricks, there: Bricks, mode: Elsewhere | Real, tmp_path: Path) -> None:
+def test_activations_and_similarity(
+    bricks: Bricks, there: Bricks, mode: Elsewhere | Real, device: torch.device, tmp_path: Path
+) -> None:
     for name, own in (("cpu", bricks), ("there", there)):
         for card, chain, loader in zip(own.cards, own.chains, own.fit, strict=True):
             recording.record(tmp_path / name / card.name, chain, loader, loader.index)
@@ -79,7 +81,7 @@ def test_activations_and_similarity(bricks: Bricks, there: Bricks, mode: Elsewhe
 
 
 @pytest.mark.parametrize("init", ["least_squares", "paper", "identity"])
-def test_edges(bricks: Bricks, there: Bricks, init: str) -> None:
+def test_edges(bricks: Bricks, there: Bricks, device: torch.device, init: str) -> None:
     own = bricks.joining.model_copy(update={"init": init})
     found, expected = (
         edges.fit(one, "vit", Fronts(one, Memo()), Memo())
@@ -89,19 +91,24 @@ def test_edges(bricks: Bricks, there: Bricks, init: str) -> None:
         assert one.joint == other.joint
         assert (one.r2, one.kl) == pytest.approx((other.r2, other.kl), rel=1e-4, abs=1e-5)
         for a, b in zip(one.stitch.parameters(), other.stitch.parameters(), strict=True):
-            assert a.device == DEVICE
+            assert a.device == device
             same(a, b)
 
 
 @pytest.mark.parametrize("treatment", ["none", "statistics", "layers", "layers_and_head"])
 @pytest.mark.parametrize("networks", [("resnet", "vit", "vit"), ("vit", "resnet", "plain")])
 def test_candidates(
-    bricks: Bricks, there: Bricks, mode: Elsewhere | Real, networks: tuple[str, ...], treatment: Treatment
+    bricks: Bricks,
+    there: Bricks,
+    mode: Elsewhere | Real,
+    device: torch.device,
+    networks: tuple[str, ...],
+    treatment: Treatment,
 ) -> None:
     pick = bricks.pick([bricks.place(name) for name in networks])
     mode.ran.clear()
     found, expected = (reassemble(one, pick, treatment) for one in (there, bricks))
-    assert all(tensor.device == DEVICE for tensor in found[0].state_dict().values())
+    assert all(tensor.device == device for tensor in found[0].state_dict().values())
     assert mode.ran["convolution"] > 0
     x = bricks.sample(bricks.cards[0].input)
     wanted, made = expected[0](x), found[0](x.to(device))
@@ -121,7 +128,7 @@ def test_nodes_left_out(bricks: Bricks, there: Bricks) -> None:
     ]
 
 
-def test_a_chain_moves_with_what_it_made_while_it_was_traced(mode: Elsewhere | Real) -> None:
+def test_a_chain_moves_with_what_it_made_while_it_was_traced(mode: Elsewhere | Real, device: torch.device) -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -43,7 +43,7 @@ def _images(n: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["resnet", "transformer", "grouped"])
-def test_contributions_cut_and_repair(name: str, mode: Elsewhere | Real) -> None:
+def test_contributions_cut_and_repair(name: str, mode: Elsewhere | Real, device: torch.device) -> None:
     model = networks.build(name)
     there = deepcopy(model).to(device)
     coupling, x = couple(graph.trace(model, name, SHAPE), name), _images(48)
