@@ -1,13 +1,15 @@
 """The stages of the DAG, as a fleet needs to know them."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from commands import said
+from commands import SCRATCH
+from lib.base import artifacts
 from lib.base.errors import BrickyardError
 
 ON_GPU = {"zoo", "finetune"}  # stages that use the device of BRICKYARD_DEVICE
+_TIMES = SCRATCH / "fleet" / "seconds.json"
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,7 @@ def to_run(targets: Sequence[str]) -> list[Stage]:
     """What `dvc repro` of these targets, all stages where there are none, would look at: what has changed, and what
     follows it, each behind what it follows. Raises BrickyardError where DVC cannot read the DAG.
     """
-    order = _graph(targets)
-    try:
-        changed = set(json.loads(said("status", "--json", *(["--with-deps", *targets] if targets else []))))
-    except ValueError as error:
-        raise BrickyardError(f"dvc status says no JSON: {error}") from None
+    order, changed = _asked(targets)
     found = dict[str, Stage]()
     for name, after in order.items():
         if name in changed or any(one in found for one in after):
@@ -39,21 +37,35 @@ def to_run(targets: Sequence[str]) -> list[Stage]:
     return list(found.values())
 
 
-def _graph(targets: Sequence[str]) -> Mapping[str, Sequence[str]]:
-    """The stages before which each stage cannot run, in an order in which they can."""
+def _asked(targets: Sequence[str]) -> tuple[Mapping[str, Sequence[str]], set[str]]:
+    """Of DVC: the stages before which each stage cannot run, in an order in which they can; those that have changed."""
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo
+    from dvc.repo import Repo, lock_repo
     from networkx import descendants, topological_sort
 
     try:
-        with Repo() as repo:
+        with Repo() as repo, lock_repo(repo):
             graph = repo.index.graph  # from each stage to those that it depends on
             wanted = {stage for target in targets for stage in repo.stage.collect(target)} or set(graph)
+            changed = repo.status(targets=list(targets) or None, with_deps=bool(targets))
     except DvcException as error:
         raise BrickyardError(" ".join(str(error).split())) from None
     kept = graph.subgraph(wanted.union(*(descendants(graph, stage) for stage in wanted)))
     order = [stage for stage in reversed(list(topological_sort(kept))) if stage.cmd]
-    return {stage.addressing: sorted(one.addressing for one in kept.successors(stage) if one.cmd) for stage in order}
+    after = {stage: sorted(one.addressing for one in kept.successors(stage) if one.cmd) for stage in order}
+    return {stage.addressing: names for stage, names in after.items()}, set(changed)
+
+
+def seconds() -> dict[str, float]:
+    """What stages took when they ran last, by name."""
+    with suppress(BrickyardError):  # not there, or damaged: an order of urgency is all that depends on it
+        return artifacts.read_json(_TIMES)
+    return {}
+
+
+def keep(seconds: Mapping[str, float]) -> None:
+    """Keeps what stages took for the next time."""
+    artifacts.write_json(_TIMES, dict(sorted(seconds.items())))
 
 
 def weights(stages: Iterable[Stage], seconds: Mapping[str, float]) -> dict[str, float]:
