@@ -5,7 +5,6 @@ own; its entry, and metrics and plots, which lie in no cache, go back to the cli
 """
 
 import logging
-import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -118,7 +117,7 @@ def sign(name: str) -> Callable[[], None]:
                 "make: ./run dvc remote add -d NAME URL"
             )
         with _told(repo):
-            remote = repo.cloud.get_remote_odb()
+            remote = repo.cloud.get_remote()
             path = remote.fs.join(remote.path, "fleet", name)
             remote.fs.makedirs(remote.fs.parent(path), exist_ok=True)
             remote.fs.pipe_file(path, b"fleet\n")
@@ -132,7 +131,7 @@ def reads(name: str) -> str:
             if not repo.config["core"].get("remote"):
                 return "its clone has no default remote: ./run dvc remote add -d NAME URL"
             with _told(repo):
-                remote = repo.cloud.get_remote_odb()
+                remote = repo.cloud.get_remote()
                 there = remote.fs.exists(remote.fs.join(remote.path, "fleet", name))
             return "" if there else f"its remote {remote.path} is another than here"
     except BrickyardError as error:
@@ -155,9 +154,9 @@ def _repo() -> Iterator["Repo"]:
 @contextmanager
 def _told(repo: "Repo") -> Iterator[None]:
     """What goes wrong with the remote is one line that says why, which DVC tells its log alone."""
-    reasons = list[str]()
+    logged = list[str]()
     handler = logging.Handler(logging.ERROR)
-    handler.emit = lambda record: reasons.append(str(record.exc_info[1] if record.exc_info else record.getMessage()))
+    handler.emit = lambda record: logged.append(_text(record.exc_info[1]) if record.exc_info else record.getMessage())
     loggers = [logging.getLogger(name) for name in ("dvc", "dvc_objects", "dvc_data")]
     for logger in loggers:
         logger.addHandler(handler)
@@ -165,12 +164,16 @@ def _told(repo: "Repo") -> Iterator[None]:
         yield
     except Exception as error:  # of whatever kind a storage's own library has
         name = repo.config["core"].get("remote")
-        reason = (reasons or [str(error) or type(error).__name__])[-1]
-        reason = re.sub(r"^\[Errno \d+\] ", "", reason)
-        raise BrickyardError(f"remote {name}: {reason}") from error
+        raise BrickyardError(f"remote {name}: {(logged or [_text(error)])[-1]}") from error
     finally:
         for logger in loggers:
             logger.removeHandler(handler)
+
+
+def _text(error: BaseException | None) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename and not error.filename2 else error.strerror
+    return str(error) or type(error).__name__
 
 
 def _read(index: "Index", stage: "Stage") -> dict["Output", str]:
