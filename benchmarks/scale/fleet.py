@@ -18,10 +18,11 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import psutil
+from ruamel.yaml import YAML
 
 from benchmarks.faults.job import Job
 from benchmarks.scale.simulation import bound, longest
-from commands.fleet.stages import to_run
+from commands.fleet.stages import Stage, to_run
 from lib.base.code import ROOT
 
 KINDS = ("serial", "fleet", "one")  # `dvc repro`; the fleet with two stages at a time; with one
@@ -111,6 +112,21 @@ def serial(job: Job) -> dict[str, float]:
         raise RuntimeError(f"dvc repro: {line}")
     ends = [*began.values(), time.monotonic()][1:]
     return {name: end - start for (name, start), end in zip(began.items(), ends, strict=True)}
+
+
+def stages_of(networks: int, taken_apart: int = 3, tuned: int = 10) -> list[Stage]:
+    """The stages of a job with so many networks, of which some are taken apart for a task each, and candidates."""
+    with _job() as job:
+        file, yaml = job.folder / "params.yaml", YAML(pure=True)
+        params = yaml.load(file)
+        names = [f"network_{i}" for i in range(networks)]
+        params["zoo"]["models"] = {name: {**params["zoo"]["models"]["low"]} for name in names}
+        params["contributions"]["models"] = names[:taken_apart]
+        params["components"]["tasks"] = {name: {"model": name, "classes": "0-4"} for name in names[:taken_apart]}
+        params["finetune"]["ranks"] = list(range(1, tuned + 1))
+        yaml.dump(params, file)
+        with chdir(job.folder):
+            return to_run([])
 
 
 def digest(folder: Path) -> str:

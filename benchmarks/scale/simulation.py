@@ -48,6 +48,13 @@ def simulate(stages: Sequence[Stage], seconds: Mapping[str, float], workers: int
     return Outcome(workers, now, work / (workers * now), lock * len(stages) / now)
 
 
+def scaling(
+    stages: Sequence[Stage], seconds: Mapping[str, float], workers: Iterable[int] = (1, 4, 16, 64), lock: float = 0.0
+) -> list[Outcome]:
+    """The same job on more and more workers; lock: see `simulate`."""
+    return [simulate(stages, seconds, count, lock) for count in workers]
+
+
 def bound(stages: Sequence[Stage], seconds: Mapping[str, float], workers: int) -> float:
     """Seconds below which no scheduler comes: the longest way through the DAG, or all work shared evenly."""
     return max(*weights(stages, seconds).values(), sum(seconds[stage.name] for stage in stages) / workers)

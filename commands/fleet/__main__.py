@@ -28,18 +28,26 @@ if TYPE_CHECKING:
     from commands.fleet.stages import Stage
 
 
-def main(client: "Client", stages: "Sequence[Stage]", memory: Mapping[str, int] | None = None) -> None:
-    """Runs them all. memory: bytes that stages need, by name; at no time do those on a worker need more than it has.
+def main(
+    client: "Client",
+    stages: "Sequence[Stage]",
+    memory: Mapping[str, int] | None = None,
+    foretold: Mapping[str, float] | None = None,
+) -> None:
+    """Runs them all. Raises BrickyardError where some have failed, or workers have another checkout.
 
-    Raises BrickyardError where some have failed, or workers have another checkout.
+    memory: bytes that stages need, by name; at no time do those on a worker need more than it has.
+    foretold: seconds that they take, where they have not run here before.
     """
     from commands.fleet import task
     from commands.fleet.board import Board
+    from commands.fleet.stages import seconds, weights
 
     fleet, board = uuid4().hex[:8], Board(stages)
     with _jobs(client, stages, fleet) as jobs:
         client.subscribe_topic(task.TOPIC, lambda event: board.started(event[1]))
-        futures = _submitted(client, stages, fleet, jobs, memory or {})
+        urgent = weights(stages, {**(foretold or {}), **seconds()})
+        futures = _submitted(client, stages, fleet, jobs, memory or {}, urgent)
         try:
             with board.shown():
                 _follow(futures, board)
@@ -76,11 +84,11 @@ def _jobs(client: "Client", stages: "Sequence[Stage]", fleet: str) -> "Iterator[
     signature.touch()
     try:
         looked: Any = client.run(task.look, fleet)
+        called = {address: worker["name"] for address, worker in client.scheduler_info(-1)["workers"].items()}
         for worker, (found, _) in looked.items():
             if found != own:
-                raise BrickyardError(
-                    f"worker {worker} has other params or code than this checkout: bring it to the same"
-                )
+                name = called.get(worker, worker)
+                raise BrickyardError(f"worker {name} has other params or code than this checkout: bring it to the same")
         if all(shares for _, shares in looked.values()):
             yield {}
             return
@@ -89,7 +97,7 @@ def _jobs(client: "Client", stages: "Sequence[Stage]", fleet: str) -> "Iterator[
             seen: Any = client.run(apart.reads, fleet)
             for worker, why in seen.items():
                 if why:
-                    raise BrickyardError(f"worker {worker}: {why}")
+                    raise BrickyardError(f"worker {called.get(worker, worker)}: {why}")
             yield apart.begin([stage.name for stage in stages])
         finally:
             with suppress(Exception):  # of a storage: a file of six bytes stays there
@@ -99,19 +107,26 @@ def _jobs(client: "Client", stages: "Sequence[Stage]", fleet: str) -> "Iterator[
 
 
 def _submitted(
-    client: "Client", stages: "Sequence[Stage]", fleet: str, jobs: "Mapping[str, Job]", memory: Mapping[str, int]
+    client: "Client",
+    stages: "Sequence[Stage]",
+    fleet: str,
+    jobs: "Mapping[str, Job]",
+    memory: Mapping[str, int],
+    urgent: Mapping[str, float],
 ) -> "dict[str, Future]":
     """The stages as tasks, by name; the urgent ones, those on the longest way to the end, go first."""
     from commands.fleet import task
-    from commands.fleet.stages import seconds, weights
+    from commands.fleet.board import say
 
     there = [worker["resources"] for worker in client.scheduler_info(-1)["workers"].values()]
-    gpus, most = (max(own.get(kind, 0) for own in there) for kind in ("GPU", "MEMORY"))
-    urgent, checkout = weights(stages, seconds()), task.checkout()
+    gpus, most = (max((own.get(kind, 0) for own in there), default=0) for kind in ("GPU", "MEMORY"))
+    checkout = task.checkout()
     futures: dict[str, Future] = {}
     for stage in stages:
-        gpu = bool(gpus) and stage.gpu
-        needs = {"GPU": 1 if gpu else 0, "MEMORY": min(memory.get(stage.name, 0), most)}
+        gpu, bytes_ = bool(gpus) and stage.gpu, memory.get(stage.name, 0)
+        if bytes_ > most > 0:
+            say(f"{stage.name} may need {bytes_ / 2**30:.1f} GiB of memory; no worker has more than {most / 2**30:.1f}")
+        needs = {"GPU": int(gpu), "MEMORY": min(bytes_, most)}
         futures[stage.name] = client.submit(
             task.run,
             task.Asked(stage.name, fleet, checkout, gpu, jobs.get(stage.name)),

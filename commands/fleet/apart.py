@@ -7,7 +7,7 @@ own; its entry, and metrics and plots, which lie in no cache, go back to the cli
 import logging
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,7 @@ class Job:
 
 def begin(names: Collection[str]) -> dict[str, Job]:
     """Pushes what these stages read and none of them makes. Raises BrickyardError where that cannot be."""
-    with _repo() as repo:
+    with _repo() as repo, _locked(repo):
         index, found = repo.index, dict[str, Job]()
         pushed = set[str]()
         for stage in index.stages:
@@ -64,7 +64,7 @@ def put(made: Mapping[str, Made]) -> None:
     """Writes entries into dvc.lock, metrics and plots to their places."""
     from dvc.utils.serialize import load_yaml, modify_yaml
 
-    with _repo():
+    with _repo() as repo, _locked(repo):
         there = load_yaml(LOCK)["stages"] if LOCK.exists() else {}
         new = {name: one.entry for name, one in made.items() if there.get(name) != one.entry}
         if new:
@@ -78,7 +78,7 @@ def put(made: Mapping[str, Made]) -> None:
 
 def pull(names: Collection[str]) -> None:
     """Gets what these stages have made. Raises BrickyardError where some of it is not to be had."""
-    with _repo() as repo, _told(repo):
+    with _repo() as repo, _locked(repo), _told(repo):
         _pull(repo, {out: out.fs_path for out in repo.index.outs if out.stage.addressing in names})
 
 
@@ -86,20 +86,23 @@ def run(name: str, job: Job) -> Made:
     """Runs a stage, or gets back what it made when it ran before, in this clone or another. Raises BrickyardError."""
     put(job.made)
     with _repo() as repo:
-        index = repo.index
-        (stage,) = (stage for stage in index.stages if stage.addressing == name)
-        own = _sources(index, stage)
-        for path, expected in job.sources.items():
-            if own.get(path) != expected:
-                raise BrickyardError(f"{path} is another here than where the fleet was started: bring it to the same")
-        read = _read(index, stage)
-        with _told(repo):
-            _pull(repo, read)
-            repo.stage_cache.transfer(_remote_of_runs(repo), repo.cache.legacy, force=False)
-        before = _runs(repo)
-        if stage.reproduce(pull=True):
-            stage.dump(update_pipeline=False)
-        with _told(repo):
+        with _locked(repo):
+            index = repo.index
+            (stage,) = (stage for stage in index.stages if stage.addressing == name)
+            own = _sources(index, stage)
+            for path, expected in job.sources.items():
+                if own.get(path) != expected:
+                    raise BrickyardError(
+                        f"{path} is another here than where the fleet was started: bring it to the same"
+                    )
+            read = _read(index, stage)
+            with _told(repo):
+                _pull(repo, read)
+                repo.stage_cache.transfer(_remote_of_runs(repo), repo.cache.legacy, force=False)
+            before = _runs(repo)
+            if stage.reproduce(pull=True):
+                stage.dump(update_pipeline=False)
+        with _told(repo):  # while others in this clone go on
             _push(repo, stage.outs)
             _push_runs(repo, _runs(repo) - before)
         return _made(stage)
@@ -140,15 +143,22 @@ def reads(name: str) -> str:
 
 @contextmanager
 def _repo() -> Iterator["Repo"]:
-    """DVC's view of the folder that the process stands in, locked; its errors in a line."""
+    """DVC's view of the folder that the process stands in; its errors in a line."""
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo, lock_repo
+    from dvc.repo import Repo
 
     try:
-        with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
+        with Repo(_wait_for_lock=True) as repo:
             yield repo
     except DvcException as error:
         raise BrickyardError(str(error.__cause__ or error)) from error
+
+
+def _locked(repo: "Repo") -> AbstractContextManager[None]:
+    """Nobody else changes it meanwhile; waits for that."""
+    from dvc.repo import lock_repo
+
+    return lock_repo(repo)
 
 
 @contextmanager
