@@ -1,13 +1,18 @@
 """The stages of the DAG, as a fleet needs to know them."""
 
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from commands import said
+from commands import SCRATCH
+from lib.base import artifacts, usage
 from lib.base.errors import BrickyardError
 
-ON_GPU = {"zoo", "finetune"}  # stages that use the device of BRICKYARD_DEVICE
+ON_GPU = {  # stages that use the device of BRICKYARD_DEVICE
+    *("zoo", "activations", "similarity", "edges", "bricks", "assembly", "finetune"),
+    *("contributions", "components", "lego"),
+}
+_TIMES = SCRATCH / "fleet" / "seconds.json"
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,7 @@ def to_run(targets: Sequence[str], coded: Callable[[], Collection[str]] | None =
 
     coded: names those that run for what stage `code` alone will write; None: they may be any.
     """
-    order = _graph(targets)
-    try:
-        changed = set(json.loads(said("status", "--json", *(["--with-deps", *targets] if targets else []))))
-    except ValueError as error:
-        raise BrickyardError(f"dvc status says no JSON: {error}") from None
+    order, changed = _asked(targets)
     recoded = coded() if coded is not None and "code" in changed else set(order)
     found = dict[str, Stage]()
     for name, after in order.items():
@@ -43,21 +44,36 @@ def to_run(targets: Sequence[str], coded: Callable[[], Collection[str]] | None =
     return list(found.values())
 
 
-def _graph(targets: Sequence[str]) -> Mapping[str, Sequence[str]]:
-    """The stages before which each stage cannot run, in an order in which they can."""
+def _asked(targets: Sequence[str]) -> tuple[Mapping[str, Sequence[str]], set[str]]:
+    """Of DVC: the stages before which each stage cannot run, in an order in which they can; those that have changed."""
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo
+    from dvc.repo import Repo, lock_repo
     from networkx import descendants, topological_sort
 
     try:
-        with Repo() as repo:
+        with Repo() as repo, lock_repo(repo):
             graph = repo.index.graph  # from each stage to those that it depends on
             wanted = {stage for target in targets for stage in repo.stage.collect(target)} or set(graph)
+            changed = repo.status(targets=list(targets) or None, with_deps=bool(targets))
     except DvcException as error:
         raise BrickyardError(" ".join(str(error).split())) from None
     kept = graph.subgraph(wanted.union(*(descendants(graph, stage) for stage in wanted)))
     order = [stage for stage in reversed(list(topological_sort(kept))) if stage.cmd]
-    return {stage.addressing: sorted(one.addressing for one in kept.successors(stage) if one.cmd) for stage in order}
+    after = {stage: sorted(one.addressing for one in kept.successors(stage) if one.cmd) for stage in order}
+    return {stage.addressing: names for stage, names in after.items()}, set(changed)
+
+
+def seconds() -> dict[str, float]:
+    """What stages took when they ran last, by name: where a worker ran them, or in this folder by themselves."""
+    found = dict[str, float]()
+    with suppress(BrickyardError):  # not there, or damaged: an order of urgency is all that depends on it
+        found = artifacts.read_json(_TIMES)
+    return {**found, **usage.seconds(SCRATCH / "usage")}
+
+
+def keep(seconds: Mapping[str, float]) -> None:
+    """Keeps what stages took for the next time."""
+    artifacts.write_json(_TIMES, dict(sorted(seconds.items())))
 
 
 def weights(stages: Iterable[Stage], seconds: Mapping[str, float]) -> dict[str, float]:

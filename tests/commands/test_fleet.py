@@ -2,25 +2,38 @@
 
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 
 import pytest
+from distributed.system import MEMORY_LIMIT
 
-from commands.fleet.stages import Stage, weights
+from commands.fleet import __main__ as fleet
+from commands.fleet import board, clusters
+from commands.fleet.stages import Stage, to_run, weights
+from lib.base import artifacts
 from lib.base.code import ROOT
 from tests import preloaded
 
+KILL = """
+import os, psutil
+for process in psutil.process_iter(["cmdline"]):
+    words = process.info["cmdline"] or []
+    if any(word.endswith("ending.py") for word in words) and words[-1] == "left" and process.cwd() == os.getcwd():
+        process.parent().kill()  # the worker
+"""
 STAGES = """
 stages:
   first: {cmd: "cat params.yaml >first", deps: [params.yaml], outs: [first]}
   left:
-    cmd: >-
-      echo x >>begun; test $(wc -l <begun) -gt 1 || { kill -9 $(ps -o ppid= $(ps -o ppid= $PPID)); sleep 60; };
-      cat first >left
+    cmd: echo x >>begun; test $(wc -l <begun) -gt 1 || { python kill.py; sleep 60; }; cat first >left
     deps: [first]
     outs: [left]
   right: {cmd: "cat first >right", deps: [first], outs: [right]}
@@ -34,6 +47,7 @@ def _project(repo: Path, stages: str) -> Path:
     repo.mkdir()
     (repo / "dvc.yaml").write_text(stages)
     (repo / "params.yaml").write_text("x: 1\n")
+    (repo / "kill.py").write_text(KILL)
     subprocess.run(["git", "init", "-q"], cwd=repo, check=True)
     _dvc(repo, "init", "-q")
     (repo / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
@@ -60,6 +74,7 @@ def test_a_lost_worker_costs_nothing_and_a_failure_what_follows_it(tmp_path: Pat
     assert told["behind"] == "not run, it follows wrong that failed"
     assert (repo / "begun").read_text() == "x\nx\n", "its worker was killed"
     assert (repo / "both").read_text() == "x: 1\nx: 1\n"
+    assert set(artifacts.read_json(repo / ".scratch/fleet/seconds.json")) == {"first", "left", "right", "both"}
     (repo / "dvc.yaml").write_text(STAGES[: STAGES.index("  wrong")])
     assert "didn't change" in _dvc(repo, "repro")
     assert _dvc(repo, "status", "--json").strip() == "{}"
@@ -120,21 +135,68 @@ def test_nobody_answers_at_an_address(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@contextmanager
+def _workers(*folders: Path) -> Iterator[str]:
+    """A scheduler, and a worker in each of these folders; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    there = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{preloaded.folder()}{os.pathsep}{os.environ['PATH']}"}
+    commands = [(folders[0], "--serve"), *((folder, "--join") for folder in folders)]
+    with ExitStack() as ended:
+        for folder, how in commands:
+            command = [sys.executable, "-m", "commands.fleet", how, address]
+            begun = subprocess.Popen(command, cwd=folder, env=there, stderr=subprocess.DEVNULL)
+            ended.enter_context(begun)
+            ended.callback(begun.terminate)
+        yield address
+
+
 @pytest.mark.slow
 def test_a_worker_with_other_params_is_refused(tmp_path: Path) -> None:
     own, other = (_project(tmp_path / name, STAGES) for name in ("own", "other"))
     (other / "params.yaml").write_text("x: 2\n")
-    there, address = {**os.environ, "PYTHONPATH": str(ROOT)}, "tcp://127.0.0.1:8797"
-    scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "8797"]
-    worker = [sys.executable, "-m", "commands.fleet", "--join", address]
-    with (
-        subprocess.Popen([*scheduler, "--no-dashboard"], stderr=subprocess.DEVNULL) as first,
-        subprocess.Popen(worker, cwd=other, env=there, stderr=subprocess.DEVNULL) as second,
-    ):
-        try:
-            done = _fleet(own, "--scheduler", address)
-        finally:
-            for one in (second, first):
-                one.terminate()
+    with _workers(other) as address:
+        done = _fleet(own, "--scheduler", address)
     assert done.returncode == 1
     assert re.fullmatch("fleet: worker .* has other params or code than this checkout: .*\n", done.stderr)
+
+
+@pytest.mark.slow
+def test_workers_in_the_folder_and_in_a_clone_make_it_together(tmp_path: Path) -> None:
+    """Without a remote they are refused; a failure costs what follows it alone."""
+    own, serial = (_project(tmp_path / name, STAGES) for name in ("own", "serial"))
+    for repo in (own, serial):
+        (repo / "begun").write_text("x\n")  # no worker is killed
+    other = Path(shutil.copytree(own, tmp_path / "other"))
+    with _workers(other, own) as address:
+        done = _fleet(own, "--scheduler", address)
+        assert done.stderr.startswith("fleet: workers have folders of their own, and there is no default remote ")
+        for repo in (own, other):
+            _dvc(repo, "remote", "add", "-d", "shared", str(tmp_path / "remote"))
+        done = _fleet(own, "--scheduler", address)
+    assert done.stderr == "fleet: 1 of 6 stages failed: wrong\n"
+    assert "behind: not run, it follows wrong that failed" in done.stdout
+    for repo in (own, serial):
+        (repo / "dvc.yaml").write_text(STAGES[: STAGES.index("  wrong")])
+    _dvc(serial, "repro")
+    assert (own / "dvc.lock").read_text() == (serial / "dvc.lock").read_text()
+    assert _dvc(own, "status", "--json").strip() == "{}"
+    assert sorted(path.name for path in (tmp_path / "remote").iterdir()) == ["files", "fleet", "runs"]
+
+
+@pytest.mark.slow
+def test_stages_that_need_much_memory_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = "echo $(date +%s%N) >>{name}; sleep 2; echo $(date +%s%N) >>{name}"
+    names = ["one", "two", "small"]
+    stages = "stages:\n" + "".join(f'  {name}: {{cmd: "{run.format(name=name)}", outs: [{name}]}}\n' for name in names)
+    repo = _project(tmp_path / "project", stages)
+    said = list[str]()
+    monkeypatch.setattr(board, "say", said.append)
+    with chdir(repo), clusters.local(3) as client:
+        fleet.main(client, to_run([]), {"one": MEMORY_LIMIT * 6 // 10, "two": MEMORY_LIMIT * 2})
+    assert said[0].startswith("two may need ")
+    spans = {name: [int(line) for line in (repo / name).read_text().split()] for name in names}
+    first, second = sorted([spans["one"], spans["two"]])
+    assert first[1] < second[0]
+    assert spans["small"][0] < first[1]
