@@ -141,7 +141,7 @@ def test_work_grows_as_what_is_to_be_done(project: Path) -> None:
 
     assert times("zoo@residual", lambda work: work.macs) == pytest.approx(10, rel=0.1)
     assert times("activations@low", lambda work: work.macs) == pytest.approx(10)
-    assert times("edges@high", lambda work: work.macs) == pytest.approx(10)
+    assert 10 < times("edges@high", lambda work: work.macs) < 20  # several batches need a pass for statistics
     assert times("contributions@low", lambda work: work.macs) == 1
     kept = [COSTS["activations"](one, "residual").kept for one in (before, after)]
     assert kept[1] == 10 * kept[0]

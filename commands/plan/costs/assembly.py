@@ -54,7 +54,10 @@ def assembly(facts: Facts, _: str) -> Need:
     work += Work(decoded=inputs * images, started=1 + TRIED * sets)
     weights = 4 * max(network.params for network in facts.networks.values())
     widest = max(layer.inputs for one in facts.networks.values() for node in one.nodes for layer in node.layers)
-    memory = facts.room + OPEN * weights + inputs * facts.kept(images, side) + 60 * widest**2
+    waiting = 5 * min(
+        facts.room / 8, 4 * n * max(node.leaving for one in facts.networks.values() for node in one.nodes)
+    )
+    memory = facts.room / 4 + waiting + OPEN * weights + inputs * facts.kept(images, side) + 60 * widest**2
     kept = 4 * _params(facts)
     about = f"{given.pool} candidates, {random} random, {n:,} images"
     return Need(about, work, memory, 2 * len(facts.finetune.ranks) * kept, chains * min(2, 1 + layers) * kept)
