@@ -12,8 +12,6 @@ import signal
 import socket
 import sys
 
-BEGUN = b"begun\n"  # what a server says before the exit code: from here on nothing may begin a second time
-
 
 def main(address: str, ours: str, given: list[str]) -> int:
     """The exit code of the module, or the negative number of the signal that has ended it."""
@@ -32,7 +30,7 @@ def _asked(address: str, arguments: list[str]) -> int | None:
         socket.send_fds(server, [b"0"], [0, 1, 2])
         server.sendall(json.dumps([arguments, os.getcwd(), dict(os.environ)]).encode() + b"\n")  # noqa: PTH109
         answer = server.makefile("rb")
-        if answer.readline() != BEGUN:
+        if not answer.readline():  # else it has begun, and must not begin a second time
             return None
     except OSError:
         return None

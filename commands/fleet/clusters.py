@@ -17,6 +17,7 @@ from distributed.system import MEMORY_LIMIT
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from commands.fleet.board import say
 from lib.base import environment
 from lib.base.errors import BrickyardError
 
@@ -61,7 +62,13 @@ def remote(address: str) -> Iterator[Client]:
     except (OSError, ValueError) as error:
         raise BrickyardError(f"--scheduler {address}: no scheduler answers there ({type(error).__name__})") from None
     with client:
-        _wait(client, f"--scheduler {address}")
+        try:
+            client.wait_for_workers(1, timeout=WAIT)
+        except TimeoutError:
+            raise BrickyardError(
+                f"--scheduler {address}: no worker has come within {WAIT} s; on a machine with this checkout: "
+                f"./run python -m commands.fleet --join {address}"
+            ) from None
         yield client
 
 
@@ -87,7 +94,8 @@ def queued(kind: str, file: Path) -> Iterator[Client]:
         raise BrickyardError(f"--{kind} {file}: {' '.join(str(error).split())}") from None
     with cluster, Client(cluster) as client:
         cluster.scale(jobs=jobs)
-        _wait(client, f"--{kind} {file}")
+        say(f"waiting for the first of {jobs} jobs")
+        client.wait_for_workers(1)
         yield client
 
 
@@ -119,13 +127,3 @@ def _arguments(count: int, own: dict[str, float]) -> list[str]:
     """Of a program that is a worker of Dask."""
     told = ",".join(f"{name}={amount}" for name, amount in own.items())
     return ["--nthreads", str(count), "--memory-limit", "0", "--no-dashboard", "--resources", told]
-
-
-def _wait(client: Client, what: str) -> None:
-    try:
-        client.wait_for_workers(1, timeout=WAIT)
-    except TimeoutError:
-        raise BrickyardError(
-            f"{what}: no worker has come within {WAIT} s; on a machine with this checkout: "
-            "./run python -m commands.fleet --join ADDRESS"
-        ) from None

@@ -113,7 +113,10 @@ def _run(asked: Asked, before: Iterable[Done]) -> Done:
             code = _watched(command, said.fileno(), device, asked.fleet)
         told = log.read_text()
         if code == 0:
-            return Done(asked.name, time.monotonic() - began, pickle.loads(made.read_bytes()) if asked.job else None)
+            result = pickle.loads(made.read_bytes()) if asked.job else None
+            for file in (given, made):
+                file.unlink(missing_ok=True)
+            return Done(asked.name, time.monotonic() - began, result)
         if "being blocked by" not in told or time.monotonic() - began > BLOCKED:
             break
         logger.info("%s waits for another process", asked.name)

@@ -49,7 +49,7 @@ def begin(ours: Sequence[str] = OURS, modules: Sequence[str] = MODULES) -> Path:
     (folder / "python").write_text(PYTHON.format(**{key: shlex.quote(str(word)) for key, word in words.items()}))
     (folder / "python").chmod(0o755)
     pipe = subprocess.PIPE
-    command = [sys.executable, "-P", __file__, str(address), *modules]
+    command = [sys.executable, __file__, str(address), *modules]
     server = subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd="/")
     atexit.register(_end, server, folder)
     assert server.stdout is not None
@@ -101,8 +101,6 @@ def serve(address: Path, modules: Sequence[str]) -> None:
 
 def _answer(asked: socket.socket) -> None:
     """Runs what is asked for in another fork, so that its end is known whatever it is."""
-    from asking import BEGUN  # beside this file, which runs by its path
-
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _, files, _, _ = socket.recv_fds(asked, 1, 3)
     arguments, place, environment = json.loads(asked.makefile().readline())
@@ -117,7 +115,7 @@ def _answer(asked: socket.socket) -> None:
         os._exit(_run(arguments, place, environment))
     for file in files:
         os.close(file)
-    asked.sendall(BEGUN)
+    asked.sendall(b"begun\n")
     ended = threading.Event()
     threading.Thread(target=_end_with, args=(asked, child, ended), daemon=True).start()
     _, status = os.waitpid(child, 0)
@@ -165,7 +163,7 @@ def _run(arguments: list[str], place: str, environment: dict[str, str]) -> int:
 
 if __name__ == "__main__":
     here = Path(sys.argv[1])
-    sys.path.append(str(Path(__file__).parent))
+    del sys.path[0]  # the folder of this file
     try:
         serve(here, sys.argv[2:])
     finally:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from distributed.system import MEMORY_LIMIT
+from ruamel.yaml import YAML
 
 from commands.fleet import __main__ as fleet
 from commands.fleet import board, clusters
@@ -180,7 +181,8 @@ def test_workers_in_the_folder_and_in_a_clone_make_it_together(tmp_path: Path) -
     for repo in (own, serial):
         (repo / "dvc.yaml").write_text(STAGES[: STAGES.index("  wrong")])
     _dvc(serial, "repro")
-    assert (own / "dvc.lock").read_text() == (serial / "dvc.lock").read_text()
+    lock, other = (YAML(typ="safe").load(repo / "dvc.lock") for repo in (own, serial))
+    assert lock["stages"] == other["stages"]
     assert _dvc(own, "status", "--json").strip() == "{}"
     assert sorted(path.name for path in (tmp_path / "remote").iterdir()) == ["files", "fleet", "runs"]
 
@@ -200,3 +202,34 @@ def test_stages_that_need_much_memory_run_one_after_the_other(tmp_path: Path, mo
     first, second = sorted([spans["one"], spans["two"]])
     assert first[1] < second[0]
     assert spans["small"][0] < first[1]
+
+
+@pytest.mark.slow
+def test_each_stage_that_uses_a_gpu_has_one_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = "echo $CUDA_VISIBLE_DEVICES $(date +%s%N) >{name}; sleep 2; date +%s%N >>{name}"
+    stages = "stages:\n  zoo:\n    foreach: [a, b, c]\n"
+    stages += "    do: {cmd: '" + run.format(name="${item}") + "', outs: ['${item}']}\n"
+    stages += "  other: {cmd: 'echo $CUDA_VISIBLE_DEVICES >other', outs: [other]}\n"
+    repo = _project(tmp_path / "project", stages)
+    monkeypatch.setattr(clusters, "devices", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with chdir(repo), clusters.local(4) as client:
+        fleet.main(client, to_run([]))
+    spans = [tuple(map(int, (repo / name).read_text().split())) for name in "abc"]
+    assert {device for device, _, _ in spans} == {0, 1}
+    assert min(ended for _, _, ended in spans) < max(began for _, began, _ in spans), "two at a time"
+    (same,) = ((one, other) for i, one in enumerate(spans) for other in spans[:i] if one[0] == other[0])
+    assert not (same[0][1] < same[1][2] and same[1][1] < same[0][2])
+    assert (repo / "other").read_text() == "\n"
+
+
+@pytest.mark.slow
+def test_a_stage_that_no_worker_survives_has_failed(tmp_path: Path) -> None:
+    repo = _project(
+        tmp_path / "project", STAGES[: STAGES.index("  wrong")].replace("test $(wc -l <begun) -gt 1", "false")
+    )
+    done = _fleet(repo)
+    assert done.stderr == "fleet: 1 of 4 stages failed: left\n"
+    assert "left: failed: its worker was lost 4 times\n" in done.stdout
+    assert "both: not run, it follows left that failed\n" in done.stdout
+    assert (repo / "right").exists()
