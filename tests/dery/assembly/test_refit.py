@@ -6,7 +6,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from timm.layers import ScaledStdConv2d
+from timm.layers import Conv2dSame, ScaledStdConv2d
 from torch import nn
 from torch.nn import functional as F
 
@@ -59,6 +59,15 @@ def test_a_strided_padded_convolution_is_the_direct_solution_on_its_patches() ->
     weight = _direct(patches, wanted, source.weight.flatten(1).T.double(), 0.1)
     torch.testing.assert_close(part.weight.flatten(1).T.double(), weight, atol=1e-5, rtol=1e-5)
     assert part.bias is None
+
+
+@torch.no_grad()
+def test_a_convolution_that_pads_in_a_way_of_its_own_is_refitted() -> None:
+    source = nn.Sequential(nn.Conv2d(3, 4, 1), Conv2dSame(4, 5, 3, 2, bias=False)).eval()
+    x, part = torch.randn(40, 3, 7, 7), deepcopy(source)
+    part[0].weight.mul_(1.5)
+    refit(part, source, [(x, x)], 1e-6)
+    torch.testing.assert_close(part(x), source(x), atol=1e-3, rtol=1e-3)
 
 
 @torch.no_grad()
