@@ -65,7 +65,7 @@ def test_a_strided_padded_convolution_is_the_direct_solution_on_its_patches() ->
 def test_a_convolution_that_pads_in_a_way_of_its_own_is_refitted() -> None:
     source = nn.Sequential(nn.Conv2d(3, 4, 1), Conv2dSame(4, 5, 3, 2, bias=False)).eval()
     x, part = torch.randn(40, 3, 7, 7), deepcopy(source)
-    part[0].weight.mul_(1.5)
+    part[0].get_parameter("weight").mul_(1.5)
     refit(part, source, [(x, x)], 1e-6)
     torch.testing.assert_close(part(x), source(x), atol=1e-3, rtol=1e-3)
 
