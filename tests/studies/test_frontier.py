@@ -125,7 +125,7 @@ def test_ours_is_the_best_of_all_chains_and_trees_within_the_limit(view: View) -
 def test_an_entrant_is_what_its_network_says_when_it_is_asked(view: View, seen: DataSet) -> None:
     ensemble = view.ensembles[0]
     said = torch.stack([one.choosing for one in view._alone if one.candidate.pick in ensemble.candidate.picks])
-    stacked = replace(ensemble, stacked=stacking.stack(said, view.measures.choosing.labels, 0.005))
+    stacked = replace(ensemble, stacked=stacking.stack(said, view.measures.choosing.labels, 1.0))
     for design in (view.designs[5], view.ours("params", 1e9), view.joiner.best(1)[0], ensemble, stacked):
         network, recipe = untrained.network(view.field, design)
         found = view.entrant(design)

@@ -16,6 +16,7 @@ from ...network.reassembled import Reassembled
 from ...network.source import Source
 from ...params.assembly import Treatment
 from ...trace.duplicate import duplicate
+from ...trace.subnetwork import Part
 from .fronts import Fronts
 from .heads import fit_head
 from .material import Bricks
@@ -158,6 +159,8 @@ def finish(bricks: Bricks, prefix: Prefix, treatment: Treatment, found: Tensors 
 
 def _leaving(bricks: Bricks, prefix: Prefix) -> Iterator[torch.Tensor]:
     """What leaves the prefix, for the images of the fit, batch by batch."""
+    if not isinstance(prefix.parts[0], Part):  # it stands for a block, and may have to be asked in order
+        return (prefix(x) for x, _ in bricks.fit[prefix.first])
     return Fronts(bricks, bricks.kept).through(prefix.first, _whole(prefix), prefix.parts)
 
 
