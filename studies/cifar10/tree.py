@@ -20,7 +20,7 @@ from lib.dery.assembly import edges
 from lib.dery.assembly.fronts import Fronts
 from lib.dery.assembly.grove import Grove
 from lib.dery.assembly.material import Bricks, open_bricks
-from lib.dery.assembly.reassembly import Made, Prefix, begin, extend, finish
+from lib.dery.assembly.reassembly import Made, Prefix, _leaving, begin, extend, finish
 from lib.dery.paths.tables import Columns
 from lib.images.data import Batch, DataSet, Loader
 from lib.network.blocks import Block
@@ -129,7 +129,7 @@ class Replay(nn.Module):
 
 @torch.no_grad()
 def _replayed(bricks: Bricks, prefix: Prefix) -> Prefix:
-    replay = Replay([prefix(x) for x, _ in bricks.fit[prefix.first]])
+    replay = Replay(list(_leaving(bricks, prefix)))
     return replace(prefix, parts=(replay, *(nn.Identity() for _ in prefix.parts[1:])))
 
 
