@@ -20,3 +20,9 @@ picture:
 	    .network ~ * { display: none } h2 { margin-top: 1rem }</style>#' artifacts/report/report.html >.scratch/picture/page.html
 	$(CHROMIUM) --headless --no-sandbox --hide-scrollbars --window-size=1080,990 \
 	    --screenshot=docs/partition.png .scratch/picture/page.html
+
+# Tries on a CUDA device what has been tried on CPUs alone, and measures there.
+.PHONY: gpu
+gpu:
+	BRICKYARD_DEVICE=cuda ./run pytest -m gpu -n 0
+	BRICKYARD_DEVICE=cuda ./run python -m benchmarks.scale --quick

@@ -15,7 +15,7 @@ is what `layers_and_head` is there; with the head as it is, as with `layers` the
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import permutations
@@ -32,7 +32,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lib.chain.chain import Chain
 from lib.chain.layout import Layout
-from lib.dery.assembly.refit import Pairs, refit
+from lib.dery.assembly.refit import refit
 from lib.dery.assembly.stitching import StitchEquations, random, rows, takes_patches
 from lib.fit import batchnorm
 from lib.images import data
@@ -44,6 +44,7 @@ from lib.zoo.card import Card
 SEED, VALIDATION, BATCH, RIDGE, PULL = 0, 1000, 64, 1e-4, 1e-2
 DEPTHS = (1 / 3, 2 / 3)
 Batches = list[torch.Tensor]
+Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
 Stitching = Callable[[Layout, Layout, Pairs], Stitch]
 Change = Callable[[nn.Module, nn.Module, Pairs], None]
 
@@ -267,7 +268,11 @@ def _equations(source: Layout, target: Layout, pairs: Pairs, patch: int = 1) -> 
 
 
 def _channelwise(
-    part: nn.Module, source: nn.Module, pairs: Pairs, wanted: Callable[[nn.Module], bool], moments: bool
+    part: nn.Module,
+    source: nn.Module,
+    pairs: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    wanted: Callable[[nn.Module], bool],
+    moments: bool,
 ) -> None:
     for name in order(part, pairs[0][0], wanted):
         layer: Any = part.get_submodule(name)

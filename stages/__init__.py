@@ -2,19 +2,22 @@
 
 import argparse
 import errno
+import importlib
 import inspect
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from lib.base import versions
+from lib.base import processes, versions
 from lib.base.errors import BrickyardError
 
+BEGAN = time.monotonic()
 SCRATCH = Path(".scratch")  # what a killed run leaves for the next one; in no artifact, ignored by git
 
 if TYPE_CHECKING:
@@ -23,11 +26,13 @@ if TYPE_CHECKING:
     from lib.params.run import Run
 
 
-def run(main: Callable[..., None]) -> None:
+def run(main: Callable[..., None], several: bool = False) -> None:
     """Calls a stage's `main` with the options of the command line: one for each of its arguments.
 
     `{item}` in them stands for the item of the stage that DVC runs. DVC would paste its name into the command, where a
     shell would run what it holds; so it is taken from the environment, and looked at, here.
+
+    several: whether it trains, and may do so in several processes, of which the first alone writes.
     """
     stage = Path(inspect.getfile(main)).stem
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}", description=main.__doc__)
@@ -37,12 +42,25 @@ def run(main: Callable[..., None]) -> None:
     given = vars(parser.parse_args())
     with in_one_line(stage):
         versions.check()
-        main(
-            **{
-                name: kinds[name](text.replace("{item}", _item()) if "{item}" in text else text)
-                for name, text in given.items()
-            }
-        )
+        if processes.count() > 1 and not several:
+            raise BrickyardError("runs in one process; start it without a launcher")
+        paths = {name: text.replace("{item}", _item()) if "{item}" in text else text for name, text in given.items()}
+        with processes.together(f"stages.{stage}") if several else nullcontext():
+            main(**{name: kinds[name](text) for name, text in paths.items()})
+            processes.leave()
+        if processes.rank() == 0:
+            _note(Path(paths.get("dataset", paths.get("out", "")), "card.json"))
+
+
+def _note(card: Path) -> None:
+    """Keeps what the stage that DVC runs has taken, for `commands.plan`; card: of the images, if there is one.
+
+    By name: no result depends on it. Of params.yaml, what the stage has read itself.
+    """
+    usage: Any = importlib.import_module("lib.base.usage")
+    params: Any = sys.modules.get("lib.params.base")
+    values = {} if params is None else params.load().values
+    usage.note(SCRATCH / "usage", os.environ.get("DVC_STAGE", ""), time.monotonic() - BEGAN, values, card)
 
 
 def _item() -> str:

@@ -23,6 +23,8 @@ from lib.params.zoo import Zoo
 from lib.zoo import teachers
 from stages import SCRATCH, prepare, run
 
+FRONTS = 2**32  # bytes that are kept for other networks' edges, and for a grown zoo
+
 
 def main(
     dataset: Path,
@@ -40,12 +42,13 @@ def main(
     params, run_params, names = read("assembly", Assembly), read("run", Run), sorted(read("zoo", Zoo).models)
     wanted = max(read("finetune.ranks", list[int]))
     frozen, full = read("finetune.frozen.teacher", str), read("finetune.full.teacher", str)
-    prepare(run_params)
+    device = prepare(run_params)
     artifacts.keep_only(zoo, names)
     for folder in (edges, bricks):
         artifacts.keep_only(folder, names)
-    images, sets = data.load(dataset, SCRATCH), Partition.read(partition)
+    images, sets = data.load(dataset, SCRATCH, device), Partition.read(partition)
     own = open_bricks(zoo, names, sets.cuts, images, read("edges", Edges), run_params.seed, params, entries())
+    own = replace(own, kept=Memo(SCRATCH / "fronts", FRONTS))
     own = forms.load(replace(own, edges=lib_edges.load(own, edges)), bricks, entries())
     lent = teachers.lent({"frozen": frozen, "full": full}, own.cards, images.classes)
     entire, lenders = prices.assembly_problem(own, params, latency), prices.lenders(own, params)
@@ -69,13 +72,15 @@ def main(
     rivals["ensemble"] = controls.ensemble_control(workshop, problem, lenders, params, measures)
     if params.paper_search is not None:
         rivals["paper_search"] = paper_search(workshop, entire, params.paper_search, params, measures, run_params.seed)
-    kept.prune()
+    for memo in (kept, own.kept):
+        memo.prune()
     saved = controls.save(out / "candidates", own, ranked[:wanted], rivals["zoo"]["best_within_budget"], measures)
     for rank in saved:
         teachers.lend(lent, zoo, out / "candidates" / rank / "teachers")
     taus = ranking.agreements(ranked)
     artifacts.write_metrics(metrics, {"untrained": saved, "controls": rivals, "kendall_tau_to_accuracy": taus})
-    artifacts.write_json(out / "assembly.json", listing.report(found, ranked, problem, params))
+    report = listing.report(found, ranked, problem, params)
+    artifacts.write_json(out / "assembly.json", report, environment.machine())
     artifacts.write_csv(out / "proxies.csv", listing.proxies(ranked))
     artifacts.write_csv(out / "pareto.csv", listing.pareto(found.fronts, problem))
     for kind, front in found.fronts.items():

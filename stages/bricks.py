@@ -29,13 +29,13 @@ def main(dataset: Path, zoo: Path, partition: Path, model: str, out: Path, metri
     """Writes bricks.json, bricks.safetensors and a network a width; R² and the KL of each form to `metrics`."""
     params, seed, narrow, why = read("bricks", Bricks), read("run", Run).seed, {}, None
     asked = params.models is None or model in params.models
-    prepare(read("run", Run))
-    images, cuts = data.load(dataset, SCRATCH), Partition.read(partition).cuts
+    images, cuts = data.load(dataset, SCRATCH, prepare(read("run", Run))), Partition.read(partition).cuts
     found: list[Smaller] = []
     if asked and (params.narrow or params.skip):
         bricks = open_bricks(zoo.parent, [model], cuts, images, read("edges", Edges), seed, trust=entry(model))
         fronts = Fronts(bricks, Memo(SCRATCH / "fronts", FRONTS))
         network, card = files.load_as(Card, zoo, entry(model))  # damage is an error, whatever is on offer
+        network.to(bricks.device)
         try:
             forms.check_apart(bricks, model)
             if params.narrow:
@@ -46,7 +46,7 @@ def main(dataset: Path, zoo: Path, partition: Path, model: str, out: Path, metri
             if params.models is not None:
                 raise
             why = str(error)
-        opened = {(model, width): forms.opened(card, *made) for width, made in narrow.items()}
+        opened = {(model, width): forms.opened(card, *made, bricks.device) for width, made in narrow.items()}
         found += forms.priced(replace(bricks, narrow=opened), model, fronts)
         if params.skip and forms.are_apart(bricks, model):
             found += forms.skipped(bricks, model, fronts)

@@ -9,9 +9,13 @@ from stages import run
 
 def main(out: Path) -> None:
     """Writes YAML to `out`: for each stage, of all files here that it imports, comments and docstrings left out."""
+    write_text(out, "".join(f'{name}: "{of}"\n' for name, of in digests().items()))
+
+
+def digests() -> dict[str, str]:
+    """By stage, that of the code which it runs."""
     scripts = sorted((ROOT / "stages").glob("[a-z]*.py"))
-    found = {script.stem: digest([script]) for script in scripts if script != Path(__file__)}
-    write_text(out, "".join(f'{name}: "{of[:16]}"\n' for name, of in found.items()))
+    return {script.stem: digest([script])[:16] for script in scripts if script != Path(__file__)}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lib.base import artifacts
+from lib.base.progress import track
 from lib.channels.coupling import couple, keeping
 from lib.images import data
 from lib.mda import classes
@@ -61,7 +62,8 @@ def find(
     numbers = classes.numbers(card.classes, images.classes, name)
     train = data.of_classes(images.images, images.train, numbers)
     loader = data.Loader(images.images, train, card.input.transform(), params.batch_size, numbers)
-    positions = contribution.select(network, loader, params.images_per_class, card.classes, name)
+    wrong, batches = card.weights == "random", track(loader, f"images of {name}")  # it is hardly ever right
+    positions = contribution.select(network, batches, params.images_per_class, card.classes, name, wrong)
     selected = [train[chosen.numpy()] for chosen in positions]
     batches = {
         output: data.Loader(images.images, chosen, card.input.transform(), params.batch_size, numbers)

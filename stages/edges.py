@@ -22,9 +22,9 @@ FRONTS, PAIRS = 2**32, 2**30  # bytes that are kept for other networks' edges, a
 def main(dataset: Path, zoo: Path, partition: Path, model: str, out: Path, metrics: Path) -> None:
     """Writes edges.json and edges.safetensors; R² and the replace-one KL of each edge to `metrics`."""
     seed, names = read("run", Run).seed, sorted(read("zoo", Zoo).models)
-    prepare(read("run", Run))
+    device = prepare(read("run", Run))
     artifacts.keep_only(zoo, names)
-    images, cuts = data.load(dataset, SCRATCH), Partition.read(partition).cuts
+    images, cuts = data.load(dataset, SCRATCH, device), Partition.read(partition).cuts
     bricks = open_bricks(zoo, names, cuts, images, read("edges", Edges), seed, trust=entries())
     fronts, pairs = Memo(SCRATCH / "fronts", FRONTS), Memo(SCRATCH / "edges", PAIRS)
     found = edges.fit(bricks, model, Fronts(bricks, fronts), pairs)

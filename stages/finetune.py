@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib.base import artifacts, resume
+from lib.base import artifacts, processes, resume
+from lib.base.memo import Memo
 from lib.dery import tuning
 from lib.images import data
 from lib.network import files
@@ -30,7 +31,10 @@ def main(dataset: Path, candidate: Path, out: Path, metrics: Path, curve: Path) 
     rival = _opened(candidate / "zoo") if has_rival else None
     taught = _teachers(candidate / "teachers", protocols, images.classes)
     with resume.scratch(SCRATCH / "finetune" / candidate.name) as scratch:
-        found = tuning.beside_controls(model, rival, images, protocols, run_params.seed, scratch, taught, prior)
+        kept = Memo(SCRATCH / "rivals")
+        found = tuning.beside_controls(model, rival, images, protocols, run_params.seed, scratch, taught, prior, kept)
+        if processes.rank() > 0:
+            return
         recipe = files.save(out, model.cpu(), model.recipe)
         made = {"blocks": recipe.words, "params": recipe.cost.params, "macs": recipe.cost.macs}
         artifacts.write_metrics(metrics, {**made, **tuning.figures(found)})
@@ -56,4 +60,4 @@ def _opened(folder: Path) -> ReassembledNetwork:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, several=True)

@@ -22,13 +22,13 @@ def main(activations: Path, out: Path, metrics: Path) -> None:
     """Writes the matrix [nodes, nodes] as safetensors and as a long table; nodes.json names its rows."""
     params = read("similarity", Similarity)
     names = sorted(read("zoo", Zoo).models)
-    prepare(read("run", Run))
+    device = prepare(read("run", Run))
     artifacts.keep_only(activations, names)
     found = lib_activations.load(activations, names)
-    similar = matrix([Network.of(net) for net in found], params, environment.memory(), Memo(MEMO))
+    similar = matrix([Network.of(net, device) for net in found], params, environment.memory(), Memo(MEMO))
     nodes, title = rows.nodes(found), find(params.index).TITLE
     artifacts.write_tensors(out / "similarity.safetensors", {"similarity": similar})
-    artifacts.write_json(out / "nodes.json", {"nodes": nodes})
+    artifacts.write_json(out / "nodes.json", {"nodes": nodes}, environment.machine())
     artifacts.write_csv(out / "similarity.csv", rows.long_form(similar, nodes, params.index))
     artifacts.write_metrics(metrics, {"index": title, "nodes": len(nodes), **rows.means(similar, nodes)})
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lib.base import artifacts, resume
+from lib.base import artifacts, processes, resume
 from lib.images import data
 from lib.network import files
 from lib.params.base import read
@@ -21,6 +21,8 @@ def main(dataset: Path, model: str, out: Path, metrics: Path, curve: Path) -> No
     images = data.load(dataset, SCRATCH)
     with resume.scratch(SCRATCH / "zoo" / model) as scratch:
         network, card, rows = make.make(model, wanted, images, settings, run_params.seed, device, scratch)
+        if processes.rank() > 0:
+            return
         files.save(out, network, card)
         artifacts.write_metrics(
             metrics, {"params": card.cost.params, "macs": card.cost.macs, "accuracy": card.accuracy}
@@ -29,4 +31,4 @@ def main(dataset: Path, model: str, out: Path, metrics: Path, curve: Path) -> No
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, several=True)

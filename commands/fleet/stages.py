@@ -1,14 +1,17 @@
 """The stages of the DAG, as a fleet needs to know them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from commands import SCRATCH
-from lib.base import artifacts
+from lib.base import artifacts, usage
 from lib.base.errors import BrickyardError
 
-ON_GPU = {"zoo", "finetune"}  # stages that use the device of BRICKYARD_DEVICE
+ON_GPU = {  # stages that use the device of BRICKYARD_DEVICE
+    *("zoo", "activations", "similarity", "edges", "bricks", "assembly", "finetune"),
+    *("contributions", "components", "lego"),
+}
 _TIMES = SCRATCH / "fleet" / "seconds.json"
 
 
@@ -25,14 +28,18 @@ class Stage:
         return self.name.partition("@")[0] in ON_GPU
 
 
-def to_run(targets: Sequence[str]) -> list[Stage]:
+def to_run(targets: Sequence[str], coded: Callable[[], Collection[str]] | None = None) -> list[Stage]:
     """What `dvc repro` of these targets, all stages where there are none, would look at: what has changed, and what
     follows it, each behind what it follows. Raises BrickyardError where DVC cannot read the DAG.
+
+    coded: names those that run for what stage `code` alone will write; None: they may be any.
     """
     order, changed = _asked(targets)
+    recoded = coded() if coded is not None and "code" in changed else set(order)
     found = dict[str, Stage]()
     for name, after in order.items():
-        if name in changed or any(one in found for one in after):
+        moved = any(one in found for one in after if one != "code" or name in recoded)
+        if name in changed or moved:
             found[name] = Stage(name, tuple(one for one in after if one in found))
     return list(found.values())
 
@@ -57,10 +64,11 @@ def _asked(targets: Sequence[str]) -> tuple[Mapping[str, Sequence[str]], set[str
 
 
 def seconds() -> dict[str, float]:
-    """What stages took when they ran last, by name."""
+    """What stages took when they ran last, by name: where a worker ran them, or in this folder by themselves."""
+    found = dict[str, float]()
     with suppress(BrickyardError):  # not there, or damaged: an order of urgency is all that depends on it
-        return artifacts.read_json(_TIMES)
-    return {}
+        found = artifacts.read_json(_TIMES)
+    return {**found, **usage.seconds(SCRATCH / "usage")}
 
 
 def keep(seconds: Mapping[str, float]) -> None:

@@ -34,18 +34,21 @@ def write_text(path: Path, text: str) -> None:
     files.write(path, _encoded(path, text))
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any], machine: Mapping[str, Any] | None = None) -> None:
     """Writes an object as JSON, its keys in the order given, the last one a SHA-256 over all before it (`seal`).
 
-    One that `value` has from before is made anew. NaN and infinities are refused.
+    One that `value` has from before is made anew. machine: what has computed it (`environment.machine`), for people who
+    wonder about last bits; `read_json` leaves it out. NaN and infinities are refused.
     """
-    plain = {key: entry for key, entry in value.items() if key != "seal"}
+    plain = {key: entry for key, entry in value.items() if key not in ("seal", "machine")}
+    if machine is not None:
+        plain["machine"] = dict(machine)
     seal = hashlib.sha256(_encoded(path, _json(plain))).hexdigest()
     write_text(path, _json({**plain, "seal": seal}))
 
 
 def read_json(path: Path, form: "type[BaseModel] | None" = None) -> dict[str, Any]:
-    """The object that `write_json` wrote, without its checksum.
+    """The object that `write_json` wrote, without its checksum and the machine.
 
     form: what it must hold, among other things. Raises BrickyardError naming a file that is missing, is no JSON,
     carries no checksum, is not, byte for byte, what was written, or has another form.
@@ -65,6 +68,7 @@ def read_json(path: Path, form: "type[BaseModel] | None" = None) -> dict[str, An
         same = False
     if not same:
         raise damaged(path, "its content does not match its checksum")
+    value.pop("machine", None)
     if form is not None:
         _check(path, value, form)
     return value

@@ -1,9 +1,13 @@
 """What comes from the environment, since it changes no bits of any result: memory, processes, the device."""
 
 import os
+import platform
+from functools import cache
 from math import isfinite
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from . import processes
 from .errors import BrickyardError
 
 if TYPE_CHECKING:
@@ -11,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def memory() -> int:
-    """BRICKYARD_MEMORY, given in GiB (2 by default), in bytes."""
+    """BRICKYARD_MEMORY, given in GiB (2 by default), in bytes; the processes of a training on this machine share it."""
     text = os.environ.get("BRICKYARD_MEMORY", "2")
     try:
         gibibytes = float(text)
@@ -19,7 +23,7 @@ def memory() -> int:
         gibibytes = -1
     if not isfinite(gibibytes) or gibibytes < 0:
         raise BrickyardError(f"BRICKYARD_MEMORY = {text!r}: should be a number of GiB, 0 or more")
-    return int(gibibytes * 2**30)
+    return int(gibibytes * 2**30) // processes.local_count()
 
 
 def workers() -> int:
@@ -31,13 +35,58 @@ def workers() -> int:
 
 
 def device() -> "torch.device":
-    """BRICKYARD_DEVICE: where networks are trained and tuned (cpu by default)."""
+    """BRICKYARD_DEVICE: where networks run, are trained and fitted (cpu by default); each of several processes that
+    train has a GPU of its own.
+    """
     import torch
 
     text = os.environ.get("BRICKYARD_DEVICE", "cpu")
+    if processes.count() > 1:
+        text = _own(text, torch.cuda.device_count())
     try:
         return torch.empty(0, device=text).device
     except (RuntimeError, AssertionError) as error:
         if "out of memory" in str(error):
             raise
-        raise BrickyardError(f"BRICKYARD_DEVICE = {text!r}: no such device here; should be cpu or cuda") from None
+        here = " or ".join(_devices())
+        raise BrickyardError(f"BRICKYARD_DEVICE = {text!r}: no such device here; should be {here}") from None
+
+
+def _devices() -> list[str]:
+    import torch
+
+    cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
+
+
+def machine() -> dict[str, Any]:
+    """What changes last bits of results beside params and code: the device, the processor, its threads."""
+    import torch
+
+    found = device()
+    named = torch.cuda.get_device_name(found) if found.type == "cuda" else found.type
+    return {"device": named, "processor": _processor(), "threads": torch.get_num_threads()}
+
+
+@cache
+def _processor() -> str:
+    """The CPU's name, where the system tells it, and the instructions that torch uses of it."""
+    import torch
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(names, platform.machine())}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _own(text: str, gpus: int) -> str:
+    """Of this process among several."""
+    if text not in ("cpu", "cuda"):
+        raise BrickyardError(f"BRICKYARD_DEVICE = {text!r}: should be cuda or cpu for several processes")
+    if text == "cuda" and processes.local_count() > gpus > 0:
+        raise BrickyardError(
+            f"{processes.local_count()} processes on this machine: should be at most {gpus}, one for each GPU"
+        )
+    return f"cuda:{processes.local_rank()}" if text == "cuda" and gpus else text

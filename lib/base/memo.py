@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from . import artifacts
+from . import artifacts, environment
 from .code import digest, imported_modules, installed
 from .errors import BrickyardError
 from .versions import of_imports
@@ -84,8 +84,7 @@ def key(script: Path, *parts: Any) -> str:
     """The key of what `script` computes: `parts` on which it depends, as JSON holds them, the code that it runs, the
     versions of the packages that this imports, the processor and the threads that make its bits.
     """
-    machine = [torch.__version__, torch.backends.cpu.get_cpu_capability(), str(torch.get_num_threads())]
-    whole = [parts, made_by(script), machine]
+    whole = [parts, made_by(script), torch.__version__, environment.machine()]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import files
+from . import files, processes
 from .code import installed as versions
 
 DIGEST = hashlib.sha256().digest_size  # bytes
@@ -22,9 +22,12 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")  # what training 
 
 @contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
-    """A folder for states that is removed when what happens inside ends well, and kept when it is killed or fails."""
+    """A folder for states that is removed when what happens inside ends well, and kept when it is killed or fails.
+    Of several processes the first removes it.
+    """
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    if processes.rank() == 0:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def made_of(model: nn.Module) -> str:

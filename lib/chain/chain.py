@@ -54,6 +54,7 @@ class Chain:
         Raises BrickyardError when the network cannot be cut; the line says why and what to declare.
         """
         self.name, self._model, self._shape = name, model, shape
+        self._format = torch.contiguous_format  # unless a trace through all modules says otherwise
         units, self._leaves, found = self._find(granularity, declared)
         self._traces: dict[bool, Trace] = {False: found}
         groups = Nodes(found).fine() if granularity == "fine" else Nodes(found, units or None).groups()
@@ -70,6 +71,15 @@ class Chain:
         costs = [self._cost(start, end) for start, end in pairwise(self._ends)]
         self.nodes = tuple(Node(groups[i][0], at_ends[i + 1], costs[i]) for i in range(len(groups)))
         self.head_cost = self._cost(self._ends[-1], found.output)
+
+    def to(self, device: torch.device) -> "Chain":
+        """The chain itself, its network moved to `device`, weights in the memory format in which it runs quickest; for
+        before any part of it is made.
+        """
+        self._model.to(device).to(memory_format=self._format)
+        for found in self._traces.values():
+            found.constants = {name: tensor.to(device) for name, tensor in found.constants.items()}
+        return self
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -159,6 +169,7 @@ class Chain:
                 return units, units, self._traced(units)
             except BrickyardError:
                 raise BrickyardError(f"{error}; declare the module paths of its nodes (nodes: [...])") from error
+        self._format = found.memory_format
         if granularity == "fine":
             return [], [], found
         units = Nodes(found).units()

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ..base.errors import BrickyardError
 from ..fit import stacking
+from ..fit.exact import exact
 from ..fit.stacking import Stacked
 from ..network.modules import ReassembledNetwork
 from ..network.parts import Stacking
@@ -65,9 +66,11 @@ class Combiner:
 
 @torch.no_grad()
 def spoken(network: ReassembledNetwork, recipe: Reassembled, x: torch.Tensor) -> Float[torch.Tensor, "t n c"]:
-    """The logits of a network's tails, each times its weight and their number: their mean is what it answers."""
+    """The logits of a network's tails, each times its weight and their number: their mean is what it answers; on the
+    CPU, wherever the network is.
+    """
     weights = torch.tensor([len(recipe.tails) * tail.weight for tail in recipe.tails])
-    return torch.stack(network.tails(x.clone())) * weights[:, None, None]
+    return torch.stack(network.tails(x.clone())).cpu() * weights[:, None, None]
 
 
 @torch.no_grad()
@@ -105,13 +108,14 @@ def folded(
         if layer is None:
             raise BrickyardError(f"{recipe.words}: a head has no last linear layer to put stacking into; please report")
         change = len(heads) * map_.T
-        weight, bias = change @ layer.weight.double(), change @ layer.bias.double() + by.offset
+        weight, bias = (change @ exact(own).cpu() for own in (layer.weight, layer.bias))
+        bias = bias + by.offset
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)
     told = Stacking(by.images, by.ridge)
     recipe = replace(recipe, tails=tuple(replace(tail, stacked=told) for tail in recipe.tails))
     made = ReassembledNetwork(network.parts, heads, recipe).eval()
-    wanted, found = by(before), made(x.clone())
+    wanted, found = by(before), made(x.clone()).cpu()
     scale = float(torch.einsum("tnc,tcd->nd", before.double().abs(), by.maps.abs()).max() + by.offset.abs().max())
     if not float((found - wanted).abs().max()) <= CLOSE * scale:  # so that NaN is an error, too
         raise BrickyardError(f"{recipe.words}: stacking changed in its heads by more than rounding; please report this")

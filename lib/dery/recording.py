@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch.nn import functional as F
 
-from ..base import artifacts, rowwise
+from ..base import artifacts, environment, rowwise
 from ..base.errors import BrickyardError
 from ..chain.chain import Chain
 from ..chain.layout import Layout
@@ -38,27 +38,28 @@ def record(
     with torch.device("meta"):
         shapes = {key(i): torch.empty(n, _width(node.output, grid), dtype=dtype) for i, node in enumerate(chain.nodes)}
         shapes["images"] = torch.empty(n, dtype=torch.int64)
-    artifacts.write_json(folder / "chain.json", chain.to_dict())
+    artifacts.write_json(folder / "chain.json", chain.to_dict(), environment.machine())
     with rowwise.written(folder / "activations.safetensors", shapes) as writer:
         writer.append("images", torch.from_numpy(images))
-        waiting, filled = _room(chain, grid, dtype, 0), 0
+        waiting, filled = _room(chain, grid, dtype, 0, torch.device("cpu")), 0
         for x, _ in batches:
-            if filled + len(x) > len(waiting[0]):
+            if filled + len(x) > len(waiting[0]) or waiting[0].device != x.device:
                 _write(writer, chain, waiting, filled)
-                waiting, filled = (waiting if len(x) <= len(waiting[0]) else _room(chain, grid, dtype, len(x))), 0
+                fits = len(x) <= len(waiting[0]) and waiting[0].device == x.device
+                waiting, filled = (waiting if fits else _room(chain, grid, dtype, len(x), x.device)), 0
             for rows, node, output in zip(waiting, chain.nodes, chain.walk(x), strict=True):
                 rows[filled : filled + len(x)] = pooled(node.output, output, grid)
             filled += len(x)
         _write(writer, chain, waiting, filled)
 
 
-def _room(chain: Chain, grid: int, dtype: torch.dtype, images: int) -> list[torch.Tensor]:
-    """For the rows that wait, [r, d] a node: BUFFER bytes, and at least so many images; taken once, since memory that
-    is taken again and again has to be found anew by the system.
+def _room(chain: Chain, grid: int, dtype: torch.dtype, images: int, device: torch.device) -> list[torch.Tensor]:
+    """For the rows that wait where they are made, [r, d] a node: BUFFER bytes, and at least so many images; taken once,
+    since memory that is taken again and again has to be found anew by the system.
     """
     widths = [_width(node.output, grid) for node in chain.nodes]
     count = max(images, BUFFER // (sum(widths) * dtype.itemsize))
-    return [torch.empty(count, width, dtype=dtype) for width in widths]
+    return [torch.empty(count, width, dtype=dtype, device=device) for width in widths]
 
 
 def _write(writer: rowwise.TensorWriter, chain: Chain, waiting: list[torch.Tensor], filled: int) -> None:
@@ -67,7 +68,7 @@ def _write(writer: rowwise.TensorWriter, chain: Chain, waiting: list[torch.Tenso
         found = rows[:filled]
         if not isfinite(found.sum()) and not found.isfinite().all():  # a sum may be infinite where no summand is
             raise BrickyardError(f"{chain.name}: activations of node {node.name} are not finite; leave it out")
-        writer.append(key(i), found)
+        writer.append(key(i), found.cpu())
 
 
 def pooled(layout: Layout, x: Float[torch.Tensor, "b ..."], grid: int) -> Float[torch.Tensor, "b d"]:

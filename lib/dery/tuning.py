@@ -2,19 +2,25 @@
 end heads may be fitted to the labels of validation images, which is ours, not in the paper.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..base import memo, processes
+from ..base.artifacts import tensor_checksum
 from ..base.errors import BrickyardError
+from ..base.memo import Memo
 from ..images.data import DataSet, Loader
 from ..network.modules import ReassembledNetwork
 from ..network.reassembled import Reassembled
 from ..params.training import Training
+from ..trace import graph
 from ..trace.duplicate import duplicate
 from ..training.fit import accuracy, fit
 from ..zoo import ask
@@ -80,6 +86,7 @@ def tune(
         return Loader(data.images, index, transform, batch_size)
 
     device = next(network.parameters()).device
+    network.to(memory_format=graph.quickest(network, who, network.recipe.input.shape))
     on_validation, on_test = loader(data.validation), loader(data.test)
     validation = {"untrained": accuracy(network, on_validation)}
     test = {"untrained": ask.of(network, on_test)}
@@ -148,6 +155,7 @@ def beside_controls(
     scratch: Path | None = None,
     teachers: Mapping[str, Networks] | None = None,
     prior: float | None = None,
+    kept: Memo | None = None,
 ) -> dict[str, Tuned]:
     """Tunes `network` in place, `reassembled`, and what it must be compared to: `scratch`, the same network from random
     weights, for as long as by all protocols; `zoo`, where there is one, a copy of `rival`, by the same protocols.
@@ -155,9 +163,11 @@ def beside_controls(
     rival: the best zoo network within the budget.
     teachers: as `tune` takes them, of all of these; of a protocol that is not named, `rival` is the teacher.
     prior: as `tune` takes it, for all of these.
+    kept: where what becomes of `zoo` is found again: candidates of one budget have the same rival.
 
     Raises BrickyardError as `tune` does.
     """
+    kept = kept or Memo()
     device = next(network.parameters()).device
     teachers = dict(teachers or {})
     if rival is not None:
@@ -172,8 +182,32 @@ def beside_controls(
         controls["zoo"] = (duplicate(rival), dict(protocols))
     found = {"reassembled": tune(network, data, protocols, seed, scratch, teachers, prior=prior)}
     for name, (control, how) in controls.items():
-        found[name] = tune(control.to(device), data, how, seed, scratch, teachers, name, prior)
+        key = _key(control, data, how, seed, teachers, prior) if name == "zoo" else None
+        known = kept.get(key) if key is not None else None
+        if known is None:
+            found[name] = tune(control.to(device), data, how, seed, scratch, teachers, name, prior)
+        else:
+            found[name] = Tuned(**json.loads(known["told"].numpy().tobytes()))
+        if key is not None and known is None:
+            told = json.dumps(asdict(found[name])).encode()
+            kept.put(key, {"told": torch.frombuffer(bytearray(told), dtype=torch.uint8)})
     return found
+
+
+def _key(
+    network: ReassembledNetwork,
+    data: DataSet,
+    protocols: Mapping[str, Training],
+    seed: int,
+    teachers: Mapping[str, Networks],
+    prior: float | None,
+) -> str:
+    """Of what `tune` would make of a network."""
+    indices = [sha256(index.tobytes()).hexdigest() for index in (data.train, data.validation, data.test)]
+    taught = {protocol: [tensor_checksum(one.state_dict()) for one, _ in own] for protocol, own in teachers.items()}
+    how = {protocol: settings.model_dump() for protocol, settings in protocols.items()}
+    parts = [tensor_checksum(network.state_dict()), network.recipe.to_dict(), data.images.checksum, *indices]
+    return memo.key(Path(__file__), *parts, how, seed, taught, prior, processes.count())
 
 
 def _check_taught(protocols: Mapping[str, Training], teachers: Mapping[str, Networks]) -> None:
@@ -203,8 +237,10 @@ def curves(found: Mapping[str, Tuned]) -> list[dict[str, Any]]:
 
 
 def _told(protocol: str, settings: Training, seed: int) -> dict[str, Any]:
-    how = settings.model_dump(exclude=None if settings.distillation > 0 else {"teacher"})
-    return {"protocol": protocol, "seed": seed, "threads": torch.get_num_threads(), **how}
+    unused = {"teacher": settings.distillation == 0, "accumulate": settings.accumulate == 1}
+    how = settings.model_dump(exclude={name for name, is_unused in unused.items() if is_unused})
+    several = {"processes": processes.count()} if processes.count() > 1 else {}
+    return {"protocol": protocol, "seed": seed, "threads": torch.get_num_threads(), **several, **how}
 
 
 def untrained(recipe: Reassembled, seed: int) -> ReassembledNetwork:

@@ -7,14 +7,17 @@ from jaxtyping import Float, Float64
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .exact import exact
+
 
 class Moments:
     """Mean and variance of every channel over all images and positions, in float64 [C], as batches come."""
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean = torch.zeros(0, dtype=torch.float64)
-        self.variance = torch.zeros(0, dtype=torch.float64)
+    def __init__(self, count: int = 0, mean: torch.Tensor | None = None, variance: torch.Tensor | None = None) -> None:
+        """count: rows that have been met, with their mean and variance [C]."""
+        none = torch.zeros(0, dtype=torch.float64)
+        self.calls, self.count, self.mean = 0, count, none if mean is None else mean
+        self.variance = none if variance is None else variance
 
     @classmethod
     def of(cls, batches: Iterable[Float[torch.Tensor, "_ C ..."]]) -> "Moments":
@@ -26,7 +29,8 @@ class Moments:
 
     def add(self, x: Float[torch.Tensor, "n C ..."]) -> None:
         """One batch more; its variance is taken about its own mean, so that large means cost no digits."""
-        variance, mean = torch.var_mean(x.double(), [0, *range(2, x.ndim)], correction=0)
+        self.calls += 1
+        variance, mean = torch.var_mean(exact(x), [0, *range(2, x.ndim)], correction=0)
         if not self.count:
             self.count, self.mean, self.variance = x.numel() // x.shape[1], mean, variance
             return
@@ -48,14 +52,16 @@ def has_batchnorm(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def batchnorm(module: nn.Module, batches: Iterable[torch.Tensor]) -> None:
+def batchnorm(module: nn.Module, batches: Iterable[torch.Tensor]) -> torch.Tensor | None:
     """Replaces, in place, the running statistics of every BatchNorm of `module` by those of what reaches it in one pass
     of `batches`, in which each normalises a batch by the batch's own, one with a single value a channel, which has
     none, by those that it has so far; everything else stays in eval mode. Without BatchNorm nothing is run.
+
+    Where there is but one batch, returns what `module` made of it, which is what it makes of it from now on.
     """
     layers = _layers(module)
     if not layers:
-        return
+        return None
     module.eval()
     met: dict[nn.Module, Moments] = {layer: Moments() for layer in layers}
 
@@ -65,15 +71,18 @@ def batchnorm(module: nn.Module, batches: Iterable[torch.Tensor]) -> None:
         layer.train(x.numel() > x.shape[1])
 
     handles = [layer.register_forward_pre_hook(meet) for layer in layers]
+    outputs = list[torch.Tensor]()
     try:
         for x in batches:
-            module(x)
+            outputs = [*outputs[-1:], module(x)]  # one is kept, of several none is wanted
     finally:
         for handle in handles:
             handle.remove()
         module.eval()
     for layer in layers:
         put(layer, met[layer])
+    alike = all(own.calls == 1 and own.count > 1 for own in met.values())
+    return outputs[0] if len(outputs) == 1 and alike else None
 
 
 @torch.no_grad()

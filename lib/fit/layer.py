@@ -2,7 +2,7 @@
 what it is given, X, to what it should make, Y.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from .batchnorm import Moments
 from .patches import patches
 from .ridge import NormalEquations
 
@@ -18,58 +19,95 @@ _CHUNK = 2**24  # most elements of the rows that are unfolded at once, were none
 _KEPT = 2**26  # most elements of rows that are unfolded once for all regressions of a layer
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Which positions of images become rows of a regression: of each image at most `each`, drawn anew for every batch;
+    seen: how many images came before the batch.
+    """
+
+    each: int
+    seen: int = 0
+
+    def of(self, y: torch.Tensor, layer: nn.Linear | nn.Conv2d) -> torch.Tensor:
+        """The rows [rows, O] of what `layer` has made of a batch."""
+        return _outputs(layer, y, self.drawn(y[0].numel() // len(layer.weight)))
+
+    def drawn(self, positions: int) -> torch.Tensor | None:
+        """Which of so many, ascending; None for all."""
+        if positions <= self.each:
+            return None
+        generator = torch.Generator().manual_seed(self.seen)
+        return torch.randperm(positions, generator=generator)[: self.each].sort().values
+
+
 @torch.no_grad()
 def refit_from(
     layer: nn.Linear | nn.Conv2d, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], ridge: float, each: int
-) -> None:
-    """Changes an ungrouped `layer` so that from the first tensor of each pair it makes the second; pairs come once.
+) -> Moments:
+    """Changes an ungrouped `layer` so that from the first tensor of each pair, what it is given, it makes the second,
+    the `Rows` of what is wanted; pairs come once. Returns the moments of what it makes of these rows then.
 
     lambda = `ridge` times the mean diagonal of the centred X'X; a layer without a bias gets none. each: most positions
-    of an image that become rows of the regression; where there are more, they are drawn anew for every batch.
+    of an image that become rows of the regression.
     """
     given = layer.weight.flatten(1).T
     equations, seen = NormalEquations(*given.shape), 0
+    waiting, count = list[tuple[torch.Tensor, torch.Tensor]](), 0
     for x, y in batches:
-        positions = y[0].numel() // given.shape[1]
-        drawn = _some(positions, each, seen)
-        seen += len(y)
-        size = max(1, _CHUNK // ((positions if drawn is None else len(drawn)) * given.shape[0]))  # images
-        for inputs, outputs in zip(x.split(size), y.split(size), strict=True):
-            equations.add(*_pair(layer, inputs, outputs, drawn))
+        drawn = Rows(each, seen).drawn(_positions(layer, x))
+        seen, lines = seen + len(x), len(y) // len(x)
+        size = -(-max(_CHUNK // given.shape[0], len(given)) // lines)  # images
+        for inputs, outputs in zip(x.split(size), y.split(size * lines), strict=True):
+            waiting.append((_inputs(layer, inputs, drawn), outputs))
+            count += len(outputs)
+            if count >= len(given):  # as many rows as columns: see `NormalEquations.add`
+                equations.add(*_joined(waiting))
+                waiting, count = [], 0
+    if waiting:
+        equations.add(*_joined(waiting))
     fit = equations.solve(ridge, towards=given, intercept=layer.bias is not None)
     layer.weight.copy_(fit.weight.T.reshape_as(layer.weight))
     if layer.bias is not None:
         layer.bias.copy_(fit.bias)
+    return equations.made(fit)
 
 
-def _some(positions: int, most: int, seed: int) -> torch.Tensor | None:
-    """Which positions of an image become rows, ascending; None for all."""
-    if positions <= most:
-        return None
-    return torch.randperm(positions, generator=torch.Generator().manual_seed(seed))[:most].sort().values
+def _joined(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    if len(pairs) == 1:
+        return pairs[0]
+    x, y = zip(*pairs, strict=True)
+    return torch.cat(x), torch.cat(y)
+
+
+def _positions(layer: nn.Linear | nn.Conv2d, x: torch.Tensor) -> int:
+    """How many positions of an image `layer` gives something for, when it is given x."""
+    if isinstance(layer, nn.Linear):
+        return x[0].numel() // x.shape[-1]
+    return layer.forward(x[:1])[0, 0].numel()  # it may be watched
 
 
 def is_linear(layer: Any, x: torch.Tensor, y: torch.Tensor) -> bool:
     """Whether y is the product of what `layer` sees of x with its weights, as they are: some kinds normalise them."""
     try:
-        rows, outputs = _pair(layer, x, y)
+        rows, outputs = _inputs(layer, x), _outputs(layer, y)
     except RuntimeError:  # where weights of another shape cannot be normalised
         return False
     made = rows @ layer.weight.flatten(1).T + (0 if layer.bias is None else layer.bias)
     return torch.allclose(made, outputs, rtol=1e-3, atol=1e-3 * float(outputs.abs().max()))
 
 
-def _pair(
-    layer: nn.Linear | nn.Conv2d, x: torch.Tensor, y: torch.Tensor, drawn: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """What each row of outputs is a linear map of, [n, p], and the outputs, [n, q]; at the `drawn` positions only."""
+def _inputs(layer: nn.Linear | nn.Conv2d, x: torch.Tensor, drawn: torch.Tensor | None = None) -> torch.Tensor:
+    """What each row of outputs is a linear map of, [n, p]; at the `drawn` positions only."""
+    return _outputs(layer, x, drawn) if isinstance(layer, nn.Linear) else patches(x, layer, drawn)
+
+
+def _outputs(layer: nn.Linear | nn.Conv2d, y: torch.Tensor, drawn: torch.Tensor | None = None) -> torch.Tensor:
+    """The rows [n, q] of what `layer` gives, or a linear one is given."""
     if isinstance(layer, nn.Linear):
-        x, y = (t.flatten(1, -2) if t.ndim > 2 else t[:, None] for t in (x, y))
-        x, y = (x, y) if drawn is None else (x[:, drawn], y[:, drawn])
-        return x.flatten(0, 1), y.flatten(0, 1)
-    outputs = y.flatten(2)
-    outputs = outputs if drawn is None else outputs[:, :, drawn]
-    return patches(x, layer, drawn), outputs.transpose(1, 2).flatten(0, 1)
+        lines = y.flatten(1, -2) if y.ndim > 2 else y[:, None]
+        return (lines if drawn is None else lines[:, drawn.to(y.device)]).flatten(0, 1)
+    maps = y.flatten(2)
+    return (maps if drawn is None else maps[:, :, drawn.to(y.device)]).transpose(1, 2).flatten(0, 1)
 
 
 @dataclass(frozen=True)
@@ -147,8 +185,8 @@ def _fit(
             if again and floor is not None and sign is not None:
                 made, target, floor = (rows @ weight + bias) * sign, target * sign, floor * sign
                 target = torch.where(target > floor, target, torch.minimum(made, floor)) * sign
-            equations.add(rows.cpu(), target.cpu())
-        found = equations.solve(ridge, towards=start.cpu(), intercept=free)
+            equations.add(rows, target)
+        found = equations.solve(ridge, towards=start, intercept=free)
         weight, bias = found.weight.to(start.device), found.bias.to(start.device)
     return weight, bias
 

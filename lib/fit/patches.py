@@ -41,4 +41,4 @@ def _asked(x: torch.Tensor, layer: nn.Conv2d) -> torch.Tensor:
     own, shape = deepcopy(layer), (x.shape[1], *layer.kernel_size)
     unit = torch.eye(shape[0] * shape[1] * shape[2], dtype=x.dtype, device=x.device)
     own.weight, own.bias, own.groups = nn.Parameter(unit.reshape(-1, *shape)), None, 1
-    return own(x)
+    return own.forward(x)  # the layer may be watched, and so is its copy

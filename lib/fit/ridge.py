@@ -1,17 +1,25 @@
 """Ridge regression in closed form, from sums that grow batch by batch."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Float32
+
+from .batchnorm import Moments
+from .exact import exact, home
+
+HALVED = 1024  # columns of X from which on X'X is multiplied in blocks, those below its diagonal left out
+BLOCKS = 8
 
 
 class NormalEquations:
     """Sums of a linear regression Y ~ X W + b, in float64: X [n, p], Y [n, q] arrive in batches of rows.
 
     They are kept of the differences to the means of the first batch: products in the tensors' own precision would lose
-    what varies beside large means.
+    what varies beside large means. They are where the rows are, or on the CPU where those are on a device without
+    float64.
     """
 
     def __init__(self, inputs: int, outputs: int):
@@ -31,19 +39,26 @@ class NormalEquations:
         """
         if not len(x):
             return
+        x, y = x.to(home(x.device)), y.to(home(y.device))
         if len(x) < x.shape[1]:
             x, y = x.double(), y.double()
         if not self.count:
-            self._about = (x.double().mean(0).float().double(), y.double().mean(0).float().double())
+            self._begin(x, y)
         x, y = x - self._about[0].to(x.dtype), y - self._about[1].to(y.dtype)
         if not self._again:
             self._factors = None
             self.count += len(x)
-            self._xx += (x.T @ x).double()
-            self._x += x.double().sum(0)
+            self._xx += _gram(x).double()
+            self._x += x.sum(0, dtype=torch.float64)
         self._xy += (x.T @ y).double()
-        self._yy += y.double().square().sum(0)
-        self._y += y.double().sum(0)
+        self._yy += y.square().sum(0, dtype=torch.float64)
+        self._y += y.sum(0, dtype=torch.float64)
+
+    def _begin(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        """Takes the sums to where the rows are, and the means of these first ones for the point that they are about."""
+        sums = self._xx, self._xy, self._yy, self._x, self._y
+        self._xx, self._xy, self._yy, self._x, self._y = (own.to(x.device) for own in sums)
+        self._about = tuple(own.mean(0, dtype=torch.float64).float().double() for own in (x, y))
 
     def forget_targets(self) -> None:
         """Drops the sums of Y: from here on, the same rows of X come again with other targets."""
@@ -59,7 +74,7 @@ class NormalEquations:
         """
         mean_x, mean_y = self._means()
         xx, xy, tss = self._centred() if intercept else self._raw()
-        given = torch.zeros_like(xy) if towards is None else towards.double()
+        given = torch.zeros_like(xy) if towards is None else exact(towards).to(xy.device)
         if self._factors is None or self._factors[0] != (ridge, intercept):
             self._factors = (ridge, intercept), torch.linalg.lu_factor(xx + _penalty(xx, ridge))
         weight = given + torch.linalg.lu_solve(*self._factors[1], xy - xx @ given)
@@ -75,7 +90,7 @@ class NormalEquations:
 
         An output that is constant over X stays so. Least squares, above all, shrinks variances.
         """
-        weight = weight.double()
+        weight = exact(weight).to(self._xx.device)
         xx, _, tss = self._centred()
         fitted = (weight * (xx @ weight)).sum(0)
         weight = weight * torch.where(fitted > 0, (tss / fitted).sqrt(), 1.0)
@@ -85,17 +100,25 @@ class NormalEquations:
 
     def explained(self, fit: "Fit") -> float:
         """R^2 of a given fit on these rows, over all outputs; at most 1, negative where the mean of Y is better."""
-        weight, bias = fit.weight.double(), fit.bias.double()
+        weight, bias = (exact(own).to(self._xx.device) for own in (fit.weight, fit.bias))
         xx, xy, tss = self._centred()
         mean_x, mean_y = self._means()
         offset = mean_x @ weight - mean_y + bias
         rss = tss - 2 * (weight * xy).sum(0) + (weight * (xx @ weight)).sum(0) + self.count * offset.square()
         return 1 - float(rss.sum() / tss.sum()) if tss.sum() > 0 else 1.0
 
+    def made(self, fit: "Fit") -> Moments:
+        """Mean and variance of each output that a given fit makes of these rows."""
+        weight, bias = (exact(own).to(self._xx.device) for own in (fit.weight, fit.bias))
+        xx, _, _ = self._centred()
+        return Moments(self.count, self._means()[0] @ weight + bias, (weight * (xx @ weight)).sum(0) / self.count)
+
     def __add__(self, other: "NormalEquations") -> "NormalEquations":
         """Those of all rows of both."""
+        if not self.count or not other.count:
+            return deepcopy(self if self.count else other)
         total = NormalEquations(len(self._x), len(self._y))
-        total.count, total._about = self.count + other.count, (self if self.count else other)._about
+        total.count, total._about = self.count + other.count, self._about
         own, others = self._moved(*total._about), other._moved(*total._about)
         total._xx, total._xy, total._yy, total._x, total._y = (a + b for a, b in zip(own, others, strict=True))
         return total
@@ -137,7 +160,19 @@ class NormalEquations:
 
 
 def _penalty(xx: torch.Tensor, ridge: float) -> torch.Tensor:
-    return ridge * xx.diagonal().mean().clamp_min(1e-12) * torch.eye(len(xx), dtype=xx.dtype)
+    return ridge * xx.diagonal().mean().clamp_min(1e-12) * torch.eye(len(xx), dtype=xx.dtype, device=xx.device)
+
+
+def _gram(x: torch.Tensor) -> torch.Tensor:
+    """X'X of the rows of x [n, p]: [p, p]."""
+    count = x.shape[1]
+    if count < HALVED:
+        return x.T @ x
+    found, ends = x.new_empty(count, count), [count * i // BLOCKS for i in range(BLOCKS + 1)]
+    for first, last in zip(ends, ends[1:], strict=False):
+        torch.matmul(x[:, first:last].T, x[:, first:], out=found[first:last, first:])
+        found[last:, first:last] = found[first:last, last:].T
+    return found
 
 
 @dataclass(frozen=True)

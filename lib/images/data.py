@@ -1,7 +1,7 @@
 """Images and labels: where they come from, how they are divided, how they reach a network."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Transform = Callable[["Image"], torch.Tensor]
 ImageChange = Callable[["Image", int], "Image"]  # of an image and its index
+Share = Callable[[int], Int64[np.ndarray, " some"]]  # of a batch of so many images: the rows that are wanted
 Batch = tuple[Float[torch.Tensor, "_ ..."], Int64[torch.Tensor, " _"]]  # images or what was made of them, labels
 
 
@@ -119,8 +120,8 @@ def save(folder: Path, data: DataSet, source: Dataset) -> None:
     artifacts.write_json(folder / "card.json", card)
 
 
-def load(folder: Path, scratch: Path) -> DataSet:
-    """Opens what `save` described; scratch: as in `sources.open_images`.
+def load(folder: Path, scratch: Path, device: torch.device | None = None) -> DataSet:
+    """Opens what `save` described; scratch: as in `sources.open_images`; device: on which images come, else the CPU.
 
     Raises BrickyardError when the images are no longer the ones that were split.
     """
@@ -130,7 +131,7 @@ def load(folder: Path, scratch: Path) -> DataSet:
     if images.checksum != card["checksum"]:
         raise BrickyardError(f"{where(source)}: the images have changed since they were split; dvc repro dataset")
     splits = {name: tensor.numpy() for name, tensor in artifacts.read_tensors(folder / "splits.safetensors").items()}
-    return DataSet(images=images, **splits)
+    return DataSet(images=images if device is None else replace(images, device=device), **splits)
 
 
 def of_classes(images: Images, index: Int64[np.ndarray, " n"], classes: Sequence[int]) -> Int64[np.ndarray, " some"]:
@@ -157,9 +158,10 @@ def stratified_sample(
 class Loader:
     """Some images, preprocessed, in batches of (float32 [b, 3, h, w], int64 [b]); iterating follows their order.
 
-    They stay in memory after the first pass if they fit into half of BRICKYARD_MEMORY (GiB, 2 by default), else they
-    are decoded anew in each pass by BRICKYARD_WORKERS processes. `classes`, where given, renumbers the labels: label
-    classes[i] becomes i.
+    They stay in memory after the first pass if they, and those of all other loaders that are kept so, fit into half of
+    BRICKYARD_MEMORY (GiB, 2 by default), else they are decoded anew in each pass by BRICKYARD_WORKERS processes.
+    `classes`, where given, renumbers the labels: label classes[i] becomes i. Images come on the device of `images`,
+    labels on the CPU.
     """
 
     def __init__(
@@ -185,34 +187,52 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         return self._batches(np.arange(len(self.index)))
 
-    def shuffled(self, seed: int, epoch: int, change: ImageChange | None = None) -> Iterator[Batch]:
-        """The same images in an order that depends on seed and epoch alone, each put through `change` first."""
+    def shuffled(
+        self, seed: int, epoch: int, change: ImageChange | None = None, share: Share | None = None
+    ) -> Iterator[Batch]:
+        """The same images in an order that depends on seed and epoch alone, each put through `change` first.
+
+        share: of each batch, those that are wanted.
+        """
         order = np.random.default_rng([seed, epoch]).permutation(len(self.index))
-        return self._batches(order) if change is None else self._decoded(order, change)
+        return self._batches(order, share) if change is None else self._decoded(order, change, share)
 
     def all(self) -> Batch:
         """Everything as one batch, for few images."""
         x, y = zip(*self, strict=True)
         return torch.cat(x), torch.cat(y)
 
-    def _batches(self, order: np.ndarray) -> Iterator[Batch]:
+    def _batches(self, order: np.ndarray, share: Share | None = None) -> Iterator[Batch]:
         if self._kept is None and self._fits():
-            self._kept = torch.cat([x for x, _ in self._decoded(np.arange(len(self.index)))])
+            self._kept = torch.cat([x.cpu() for x, _ in self._decoded(np.arange(len(self.index)))])
+            self.images.decoded[self] = self._kept.nbytes
         if self._kept is None:
-            yield from self._decoded(order)
+            yield from self._decoded(order, None, share)
             return
         labels = torch.from_numpy(self.labels)
-        for rows in torch.from_numpy(order).split(self.batch_size):
-            yield self._kept[rows], labels[rows]
+        for chosen in self._chosen(len(order), share):
+            rows = torch.from_numpy(order[chosen])
+            yield self._kept[rows].to(self.images.device), labels[rows]
 
-    def _decoded(self, order: np.ndarray, change: ImageChange | None = None) -> Iterator[Batch]:
+    def _chosen(self, images: int, share: Share | None) -> Iterator[np.ndarray]:
+        """Of each batch, the places of what is wanted."""
+        for start in range(0, images, self.batch_size):
+            places = np.arange(start, min(start + self.batch_size, images))
+            yield places if share is None else places[share(len(places))]
+
+    def _decoded(
+        self, order: np.ndarray, change: ImageChange | None = None, share: Share | None = None
+    ) -> Iterator[Batch]:
         pairs: Any = _Pairs(self, order, change)
         own = torch.Generator()  # else each pass would draw from the global one, which dropout depends on
-        yield from DataLoader(pairs, batch_size=self.batch_size, num_workers=environment.workers(), generator=own)
+        batches = [places.tolist() for places in self._chosen(len(order), share)]
+        for x, y in DataLoader(pairs, batch_sampler=batches, num_workers=environment.workers(), generator=own):
+            yield x.to(self.images.device), y
 
     def _fits(self) -> bool:
         first = self.transform(self.images.image(int(self.index[0])))
-        return first.numel() * first.element_size() * len(self.index) <= environment.memory() / 2
+        own = first.numel() * first.element_size() * len(self.index)
+        return own + sum(self.images.decoded.values()) <= environment.memory() / 2
 
 
 class _Pairs:

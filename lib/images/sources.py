@@ -4,10 +4,11 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from .picture import shown
 from .published import open_published
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
 
 
@@ -34,6 +36,8 @@ class Images:
         files.
     validation: as held_out, for validation.
     notes: lines on what the source left out.
+    device: on which batches of them are given, `cpu` or one of torch.
+    decoded: bytes of images that are in memory, by whoever keeps them there.
     """
 
     labels: np.ndarray
@@ -43,6 +47,8 @@ class Images:
     checksum: str
     validation: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    device: "torch.device | str" = "cpu"
+    decoded: WeakKeyDictionary[Any, int] = field(default_factory=WeakKeyDictionary, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 import torch
 from torch import nn
 
-from ..base import artifacts
+from ..base import artifacts, environment
 from ..base.errors import BrickyardError
 from ..trace.cost import Cost, count, params, without_data
 from ..zoo import checkpoint
@@ -72,7 +72,7 @@ def save(folder: Path, network: nn.Module, recipe: R) -> R:
     counted = count(network, recipe.input.shape)
     checksum = artifacts.write_tensors(folder / WEIGHTS, network.state_dict())
     recipe = replace(recipe, cost=counted, checksum=checksum)
-    artifacts.write_json(folder / recipe.file, recipe.to_dict())
+    artifacts.write_json(folder / recipe.file, recipe.to_dict(), environment.machine())
     return recipe
 
 

@@ -101,7 +101,7 @@ class Assembly(Section):
     tails: Annotated[int, Field(ge=1, le=8)] = 3
     trees: Annotated[int, Field(ge=1, le=1000)] = 4
     rank: Predictor = "accuracy"
-    proxies: tuple[Predictor, ...] = ("naswot", "synflow", "params", "macs", "score")
+    proxies: list[Predictor] = Field(default=["naswot", "synflow", "params", "macs", "score"])
     rank_on: Literal["validation", "train"] = "validation"
     head_images: Images
     rank_images: Images | None = None

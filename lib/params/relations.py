@@ -156,6 +156,9 @@ def _training(given: Sections) -> Iterator[str]:
     ):
         if tuning:
             yield from _trained(tuning, f"{key}.{{}}".format)
+    if given.finetune:
+        for key, protocol in (("finetune.frozen", given.finetune.frozen), ("finetune.full", given.finetune.full)):
+            yield from _divided(protocol, f"{key}.{{}}".format)
     yield from _teachers(given)
 
 
@@ -195,6 +198,15 @@ def _trained(settings: Training, place: Callable[[str], str]) -> Iterator[str]:
     """place: at which key a setting stands."""
     if settings.epochs == 0:
         yield f"{place('epochs')} = 0: should be at least 1 to train anything here"
+    yield from _divided(settings, place)
+
+
+def _divided(settings: Training, place: Callable[[str], str]) -> Iterator[str]:
+    """Whether each micro-batch has two images or more."""
+    most = settings.batch_size // 2
+    if settings.accumulate > most:
+        where = f"half of {place('batch_size')} = {settings.batch_size}"
+        yield f"{place('accumulate')} = {settings.accumulate}: should be at most {most}, {where}"
 
 
 def _unknown(named: Iterable[tuple[str, str]], known: Collection[str], where: str) -> Iterator[str]:

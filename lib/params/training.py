@@ -52,6 +52,7 @@ class Augmentation(Section):
 class Training(Section):
     """AdamW with linear warm-up and cosine decay.
 
+    `accumulate`: micro-batches of a batch, one in memory at a time, each with BatchNorm statistics of its own.
     `ema`: decay of an exponential moving average of the weights, which then is the result; smaller in the first steps.
     `distillation`: weight of the teacher's softened answers in the loss, of a training that has one (`Tuning`).
     """
@@ -65,6 +66,7 @@ class Training(Section):
     clip_norm: float | None = Field(default=1.0, ge=1e-6, le=1e6)
     ema: float | None = Field(default=None, gt=0, lt=1)
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast on a GPU; the CPU computes in fp32
+    accumulate: int = Field(default=1, ge=1, le=32_768)
     distillation: float = Field(default=0.0, ge=0, lt=1)
     temperature: float = Field(default=4.0, ge=0.01, le=1000)  # of the distillation
     augmentation: Augmentation = Augmentation()

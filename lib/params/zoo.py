@@ -61,8 +61,9 @@ def _fault(value: Any, where: str) -> str:
 class ZooModel(Section):
     """An architecture (`timm`, `torchvision` or `factory`), the classes it knows, and where its weights come from.
 
-    `weights`: `train` (here, on the data set), `pretrained` (timm's or torchvision's own) or the path of a local
-        checkpoint.
+    `timm`, `torchvision`: a name of theirs, of several weights with a tag: resnet50.a1_in1k, resnet50.IMAGENET1K_V1.
+    `weights`: `train` (here, on the data set), `pretrained` (timm's or torchvision's own), `random` (as a network
+        begins, for dry runs) or the path of a local checkpoint.
     `classes`: class numbers, ranges such as `0-4`, or names, separated by commas; `all`; for weights from elsewhere
         with labels of their own, `own`.
     `nodes`: module paths that are to be the nodes, for a network that cannot be cut without.
@@ -98,6 +99,8 @@ class ZooModel(Section):
             raise ValueError("weights pretrained is for timm and torchvision; name a checkpoint instead")
         if self.classes == "own" and self.weights == "train":
             raise ValueError("classes own is for weights from elsewhere; training here needs classes of the data set")
+        if self.classes == "own" and self.weights == "random":
+            raise ValueError("classes own is for weights from elsewhere; random ones need classes of the data set")
         if self.classes != "own" and "num_classes" in self.kwargs:
             raise ValueError("kwargs.num_classes follows from classes; leave it out")
         return self

@@ -89,11 +89,13 @@ def headline(findings: Findings) -> Json:
 
 
 def zoo(findings: Findings) -> list[Json]:
-    """One row a zoo network: on its own classes, and as it would be used for the task."""
+    """One row a zoo network: on its own classes, if there are images of these, and as it would be used for the task."""
     used = findings.single("assembly")["controls"]["zoo"]["models"]
+    found = {name: findings.metrics["zoo"][name] for name in findings.zoo}
+    unknown = {"validation": None, "test": None}
     return [
-        {"name": name, "entry": entry, "own": findings.metrics["zoo"][name], "used": used[name]}
-        for name, entry in findings.zoo.items()
+        {"name": name, "entry": entry, "own": {**own, "accuracy": own["accuracy"] or unknown}, "used": used[name]}
+        for (name, own), entry in zip(found.items(), findings.zoo.values(), strict=True)
     ]
 
 

@@ -1,13 +1,20 @@
 """What enters and leaves modules while a network runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import local
+from typing import Any
 
 import torch
 from torch import nn
 
 
 class _ReachedError(Exception):
-    """Ends a forward pass."""
+    """Ends a forward pass; given: what had entered the layer that it was to reach."""
+
+    def __init__(self, given: torch.Tensor) -> None:
+        super().__init__()
+        self.given = given
 
 
 def around(part: nn.Module, layer: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -16,7 +23,7 @@ def around(part: nn.Module, layer: nn.Module, x: torch.Tensor) -> tuple[torch.Te
 
     def stop(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         found.extend((inputs[0], output))
-        raise _ReachedError
+        raise _ReachedError(inputs[0])
 
     handle = layer.register_forward_hook(stop)
     try:
@@ -26,6 +33,85 @@ def around(part: nn.Module, layer: nn.Module, x: torch.Tensor) -> tuple[torch.Te
     finally:
         handle.remove()
     return found[0], found[1]
+
+
+Run = Callable[[torch.Tensor], torch.Tensor]
+Seen = Callable[[str, torch.Tensor], torch.Tensor]  # of what a layer, by name, gives
+
+
+@contextmanager
+def entering(part: nn.Module, layer: nn.Module) -> Iterator[Run]:
+    """Inside: what enters `layer` when `part` runs on a batch; it is not run itself, nor is anything behind it. Several
+    threads may ask.
+    """
+
+    def stop(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        raise _ReachedError(inputs[0])
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        try:
+            part(x.clone())  # parts may change their input
+        except _ReachedError as reached:
+            return reached.given
+        raise AssertionError("the layer does not run")
+
+    handle = layer.register_forward_pre_hook(stop)
+    try:
+        yield run
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def leaving(
+    part: nn.Module, layers: Mapping[str, nn.Module]
+) -> Iterator[Callable[[torch.Tensor, Seen], tuple[torch.Tensor, dict[str, torch.Tensor]]]]:
+    """Inside: what `part` makes of a batch, and by name what is `seen` of the output of each of the layers, which all
+    run once. Several threads may ask.
+    """
+    own = local()
+
+    def run(x: torch.Tensor, seen: Seen) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        own.seen, own.found = seen, dict[str, torch.Tensor]()
+        return part(x.clone()), own.found
+
+    def keep(name: str, output: Any) -> None:
+        own.found[name] = own.seen(name, output)
+
+    handles = [
+        layer.register_forward_hook(lambda _, given, output, name=name: keep(name, output))
+        for name, layer in layers.items()
+    ]
+    try:
+        yield run
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def readers(part: nn.Module, x: torch.Tensor, wanted: Callable[[nn.Module], bool]) -> dict[str, str]:
+    """Of the `wanted` layers those that are given what another one has made, just as it was: by name the other's."""
+    made, found = dict[int, tuple[str, torch.Tensor, int]](), dict[str, str]()
+
+    def before(name: str, given: torch.Tensor) -> None:
+        other, output, version = made.get(id(given), ("", given, -1))
+        if output is given and given._version == version:
+            found[name] = other
+
+    def after(name: str, output: torch.Tensor) -> None:
+        made[id(output)] = name, output, output._version
+
+    handles = list[Any]()
+    for name, layer in part.named_modules():
+        if wanted(layer):
+            handles.append(layer.register_forward_pre_hook(lambda _, given, name=name: before(name, given[0])))
+            handles.append(layer.register_forward_hook(lambda _, given, output, name=name: after(name, output)))
+    try:
+        part(x[:1].clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
 
 
 def arriving(network: nn.Module, modules: Sequence[nn.Module], x: torch.Tensor) -> list[torch.Tensor]:

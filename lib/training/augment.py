@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch.nn import functional as F
 
 from ..images.data import ImageChange, Loader
@@ -49,20 +50,35 @@ class Augment:
         """RandAugment of an image, given its index in the data set, before its transform; None where there is none."""
         return None if self._operations is None else partial(_changed, self._operations, self._seed, epoch)
 
-    def batch(self, x: torch.Tensor, y: torch.Tensor, epoch: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def left(self, n: int) -> int:
+        """How many of n images a batch has afterwards: one of odd length loses its last where it is mixed in pairs."""
+        return n if self._mixup is None or n == 1 else n // 2 * 2
+
+    def batch(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        epoch: int,
+        step: int,
+        rows: Int64[np.ndarray, " own"] | None = None,
+        n: int | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Crops, flips and mixes a batch [b, 3, h, w] with labels [b]; mixed labels are shares [b, classes].
 
-        A batch of odd length loses its last image where batches are mixed in pairs.
+        rows: of a batch of n images, where these are some of it; of each i, n - 1 - i is another. They become what they
+            would in the whole batch.
         """
         settings = self._settings
+        n = len(x) if n is None else n
+        own = slice(None) if rows is None or len(x) == n else torch.from_numpy(rows)
         generator = torch.Generator().manual_seed(_number(self._seed, epoch, step))
         if settings.crop_padding:
-            x = _crop(x, settings.crop_padding, generator)
+            x = _crop(x, settings.crop_padding, generator, n, own)
         if settings.flip:
-            flipped = torch.rand(len(x), generator=generator) < 0.5
+            flipped = (torch.rand(n, generator=generator) < 0.5)[own]
             x = torch.where(flipped.to(x.device)[:, None, None, None], x.flip(3), x)
         if self._mixup is not None and len(x) > 1:
-            even = len(x) // 2 * 2
+            even = self.left(len(x))
             with seeded(self._seed, epoch, step):
                 x, y = self._mixup(x[:even].clone(), y[:even])
         return x, y
@@ -73,11 +89,11 @@ def _changed(operations: Callable[["Image"], "Image"], seed: int, epoch: int, im
         return operations(image)
 
 
-def _crop(x: torch.Tensor, padding: int, generator: torch.Generator) -> torch.Tensor:
+def _crop(x: torch.Tensor, padding: int, generator: torch.Generator, n: int, own: slice | torch.Tensor) -> torch.Tensor:
     """A random window of the size of the images within their zero-padded selves, one an image."""
     batch, _, height, width = x.shape
     padded = F.pad(x, (padding,) * 4)
-    top, left = (torch.randint(0, 2 * padding + 1, (batch,), generator=generator).to(x.device) for _ in range(2))
+    top, left = (torch.randint(0, 2 * padding + 1, (n,), generator=generator)[own].to(x.device) for _ in range(2))
     rows = top[:, None] + torch.arange(height, device=x.device)
     columns = left[:, None] + torch.arange(width, device=x.device)
     images = torch.arange(batch, device=x.device)[:, None, None]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Iterable
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ..base import code, resume
 from ..base.artifacts import tensor_checksum
@@ -21,6 +22,8 @@ from ..trace.duplicate import duplicate
 from ..trace.logits import logits
 from .augment import Augment
 from .distillation import soft_targets
+from .schedule import factor, moving
+from .team import Division, Team, divide, team
 
 
 def fit(
@@ -49,8 +52,11 @@ def fit(
     what: is learning, for progress and errors.
     rate: the key of its learning rate, likewise.
 
+    Where a launcher has started several processes, each calls this alike, sees a share of every batch, and comes to the
+    same weights; BatchNorms take their statistics over whole micro-batches. The first writes states.
+
     Raises BrickyardError at the first loss that is not finite, after an epoch that leaves weights that are not, without
-    epochs or anything that learns, and for distillation without a teacher.
+    epochs or anything that learns, for distillation without a teacher, and for batches too small to be divided.
     """
     if settings.epochs == 0:
         raise BrickyardError(f"{what}: epochs = 0; at least 1 to train it here")
@@ -60,21 +66,34 @@ def fit(
     learning = [own for own, learns in before if learns] if parameters is None else list(parameters)
     if not learning:
         raise BrickyardError(f"{what}: nothing learns: every parameter has requires_grad=False")
+    together = team(learning[0].device, seed)
+    least = 2 * settings.accumulate * together.count
+    if settings.batch_size < least:
+        parts = [f"accumulate = {settings.accumulate}", *[f"{together.count} processes"] * (together.count > 1)]
+        raise BrickyardError(
+            f"{what}: batch_size = {settings.batch_size}: should be at least 2 x {' x '.join(parts)}, which is {least}"
+        )
     ids = {id(parameter) for parameter in learning}
     for parameter, _ in before:
         parameter.requires_grad_(id(parameter) in ids)
     ids |= {id(own) for own, learns in before if parameters is None and not learns}
-    run = _Run(model, train, settings, seed, learning, ids, still, teacher, what, scratch, rate)
+    run = _Run(model, train, settings, seed, learning, ids, still, teacher, what, scratch, rate, together)
     key = _key(run) if scratch is not None else ""
-    if scratch is not None and (state := resume.load(scratch, key)) is not None:
-        run.load_state_dict(state)
-    for epoch in track(range(settings.epochs), what):
+    if scratch is not None:
+        state = together.told(resume.load(scratch, key) if together.rank == 0 else None)
+        if state is not None:
+            run.load_state_dict(state)
+    epochs = range(settings.epochs)
+    for epoch in track(epochs, what) if together.rank == 0 else epochs:
         if epoch < len(run.curve):
             continue
         row = {"epoch": epoch + 1, "loss": run.epoch(epoch)}
         run.curve.append(row if validate is None else {**row, "validation_accuracy": validate(run.result)})
         if scratch is not None:
-            resume.save(scratch, key, run.state_dict())
+            state = run.state_dict()
+            if together.rank == 0:
+                resume.save(scratch, key, state)
+    together.release()
     if run.averaged is not None:
         model.load_state_dict(run.averaged.module.state_dict())
     for parameter, learns in before:
@@ -99,10 +118,12 @@ class _Run:
         what: str,
         scratch: Path | None,
         rate: str,
+        together: Team,
     ):
         self.model, self.train, self.settings, self.seed = model, train, settings, seed
         self.what, self.scratch, self.rate = what, scratch, rate
         self.learning, self.ids, self.still, self.teacher = learning, ids, still, teacher
+        self.together = together
         self.device = learning[0].device
         self.augment = Augment(settings.augmentation, train, settings.label_smoothing, seed)
         decayed = [p for p in learning if p.ndim > 1]
@@ -113,11 +134,12 @@ class _Run:
         )
         total = settings.epochs * len(train)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: _factor(step, total, settings.warmup)
+            self.optimizer, lambda step: factor(step, total, settings.warmup)
         )
         self.averaged = None
         if settings.ema is not None:
-            self.averaged = AveragedModel(duplicate(model), multi_avg_fn=_moving(settings.ema), use_buffers=True).eval()
+            self.averaged = AveragedModel(duplicate(model), multi_avg_fn=moving(settings.ema), use_buffers=True).eval()
+        self.forward = together.forward(model)
         self.curve: list[dict[str, float]] = []
 
     @property
@@ -131,17 +153,21 @@ class _Run:
         for module in self.still:
             module.eval()
         losses, images = 0.0, 0
-        batches = self.train.shuffled(self.seed, epoch, self.augment.image_change(epoch))
+        share = None if self.together.count == 1 else lambda n: self._division(n).rows
+        batches = self.train.shuffled(self.seed, epoch, self.augment.image_change(epoch), share)
         for step, (x, y) in enumerate(batches):
-            if len(y) == 1:  # a left-over single image has no batch statistics
+            n = min(self.train.batch_size, len(self.train.index) - step * self.train.batch_size)
+            if n == 1:  # a left-over single image has no batch statistics
                 continue
-            x, y = self.augment.batch(x.to(self.device), y.to(self.device), epoch, step)
-            loss = self._loss(x, y)
-            if not torch.isfinite(loss):
+            division = self._division(n)
+            x, y = self.augment.batch(x.to(self.device), y.to(self.device), epoch, step, division.rows, n)
+            loss = self._gradients(x, y, division)
+            if not math.isfinite(loss):
                 raise self._diverged(f"the loss is not finite at step {step + 1} of epoch {epoch + 1}", epoch)
-            self._step(loss)
-            losses, images = losses + loss.item() * len(y), images + len(y)
+            self._step()
+            losses, images = losses + loss * self.augment.left(n), images + self.augment.left(n)
         self.model.eval()
+        self.together.even(self.model)
         if not all(torch.isfinite(tensor).all() for tensor in self.model.state_dict().values()):
             raise self._diverged(f"weights are not finite after epoch {epoch + 1}", epoch)
         return losses / images
@@ -150,11 +176,30 @@ class _Run:
         kept = f"; the state after epoch {epochs} is kept for the same settings" if epochs and self.scratch else ""
         return BrickyardError(f"{self.what}: {what}; lower {self.rate} = {self.settings.learning_rate:g}{kept}")
 
+    def _division(self, n: int) -> Division:
+        """Of a batch of n images."""
+        return divide(self.augment.left(n), self.settings.accumulate, self.together.rank, self.together.count)
+
+    def _gradients(self, x: torch.Tensor, y: torch.Tensor, division: Division) -> float:
+        """Makes those of a batch, and returns its loss; stops at a loss that is not finite."""
+        self.optimizer.zero_grad(set_to_none=True)
+        total, last = 0.0, len(division.parts) - 1
+        for i, (rows, weight) in enumerate(division.parts):
+            alone = len(rows) == len(y)
+            with self.together.apart(self.forward) if i < last else nullcontext():
+                with self.together.normalised(division):
+                    loss = self._loss(x if alone else x[rows], y if alone else y[rows]) * weight
+                total += self.together.mean(loss.detach())
+                if not math.isfinite(total):
+                    break
+                loss.backward()
+        return total
+
     def _loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         settings = self.settings
         on_gpu = self.device.type == "cuda"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16" and on_gpu):
-            answers = logits(self.model(x))
+            answers = self.forward(x)
         answers = answers.float()
         smoothing = settings.label_smoothing if y.ndim == 1 else 0.0  # mixed labels are smoothed already
         loss = F.cross_entropy(answers, y, label_smoothing=smoothing)
@@ -165,9 +210,7 @@ class _Run:
         apart = soft_targets(answers, taught, settings.temperature)
         return (1 - settings.distillation) * loss + settings.distillation * apart
 
-    def _step(self, loss: torch.Tensor) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+    def _step(self) -> None:
         if self.settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.learning, self.settings.clip_norm)
         self.optimizer.step()
@@ -176,15 +219,15 @@ class _Run:
             self.averaged.update_parameters(self.model)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on."""
+        """Everything that the rest of the run depends on, in all processes."""
+        on_gpu = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "steps": self.schedule.last_epoch,
             "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "curve": self.curve,
-            "generator": torch.get_rng_state(),
-            "cuda_generator": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "generators": self.together.gathered((torch.get_rng_state(), on_gpu)),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -195,9 +238,10 @@ class _Run:
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.curve = state["curve"]
-        torch.set_rng_state(state["generator"])
-        if state["cuda_generator"] is not None:
-            torch.cuda.set_rng_state(state["cuda_generator"], self.device)
+        own, on_gpu = state["generators"][self.together.rank]
+        torch.set_rng_state(own)
+        if on_gpu is not None:
+            torch.cuda.set_rng_state(on_gpu, self.device)
 
 
 def _key(run: _Run) -> str:
@@ -215,6 +259,7 @@ def _key(run: _Run) -> str:
             "batch": run.train.batch_size,
             "device": str(run.device),
             "threads": torch.get_num_threads(),
+            "processes": run.together.count,
             "code": code_digest(),
         }
     )
@@ -235,25 +280,6 @@ def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
         right += int((logits(model(x.to(device))).argmax(1).cpu() == y).sum())
         images += len(y)
     return 100 * right / images
-
-
-def _factor(step: int, total: int, warmup: float) -> float:
-    """Linear warm-up over the share `warmup` of all steps, then a cosine to zero."""
-    warm = warmup * total
-    if step < warm:
-        return (step + 1) / (warm + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1)))
-
-
-def _moving(decay: float) -> Callable[[Any, Any, Any], None]:
-    """An exponential moving average whose decay after n updates is (1 + n) / (10 + n) at most: it forgets the random
-    start even in a short run.
-    """
-
-    def update(averaged: Any, current: Any, count: Any) -> None:
-        get_ema_multi_avg_fn(min(decay, (1 + int(count)) / (10 + int(count))))(averaged, current, count)
-
-    return update
 
 
 def _train_mode(model: nn.Module, learning: set[int]) -> None:

@@ -1,6 +1,5 @@
 """What builds a network: a name of timm's or torchvision's, or a factory; and which of them a file may name."""
 
-import difflib
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -18,18 +17,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..base.errors import BrickyardError
 from ..base.stored import CHECKED, Sha256, Size, Text
 from ..params.zoo import ZooModel
+from .published import build_timm, build_torchvision, refuse_fetching, told, with_classes
 from .usercode import Code
 
 ROOT = Path(__file__).parents[2]  # of the repository
 MODELS = Path("data/models")  # below it, whose files a saved network may name
 MEMORY = 4 * 2**30  # bytes of weights that a network on disk may ask for, unless it is trusted
 _AT_LEAST = 2**16  # bytes that a tensor counts, so that a million small ones are too many, too
-_FETCHING = (
-    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "pretrained_custom_load"),
-    *("checkpoint_path", "checkpoint", "cache_dir", "weights", "weights_backbone", "state_dict", "state_dict_path"),
-    *("hf_hub_id", "hf_hub_filename", "url", "file", "model_name"),
-)
-_PLACES = ("hf-hub:", "hf_hub:", "local-dir:", "file:", "http:", "https:", "s3:")
 
 Trust = bool | Mapping[str, ZooModel]
 """Whose factories may run beside those below data/models: everyone's, no one's, those that params.yaml names for a
@@ -153,7 +147,7 @@ class Factory:
             try:
                 model = function(**with_classes(num_classes, kwargs))
             except Exception as error:  # whatever the user's own code raises
-                raise _told(self.reference, error) from error
+                raise told(self.reference, error) from error
         if not isinstance(model, nn.Module):
             raise BrickyardError(f"{self.reference} returned a {type(model).__name__}, not an nn.Module")
         return model
@@ -176,7 +170,7 @@ class _Guarded(AbstractContextManager[ModuleType]):
             self._inner = self._what()
             return self._inner.__enter__()
         except (Exception, SystemExit) as error:  # whatever the user's own file raises
-            raise _told(self._who, error) from error
+            raise told(self._who, error) from error
 
     def __exit__(self, *raised: Any) -> bool | None:
         return self._inner.__exit__(*raised)
@@ -217,54 +211,6 @@ def trusted(trust: Trust, name: str, architecture: Architecture) -> bool:
     return True
 
 
-def refuse_fetching(value: Any, who: str) -> None:
-    """Raises BrickyardError where arguments, nested ones too, name weights, files or places to load from."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            if key in _FETCHING or str(key).startswith("__"):
-                raise BrickyardError(f"{who}: kwargs.{key} loads files or weights; that is what `weights:` is for")
-            refuse_fetching(item, who)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            refuse_fetching(item, who)
-    elif isinstance(value, str) and value.lower().startswith(_PLACES):
-        raise BrickyardError(f"{who}: kwargs hold {value!r}, a place to load from; that is what `weights:` is for")
-
-
-def build_timm(name: str, num_classes: int | None, kwargs: Mapping[str, Any], pretrained: bool) -> nn.Module:
-    """An architecture of timm's; raises BrickyardError where there is none, or it refuses its arguments."""
-    import timm
-
-    if not timm.is_model(name) or ":" in name or "/" in name:
-        raise BrickyardError(f"timm has no architecture {name!r}{_similar(name, timm.list_models())}")
-    refuse_fetching(kwargs, f"timm {name}")
-    try:
-        return timm.create_model(name, pretrained=pretrained, **with_classes(num_classes, kwargs))
-    except Exception as error:  # whatever an architecture raises on arguments it does not take
-        raise _told(f"timm {name} with {dict(kwargs)}", error) from error
-
-
-def build_torchvision(name: str, num_classes: int | None, kwargs: Mapping[str, Any], pretrained: bool) -> nn.Module:
-    """A classifier of torchvision's; raises BrickyardError likewise."""
-    from torchvision import models
-
-    known = models.list_models(module=models)
-    if name not in known:
-        raise BrickyardError(f"torchvision has no classifier {name!r}{_similar(name, known)}")
-    refuse_fetching(kwargs, f"torchvision {name}")
-    weights = "DEFAULT" if pretrained else None
-    try:
-        return models.get_model(name, weights=weights, **with_classes(num_classes, kwargs))
-    except Exception as error:  # whatever an architecture raises on arguments it does not take
-        raise _told(f"torchvision {name} with {dict(kwargs)}", error) from error
-
-
-def with_classes(num_classes: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of a builder: lists as tuples, num_classes unless it keeps its own."""
-    arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in kwargs.items()}
-    return arguments if num_classes is None else {**arguments, "num_classes": num_classes}
-
-
 def _refuse_elsewhere(reference: str, where: str) -> None:
     """Raises BrickyardError unless `where` is a file below data/models of the repository, symlinks resolved."""
     path, models = Path(where), ROOT / MODELS
@@ -276,17 +222,6 @@ def _refuse_elsewhere(reference: str, where: str) -> None:
 def _found(where: str) -> Path | None:
     """`where` in the repository, else in the current folder."""
     return next((path for path in (ROOT / where, Path(where)) if path.is_file()), None)
-
-
-def _told(who: str, error: BaseException) -> BrickyardError:
-    if isinstance(error, BrickyardError):
-        return BrickyardError(f"{who}: {error}")
-    return BrickyardError(f"{who}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
-
-
-def _similar(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name[:100], known, n=3)
-    return f"; did you mean {', '.join(close)}?" if close else ""
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,9 @@ from ..trace.cost import Counted
 from .architecture import Architecture, Bounded, Trust, trusted
 
 if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
     from ..images.data import Transform
 
 Channels = Annotated[tuple[Annotated[float, Field(ge=-1000, le=1000)], ...], Field(min_length=3, max_length=3)]
@@ -37,17 +40,30 @@ class Input:
         return (3, self.size, self.size)
 
     def transform(self) -> "Transform":
-        """PIL picture -> float32 [3, h, w], by timm's evaluation transform."""
-        from timm.data import create_transform
+        """PIL picture -> float32 [3, h, w], by timm's evaluation transform, which is made for the first picture."""
+        return _Transform(self)
 
-        transform: Any = create_transform(
-            input_size=self.shape,
-            mean=self.mean,
-            std=self.std,
-            interpolation=self.interpolation,
-            crop_pct=self.crop_pct,
-        )
-        return transform
+
+@dataclass
+class _Transform:
+    """timm takes seconds to import, and where what images become is found again there is no picture."""
+
+    expected: Input
+    made: Any = None
+
+    def __call__(self, image: "Image") -> "torch.Tensor":
+        if self.made is None:
+            from timm.data import create_transform
+
+            given = self.expected
+            self.made = create_transform(
+                input_size=given.shape,
+                mean=given.mean,
+                std=given.std,
+                interpolation=given.interpolation,
+                crop_pct=given.crop_pct,
+            )
+        return self.made(image)
 
 
 @dataclass(frozen=True)

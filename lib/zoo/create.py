@@ -13,12 +13,14 @@ from torch import nn
 from ..base.errors import BrickyardError
 from ..params.zoo import ZooModel
 from . import checkpoint
-from .architecture import Architecture, Factory, build_timm, build_torchvision
+from .architecture import Architecture, Factory
 from .card import Input
+from .published import build_timm, build_torchvision, torchvision_weights
 
 
 def create(name: str, entry: ZooModel, num_classes: int | None) -> tuple[nn.Module, Architecture, Input]:
-    """Builds an entry's network, with weights unless they are to be trained here; None keeps its own classes.
+    """Builds an entry's network, with its weights unless it is trained here or stays as torch's global generator makes
+    it; None keeps its own classes.
 
     Raises BrickyardError naming the entry.
     """
@@ -35,7 +37,7 @@ def create(name: str, entry: ZooModel, num_classes: int | None) -> tuple[nn.Modu
             model = build_torchvision(str(entry.torchvision), num_classes, entry.kwargs, pretrained=True)
         else:
             model = architecture.build(trust=True)
-        if entry.weights not in ("train", "pretrained"):
+        if entry.weights not in ("train", "pretrained", "random"):
             path = Path(entry.weights)
             tensors = checkpoint.read(path)
             if num_classes is None and (count := checkpoint.classes(model, tensors)) is not None:
@@ -47,6 +49,15 @@ def create(name: str, entry: ZooModel, num_classes: int | None) -> tuple[nn.Modu
     except BrickyardError as error:
         raise BrickyardError(f"zoo.models.{name}: {error}") from error
     return model.eval(), architecture, expected
+
+
+def untrained(entry: ZooModel, num_classes: int | None) -> tuple[nn.Module, Input]:
+    """An entry's network with random weights, whichever it names, or under torch.device("meta") with none; and what
+    images it expects. Raises BrickyardError where the architecture is unknown or refuses its arguments.
+    """
+    architecture = Architecture(entry.timm, entry.torchvision, entry.factory, None, entry.kwargs, num_classes)
+    model = architecture.build(trust=True)
+    return model, _input(model, entry)
 
 
 def check_pretrained(name: str, entry: ZooModel, num_classes: int | None) -> None:
@@ -75,20 +86,17 @@ def own_classes(model: nn.Module, expected: Input) -> tuple[str, ...]:
 
 
 def origin(entry: ZooModel, model: nn.Module) -> str:
-    """The origin of the weights of an entry's network: `train` (here), the tag of pretrained ones, or their file and,
-    in brackets, where in it they were found.
+    """The origin of the weights of an entry's network: `train` (here), `random`, the tag of pretrained ones, or their
+    file and, in brackets, where in it they were found.
     """
     if entry.weights == "pretrained" and entry.timm is not None:
         config: Any = model.pretrained_cfg
         return f"pretrained {config['architecture']}.{config['tag']}".rstrip(".")
     if entry.weights == "pretrained":
-        from torchvision.models import get_model_weights
-
-        weights: Any = get_model_weights(str(entry.torchvision))
-        return f"pretrained {weights.DEFAULT}"
+        return f"pretrained {torchvision_weights(str(entry.torchvision))}"
     path = Path(entry.weights)
     name = path.name if path.is_absolute() else entry.weights
-    if entry.weights == "train" or not path.is_file():
+    if entry.weights in ("train", "random") or not path.is_file():
         return name
     found = str(checkpoint.found(model, path))
     return f"{name} ({found})" if found else name
@@ -165,12 +173,10 @@ def _pretrained_classes(entry: ZooModel) -> int | None:
         except RuntimeError:  # no such tag, which the builder tells
             return None
         return None if config is None else config.num_classes
-    from torchvision import models
-
-    if entry.torchvision not in models.list_models(module=models):
+    try:
+        return len(torchvision_weights(str(entry.torchvision)).meta["categories"])
+    except BrickyardError:  # which the builder tells
         return None
-    weights: Any = models.get_model_weights(entry.torchvision)
-    return len(weights.DEFAULT.meta["categories"])
 
 
 def _input(model: nn.Module, entry: ZooModel) -> Input:
@@ -180,10 +186,7 @@ def _input(model: nn.Module, entry: ZooModel) -> Input:
     if entry.input_size is not None:
         wanted = {"input_size": (3, entry.input_size, entry.input_size), "crop_pct": 1.0}
     if entry.torchvision is not None:
-        from torchvision.models import get_model_weights
-
-        weights: Any = get_model_weights(entry.torchvision)
-        preset = weights.DEFAULT.transforms()
+        preset = torchvision_weights(entry.torchvision).transforms()
         size = preset.crop_size[0]
         known = {"mean": preset.mean, "std": preset.std, "interpolation": preset.interpolation.value}
         wanted = {**known, "input_size": (3, size, size), "crop_pct": size / preset.resize_size[0], **wanted}

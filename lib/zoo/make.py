@@ -1,5 +1,8 @@
 """From an entry of the zoo to a network with a card: built, trained where that is asked for, measured."""
 
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ from torch import nn
 from ..images import data
 from ..params.training import Training
 from ..params.zoo import ZooModel
-from ..trace import cost
+from ..trace import cost, graph
 from ..training import fit
 from . import ask
 from .card import Card
@@ -23,12 +26,16 @@ def make(
     """The network in eval mode on the CPU, its card, and one row an epoch where it was trained here.
 
     settings: of training, of which the batch size counts in any case; scratch: for states of a training that is killed.
-    A network that keeps its own classes is not measured. Raises BrickyardError naming the entry.
+    A network that keeps its own classes is not measured. Random weights depend on `seed` and `name` alone, so that two
+    entries of one architecture are two networks. Raises BrickyardError naming the entry.
     """
     key = f"zoo.models.{name}.classes"
     classes = None if entry.classes == "own" else data.parse_classes(entry.classes, images.classes, key)
-    network, architecture, expected = create(name, entry, None if classes is None else len(classes))
+    with _started(seed, name) if entry.weights == "random" else nullcontext():
+        network, architecture, expected = create(name, entry, None if classes is None else len(classes))
     network.to(device)
+    if entry.weights == "train":
+        network.to(memory_format=graph.quickest(network, name, expected.shape))
     rows: list[dict[str, Any]] = []
     accuracy = None
     if classes is not None:
@@ -55,7 +62,7 @@ def make(
             "test": test.accuracy,
             "balanced_test": test.balanced,
         }
-    network.cpu()
+    network.cpu().to(memory_format=torch.contiguous_format)
     card = Card(
         name=name,
         architecture=architecture,
@@ -68,3 +75,11 @@ def make(
         accuracy=accuracy,
     )
     return network, card, rows
+
+
+@contextmanager
+def _started(seed: int, name: str) -> Iterator[None]:
+    """Inside, torch's global generator starts from both; afterwards it goes on as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8]))
+        yield

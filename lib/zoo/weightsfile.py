@@ -115,7 +115,7 @@ def _opened(path: Path, index: bool = True) -> Any:
     if path.is_dir():
         raise BrickyardError(f"weights: {path} is a folder; name the file in it")
     if not path.is_file():
-        raise BrickyardError(f"weights: no file {path}; use train, pretrained or the path of a checkpoint")
+        raise BrickyardError(f"weights: no file {path}; use train, pretrained, random or the path of a checkpoint")
     try:
         with path.open("rb") as stream:
             start = stream.read(512)

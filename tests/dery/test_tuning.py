@@ -1,6 +1,8 @@
 """Tuning by protocols: curves and recipe tell what was done."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,10 +10,12 @@ import torch
 from PIL import Image
 
 from lib.base.errors import BrickyardError
+from lib.base.memo import Memo
+from lib.dery import tuning
 from lib.dery.assembly.material import Bricks
 from lib.dery.assembly.reassembly import reassemble
 from lib.dery.combining import judge, spoken
-from lib.dery.tuning import beside_controls, curves, figures, from_scratch, tune, untrained
+from lib.dery.tuning import Tuned, beside_controls, curves, figures, from_scratch, tune, untrained
 from lib.fit import stacking
 from lib.images.data import DataSet, Loader
 from lib.images.sources import Images
@@ -74,6 +78,27 @@ def test_controls_are_tuned_for_as_long_and_the_rival_is_left_alone(bricks: Bric
     assert told["test"] == {**found["reassembled"].test, "scratch": alone.test["scratch"], "zoo": zoo.test["full"]}
     assert list(told["validation"]) == ["untrained", "frozen", "full", "scratch", "zoo"]
     assert list(figures(beside_controls(network, None, images, {"full": one}, seed=3))["test"])[-1] == "scratch"
+
+
+def test_a_rival_of_two_candidates_is_tuned_once(
+    bricks: Bricks, images: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And again under other settings."""
+    one, kept, who = SETTINGS.model_copy(update={"epochs": 1}), Memo(tmp_path), list[str]()
+    rival, _ = reassemble(bricks, bricks.whole(0))
+
+    def counted(*given: Any, **named: Any) -> Tuned:
+        who.append(given[6] if len(given) > 6 else "reassembled")
+        return tune(*given, **named)
+
+    monkeypatch.setattr(tuning, "tune", counted)
+    found = []
+    for settings in (one, one, SETTINGS):
+        network, _ = reassemble(bricks, bricks.pick((0, 0, 1)))
+        found.append(beside_controls(network, rival, images, {"full": settings}, seed=3, kept=kept))
+    assert found[0] == found[1]
+    assert found[2]["zoo"] != found[0]["zoo"]
+    assert who == ["reassembled", "scratch", "zoo", "reassembled", "scratch", "reassembled", "scratch", "zoo"]
 
 
 def test_controls_have_the_same_teacher(bricks: Bricks, images: DataSet) -> None:

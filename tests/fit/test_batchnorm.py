@@ -56,3 +56,19 @@ def test_without_batchnorm_nothing_runs() -> None:
     batchnorm.batchnorm(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), exploding())
     assert batchnorm.has_batchnorm(nn.Sequential(nn.BatchNorm2d(3)))
     assert not batchnorm.has_batchnorm(nn.LayerNorm(3))
+
+
+@torch.no_grad()
+def test_of_a_single_batch_what_was_made_is_what_will_be_made() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 1), nn.BatchNorm2d(4))
+    x = torch.randn(12, 3, 6, 6)
+    made = batchnorm.batchnorm(module, [x])
+    assert made is not None
+    torch.testing.assert_close(made, module(x), atol=1e-5, rtol=1e-5)
+    assert batchnorm.batchnorm(module, [x[:6], x[6:]]) is None
+    shared = nn.BatchNorm2d(3)
+    assert batchnorm.batchnorm(nn.Sequential(shared, nn.ReLU(), shared), [x]) is None, (
+        "its statistics are those of both calls"
+    )
+    assert batchnorm.batchnorm(nn.BatchNorm2d(3), [x[:1, :, :1, :1]]) is None, "one value has no statistics"
+    assert batchnorm.batchnorm(nn.ReLU(), [x]) is None

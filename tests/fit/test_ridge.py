@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lib.fit.ridge import NormalEquations
+from lib.fit.ridge import HALVED, NormalEquations, _gram
 
 
 def _problem() -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,3 +131,34 @@ def test_large_means_do_not_cover_what_varies(intercept: bool) -> None:
     assert (fit.weight.double() - made).abs().max() < 1e-2
     assert (x @ fit.weight + fit.bias - y).abs().max() < 1e-3
     assert halves[0].count + halves[1].count == 4096
+
+
+@pytest.mark.parametrize("columns", [7, HALVED, HALVED + 3])
+def test_blocks_of_the_gram_matrix_are_the_whole(columns: int) -> None:
+    x = torch.randn(64, columns)
+    torch.testing.assert_close(_gram(x), x.T @ x, atol=1e-3, rtol=1e-4)
+
+
+def test_moments_of_what_a_fit_makes() -> None:
+    x, y = _problem()
+    equations = NormalEquations(6, 2)
+    for a, b in zip(x.split([50, 150]), y.split([50, 150]), strict=True):
+        equations.add(a, b)
+    for intercept in (True, False):
+        fit = equations.solve(0.1, intercept=intercept)
+        made = x @ fit.weight.double() + fit.bias.double()
+        found = equations.made(fit)
+        assert found.count == 200
+        torch.testing.assert_close(found.mean, made.mean(0), atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(found.variance, made.var(0, correction=0), atol=1e-6, rtol=1e-6)
+
+
+def test_the_sum_with_nothing_is_a_copy() -> None:
+    x, y = _problem()
+    some, none = NormalEquations(6, 2), NormalEquations(6, 2)
+    some.add(x, y)
+    both = [some + none, none + some]
+    some.add(x + 1, y - 1)
+    for one in both:
+        assert one.count == 200
+        assert one.solve(0.1).r2 != some.solve(0.1).r2

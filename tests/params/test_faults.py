@@ -255,6 +255,12 @@ RELATIONS = [
         TAUGHT | {"teacher": "ensemble"},
         "components.tuning.teacher = 'ensemble': should be",
     ),
+    ("components.tuning", TAUGHT | {"accumulate": 40}, "components.tuning.accumulate = 40: should be at most"),
+    (
+        "finetune.full.accumulate",
+        33,
+        "finetune.full.accumulate = 33: should be at most 32, half of finetune.full.batch",
+    ),
     ("zoo.training.epochs", 0, "zoo.training.epochs = 0: should be at least 1"),
     ("zoo.models.vit.training.epochs", 0, "zoo.models.vit.training.epochs = 0: should be at least 1"),
     ("zoo.training.augmentation", {"crop_padding": 99}, "augmentation.crop_padding = 99: should be at most zoo.models"),

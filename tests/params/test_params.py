@@ -121,7 +121,12 @@ def test_a_zoo_entry_names_one_architecture() -> None:
         ({"factory": "b", "weights": "train"}, "must read path/to/file.py:function"),
         ({"factory": "b:c", "weights": "pretrained"}, "pretrained is for timm and torchvision"),
         ({"timm": "a", "weights": "train", "classes": "own"}, "needs classes of the data set"),
-        ({"timm": "a", "weights": "train", "training": {"epoch": 3}}, r"m\.training\.epoch: unknown key; allowed: aug"),
+        ({"timm": "a", "weights": "random", "classes": "own"}, "random ones need classes of the data set"),
+        ({"timm": "a", "weights": "random", "kwargs": {"num_classes": 3}}, r"num_classes follows from classes"),
+        (
+            {"timm": "a", "weights": "train", "training": {"epoch": 3}},
+            r"m\.training\.epoch: unknown key; allowed: accumulate, aug",
+        ),
         (
             {"timm": "a", "weights": "train", "training": {"learning_rate": -1.0}},
             r"m\.training\.learning_rate = -1\.0: should be greater than 0",

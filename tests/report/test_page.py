@@ -8,7 +8,7 @@ import pytest
 
 from lib.report import page
 from lib.report.findings import Entry, Findings
-from lib.report.tables import amount, count, percent, signed
+from lib.report.tables import MISSING, amount, count, percent, signed
 from tests.report.made import findings, with_metrics
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -103,6 +103,16 @@ def test_headline(html: str) -> None:
     rival = "net_00: 92.6 % tuned in the same way, 90.2 % untuned, 123,456 parameters, 9.88 M MACs"
     assert f"best zoo network within the same budget, {rival}" in text
     assert "recognises 83.5 % (the whole networks side by side: 88.1 %)" in text
+
+
+def test_a_network_with_labels_of_its_own_was_not_measured_on_them() -> None:
+    found = findings()
+    zoo = found.metrics["zoo"]
+    own = {**zoo, "net_02": {**zoo["net_02"], "accuracy": None}}
+    text = "".join(read(page.render(replace(found, metrics={**found.metrics, "zoo": own}))).text.split())
+    used = found.single("assembly")["controls"]["zoo"]["models"]["net_02"]
+    row = f"{count(zoo['net_02']['params'])}{amount(zoo['net_02']['macs'])}{MISSING}{MISSING}{used['head']}"
+    assert "".join(row.split()) in text
 
 
 def renamed(found: Findings, old: str, new: str) -> Findings:

@@ -11,7 +11,9 @@ import torch
 from ruamel.yaml import YAML
 
 from commands import check, predict, sweep
-from lib.base import artifacts
+from commands.plan import __main__ as plan
+from commands.plan import estimates, machine
+from lib.base import artifacts, pipeline, usage
 from lib.base.errors import BrickyardError
 from lib.network.files import load_as
 from lib.network.reassembled import Reassembled
@@ -48,6 +50,37 @@ def repo(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_second_repro_runs_nothing(repo: Path) -> None:
     assert _ran(_dvc(repo, "repro")) == []
+
+
+def test_a_plan_is_made_of_what_stages_took(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each has noted it; a sentence changed in the code makes nothing run but the stage that finds this out."""
+    monkeypatch.chdir(repo)
+    monkeypatch.setattr(sys, "executable", str(preloaded.folder() / "python"))  # asks DVC what is stale
+    monkeypatch.setattr(machine, "SPENT", 0.01)
+    taken = usage.load(repo / ".scratch" / "usage")
+    assert sorted(taken) == sorted(pipeline.names())
+    assert all(0 < one.seconds < 600 and one.memory > 2**24 for one in taken.values())
+    assert taken["lego"].images == {"train": 1077, "validation": 270, "test": 450, "probe": 64}
+    source = repo / "lib" / "base" / "errors.py"
+    before = source.read_text()
+    source.write_text(f"{before}# a comment\n")
+    assert plan.main([], as_json=True)
+    source.write_text(before)
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)["stages"]] == ["code"]
+    _edit(repo, "  trees: 1\n", "  trees: 2\n")
+    assert plan.main([], as_json=True)
+    _edit(repo, "  trees: 2\n", "  trees: 1\n")
+    told = json.loads(capsys.readouterr().out)["stages"]
+    assert [one["name"] for one in told] == ["assembly", "finetune@1", "report"]
+    assert all(one["before"] for one in told)
+    assert told[1]["seconds"] == pytest.approx(taken["finetune@1"].seconds, rel=0.01)
+    weights = [name for name in taken if name.startswith(("zoo@", "activations@", "edges@", "lego"))]
+    for name, one in estimates.estimates(weights, 3.0).items():
+        left = (repo / "artifacts" / name.replace("@", "/")).glob("**/*.safetensors")
+        assert one.kept is not None
+        assert 0.3 < one.kept / sum(file.stat().st_size for file in left) < 2, name
 
 
 def test_check_knows_whether_a_candidate_meets_the_budgets(

@@ -12,6 +12,7 @@ from lib.images.data import Loader
 from lib.images.sources import Images
 from lib.params.training import Augmentation
 from lib.training.augment import Augment, seeded
+from lib.training.team import divide
 
 
 def _loader(batch_size: int = 4) -> Loader:
@@ -71,6 +72,19 @@ def test_batches_depend_on_seed_epoch_and_step_alone(settings: dict[str, Any]) -
         *(_augment(**settings).batch(x, y, *t) for t in ((2, 2), (1, 3))),
     ]
     assert not any(torch.equal(other, first) for other, _ in others)
+
+
+@pytest.mark.parametrize("settings", [{"crop_padding": 2, "flip": True}, {"mixup": 1.0}, {"cutmix": 1.0}])
+def test_part_of_a_batch_becomes_what_it_would_in_the_whole(settings: dict[str, Any]) -> None:
+    x, y = torch.rand(11, 3, 8, 8), torch.arange(11) % 3
+    augment = _augment(**settings)
+    images, labels = augment.batch(x, y, 1, 2)
+    assert len(labels) == augment.left(11)
+    for rank in range(2):
+        rows = divide(augment.left(11), 1, rank, 2).rows
+        part, its = augment.batch(x[rows], y[rows], 1, 2, rows, 11)
+        assert torch.equal(part, images[rows])
+        assert torch.equal(its, labels[rows])
 
 
 def test_rand_augment_depends_on_the_image_not_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,6 +223,28 @@ def test_distillation_follows_the_teacher_instead_of_the_labels(bright_or_dark: 
         fit(student, bright_or_dark, settings, 0)
 
 
+def test_micro_batches_add_up_to_the_batch(bright_or_dark: Loader) -> None:
+    """Without BatchNorm, but for rounding, which AdamW magnifies; with it, each has statistics of its own."""
+
+    def trained(accumulate: int, norms: bool) -> tuple[list[dict[str, float]], torch.Tensor]:
+        torch.manual_seed(0)
+        layers = [layer for layer in pico.plain(2) if norms or not isinstance(layer, torch.nn.BatchNorm2d)]
+        model = torch.nn.Sequential(*layers)
+        settings = SETTINGS.model_copy(update={"epochs": 2, "accumulate": accumulate})
+        curve = fit(model, bright_or_dark, settings, 0)
+        return curve, torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+    (one, whole), (several, parts) = trained(1, norms=False), trained(3, norms=False)
+    torch.testing.assert_close([row["loss"] for row in several], [row["loss"] for row in one])
+    torch.testing.assert_close(parts, whole, rtol=2e-4, atol=2e-5)
+    assert not torch.equal(parts, whole)
+    assert not torch.allclose(trained(3, norms=True)[1], trained(1, norms=True)[1], rtol=2e-4, atol=2e-5)
+    with pytest.raises(
+        BrickyardError, match=r"net: batch_size = 16: should be at least 2 x accumulate = 9, which is 18"
+    ):
+        fit(pico.plain(2), bright_or_dark, SETTINGS.model_copy(update={"accumulate": 9}), 0, what="net")
+
+
 def test_no_epochs_are_no_training(bright_or_dark: Loader) -> None:
     with pytest.raises(BrickyardError, match=r"net: epochs = 0; at least 1 to train it here"):
         fit(pico.plain(2), bright_or_dark, SETTINGS.model_copy(update={"epochs": 0}), 0, what="net")

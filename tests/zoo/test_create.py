@@ -66,7 +66,7 @@ def test_mistakes_name_the_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             "timm has no architecture 'resnet_18'; did you mean .*resnet18",
         ),
         ({"factory": None, "timm": "resnet18", "kwargs": {"colour": 1}}, "timm resnet18 with {'colour': 1}: TypeError"),
-        ({"weights": "nowhere.pth"}, r"no file nowhere\.pth; use train, pretrained or the path"),
+        ({"weights": "nowhere.pth"}, r"no file nowhere\.pth; use train, pretrained, random or the path"),
         ({"weights": str(tmp_path / "code.pth")}, r"code\.pth cannot be read"),
         (
             {"weights": str(tmp_path / "other.pth")},
@@ -114,14 +114,13 @@ PRETRAINED = [
     ({"timm": "resnet_18"}, None, ": timm has no architecture 'resnet_18'"),
     ({"timm": "resnet18.none"}, None, r": timm resnet18\.none .*Invalid pretrained tag"),
     ({"torchvision": "resnet_18"}, None, ": torchvision has no classifier 'resnet_18'"),
+    ({"torchvision": "resnet18.V1"}, None, ": torchvision resnet18 has no weights 'V1'; it has IMAGENET1K_V1$"),
 ]
 
 
-@pytest.mark.parametrize(("fields", "count", "message"), PRETRAINED)
-def test_pretrained_weights_keep_their_labels(
-    fields: dict[str, Any], count: int | None, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """timm would fill all but the classifier and say nothing."""
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for weights from elsewhere fails."""
 
     def no_network(*_: Any, **__: Any) -> None:
         raise AssertionError("downloads")
@@ -129,9 +128,39 @@ def test_pretrained_weights_keep_their_labels(
     monkeypatch.setattr("timm.models._builder.load_pretrained", no_network)
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", no_network)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(("fields", "count", "message"), PRETRAINED)
+def test_pretrained_weights_keep_their_labels(fields: dict[str, Any], count: int | None, message: str) -> None:
+    """timm would fill all but the classifier and say nothing."""
     entry = ZooModel.model_validate({**fields, "weights": "pretrained"})
     with pytest.raises(BrickyardError, match=rf"^zoo\.models\.mine{message}"):
         create("mine", entry, count)
+
+
+RANDOM = {  # architecture: what timm or torchvision say of its images
+    ("timm", "resnet18.fb_swsl_ig1b_ft_in1k"): (224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear", 0.875),
+    ("timm", "mobilenetv3_large_100.miil_in21k"): (224, (0, 0, 0), (1, 1, 1), "bilinear", 0.875),
+    ("timm", "vit_tiny_patch16_224.augreg_in21k"): (224, (0.5,) * 3, (0.5,) * 3, "bicubic", 0.9),
+    ("torchvision", "regnet_y_400mf"): (224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear", 224 / 232),
+    ("torchvision", "regnet_y_400mf.IMAGENET1K_V1"): (
+        *(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear", 224 / 256),
+    ),
+}
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(("source", "name"), RANDOM)
+def test_random_weights_are_not_downloaded_and_see_images_as_the_others(source: str, name: str) -> None:
+    entry = ZooModel.model_validate({source: name, "weights": "random"})
+    model, architecture, expected = create("mine", entry, 4)
+    assert (expected.size, expected.mean, expected.std, expected.interpolation, expected.crop_pct) == RANDOM[
+        source, name
+    ]
+    assert model(torch.rand(1, *expected.shape)).shape == (1, 4)
+    assert (getattr(architecture, source), architecture.num_classes) == (name, 4)
+    assert origin(entry, model) == "random"
 
 
 @pytest.mark.parametrize(("classes", "count"), [("own", None), ("all", 1000)])  # a data set such as theirs
@@ -149,6 +178,25 @@ def test_pretrained_weights_with_their_own_labels_are_filled_in(
     assert architecture.num_classes == count
 
 
+@pytest.mark.parametrize("tag", ["IMAGENET1K_V1", "IMAGENET1K_V2"])
+def test_torchvisions_weights_are_filled_in_by_their_tag(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision import models
+
+    asked: list[str] = []
+    hub = models.mobilenet_v3_large().state_dict()
+
+    def fetched(url: str, **_: Any) -> dict[str, Any]:
+        asked.append(url)
+        return dict(hub)
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetched)
+    fields = {"torchvision": f"mobilenet_v3_large.{tag}", "weights": "pretrained", "classes": "own", "input_size": 64}
+    model, architecture, _ = create("mine", ZooModel.model_validate(fields), None)
+    assert asked == [models.MobileNet_V3_Large_Weights[tag].url]
+    assert all(torch.equal(value, hub[key]) for key, value in model.state_dict().items())
+    assert architecture.build().state_dict().keys() == hub.keys()  # of a recipe, without fetching
+
+
 def test_where_weights_came_from_is_told_without_the_machines_folders(tmp_path: Path) -> None:
     import timm
 
@@ -156,6 +204,8 @@ def test_where_weights_came_from_is_told_without_the_machines_folders(tmp_path: 
     assert origin(pretrained, timm.create_model("resnet18")) == "pretrained resnet18.a1_in1k"
     other = ZooModel.model_validate({"torchvision": "resnet18", "weights": "pretrained"})
     assert origin(other, pico.plain(2)) == "pretrained ResNet18_Weights.IMAGENET1K_V1"
+    tagged = ZooModel.model_validate({"torchvision": "resnet50.IMAGENET1K_V1", "weights": "pretrained"})
+    assert origin(tagged, pico.plain(2)) == "pretrained ResNet50_Weights.IMAGENET1K_V1"
     assert origin(_entry(weights=str(tmp_path / "mine.pth")), pico.plain(2)) == "mine.pth"
     assert origin(_entry(weights="data/models/mine.pth"), pico.plain(2)) == "data/models/mine.pth"
     assert origin(_entry(), pico.plain(2)) == "train"

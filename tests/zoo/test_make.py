@@ -60,3 +60,32 @@ def test_a_checkpoint_with_classes_of_its_own_is_not_measured(images: DataSet, t
     assert all(
         torch.equal(a, b) for a, b in zip(network.state_dict().values(), made.state_dict().values(), strict=True)
     )
+
+
+def test_random_weights_come_of_seed_and_name_alone(images: DataSet, tmp_path: Path) -> None:
+    def made(name: str, seed: int) -> dict[str, torch.Tensor]:
+        network, card, rows = make.make(name, _entry(weights="random"), images, SETTINGS, seed, CPU, tmp_path / "s")
+        assert (card.weights, card.classes, rows) == ("random", ("dark", "grey", "bright"), [])
+        assert not network.training
+        return network.state_dict()
+
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    first = made("one", 3)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(5)  # whatever else is drawn before
+    again, other, reseeded = made("one", 3), made("other", 3), made("one", 4)
+    assert all(torch.equal(value, again[key]) for key, value in first.items())
+    for different in (other, reseeded):
+        assert not torch.equal(first["0.0.weight"], different["0.0.weight"])
+    assert not (tmp_path / "s").exists()  # nothing has been trained
+
+
+def test_a_random_network_is_measured(images: DataSet, tmp_path: Path) -> None:
+    network, card, _ = make.make("net", _entry(weights="random"), images, SETTINGS, 0, CPU, tmp_path / "s")
+    pictures = torch.stack([card.input.transform()(images.images.image(int(i))) for i in images.test])
+    with torch.no_grad():
+        answers = network(pictures).argmax(1).numpy()
+    assert card.accuracy is not None
+    assert card.accuracy["test"] == pytest.approx(100 * np.mean(answers == images.images.labels[images.test]))
+    assert card.accuracy["test"] < 70  # chance is a third, and a training leads to 100

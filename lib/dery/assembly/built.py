@@ -44,8 +44,8 @@ class Measure:
 
     @torch.no_grad()
     def logits(self, network: nn.Module, expected: Input) -> Float[torch.Tensor, "n classes"]:
-        """What `network` answers."""
-        return torch.cat([logits(network(x)) for x, _ in self.images(expected)])
+        """What `network` answers, on the CPU."""
+        return torch.cat([logits(network(x)).cpu() for x, _ in self.images(expected)])
 
     @property
     def labels(self) -> torch.Tensor:

@@ -113,12 +113,14 @@ def zoo_control(bricks: Bricks, problem: AssemblyProblem, lenders: Sequence[int]
         cost, within = problem.price(path), problem.within(path)
         whole, recipe = reassemble(bricks, bricks.whole(m))
         recount(card.name, whole, recipe, bricks, cost, problem.limits if within else {})
+        scores = card.accuracy if bricks.keeps_head(m) else None  # with its own head it is what stage zoo has measured
         models[card.name] = {
             **cost,
             "head": "own" if bricks.keeps_head(m) else "closed form",
             "within_budget": within,
-            "validation": measures.validation(whole, card.input),
-            **_tested(measures, whole, card.input),
+            **(
+                scores or {"validation": measures.validation(whole, card.input), **_tested(measures, whole, card.input)}
+            ),
         }
     affordable = [bricks.cards[m].name for m in lenders if models[bricks.cards[m].name]["within_budget"]]
     best = min(affordable, key=lambda name: (-models[name]["validation"], models[name]["params"]), default=None)

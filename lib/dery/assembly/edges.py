@@ -17,13 +17,14 @@ from pydantic import BaseModel
 from torch import nn
 from torch.nn import functional as F
 
-from ...base import artifacts, memo
+from ...base import artifacts, environment, memo
 from ...base.errors import BrickyardError
 from ...base.memo import Memo, below
 from ...base.progress import track
 from ...base.stored import CHECKED
 from ...chain.layout import Layout
 from ...fit import batchnorm
+from ...fit.exact import exact
 from ...network.modules import Form, Stitch, make_stitch
 from ...trace.duplicate import duplicate
 from .fronts import Fronts, fingerprint
@@ -113,11 +114,11 @@ def _ends(bricks: Bricks, m: int, n: int, step: Step) -> tuple[Layout, Layout]:
 
 
 def _replace_one(bricks: Bricks, m: int, n: int, edge: Edge, fronts: Fronts) -> float:
-    """KL of the answers of network n with a front of network m from its own, mean over the images of the fit."""
+    """KL of the answers of network n with a front of network m from its own, mean over `edges.kl_images`."""
     k = edge.boundary
 
     def arriving() -> Iterator[torch.Tensor]:
-        return (xs[k - 1] for xs, _ in fronts.of(m))
+        return (xs[k - 1] for xs, _ in fronts.of(m, bricks.joining.kl_images))
 
     return replaced(bricks, n, bricks.cuts[n][k + edge.shift], edge, arriving, fronts)
 
@@ -126,7 +127,7 @@ def replaced(
     bricks: Bricks, n: int, start: int, edge: Edge, arriving: Callable[[], Iterator[torch.Tensor]], fronts: Fronts
 ) -> float:
     """KL of the answers of network n, given through a stitch what is not its own at its boundary `start`, from its own,
-    mean over the images of the fit; statistics behind the stitch are those of what arrives.
+    mean over `edges.kl_images`, those that arrive; statistics behind the stitch are those of what arrives.
     """
     chain = bricks.chains[n]
     back: nn.Module = duplicate(chain[start : len(chain)]) if start < len(chain) else nn.Identity()
@@ -139,9 +140,10 @@ def unlike(
 ) -> float:
     """KL of what the head of network n answers behind `back`, whose statistics become those of what is entering."""
     head, total, count = duplicate(bricks.chains[n].head), 0.0, 0
-    batchnorm.batchnorm(back, entering())
-    for x, (_, own) in zip(entering(), fronts.of(n), strict=True):
-        made, given = (F.log_softmax(one.double(), 1) for one in (head(back(x)), own))
+    only = batchnorm.batchnorm(back, entering())
+    leaving = map(back, entering()) if only is None else [only]
+    for y, (_, own) in zip(leaving, fronts.of(n, bricks.joining.kl_images), strict=True):
+        made, given = (F.log_softmax(exact(one), 1) for one in (head(y), own))
         total += float(F.kl_div(made, given, reduction="sum", log_target=True))
         count += len(own)
     return total / count
@@ -163,7 +165,8 @@ def _title(step: Step) -> str:
 def _restored(bricks: Bricks, m: int, n: int, step: Step, tensors: Mapping[str, torch.Tensor]) -> Edge:
     """The inverse of `as_tensors`."""
     source, target = bricks.cards[m].name, bricks.cards[n].name
-    return from_tensors(step, (source, target), _ends(bricks, m, n, step), bricks.form, tensors)
+    edge = from_tensors(step, (source, target), _ends(bricks, m, n, step), bricks.form, tensors)
+    return edge.to(bricks.device)
 
 
 def from_tensors(
@@ -188,7 +191,7 @@ def save(folder: Path, target: str, edges: Sequence[Edge]) -> None:
     ]
     tensors = {f"{edge.source}.{name}": value for edge in edges for name, value in as_tensors(edge).items()}
     artifacts.write_tensors(folder / WEIGHTS, tensors)
-    artifacts.write_json(folder / FILE, {"target": target, "edges": rows})
+    artifacts.write_json(folder / FILE, {"target": target, "edges": rows}, environment.machine())
 
 
 def load(bricks: Bricks, folder: Path) -> dict[Joint, Edge]:

@@ -16,12 +16,13 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from ...base import artifacts
+from ...base import artifacts, environment
 from ...base.errors import BrickyardError
 from ...base.memo import below
 from ...base.progress import track
 from ...base.stored import CHECKED
 from ...chain.chain import Chain
+from ...fit.exact import exact
 from ...network import component as recipes
 from ...network import files
 from ...network.blocks import Block
@@ -75,7 +76,7 @@ def check_apart(bricks: Bricks, name: str) -> None:
 def priced(bricks: Bricks, name: str, fronts: Fronts) -> list[Smaller]:
     """Every narrow block of a network, of the widths in `bricks.narrow`."""
     m, found = bricks.place(name), list[Smaller]()
-    chain, cuts = bricks.chains[m], bricks.cuts[m]
+    chain, cuts, joining = bricks.chains[m], bricks.cuts[m], bricks.joining
     for (network, width), own in bricks.narrow.items():
         for k, (start, stop) in enumerate(pairwise(cuts), start=1):
             block, given = duplicate(own.chain[start:stop]), duplicate(chain[start:stop])
@@ -83,16 +84,16 @@ def priced(bricks: Bricks, name: str, fronts: Fronts) -> list[Smaller]:
                 continue
 
             def leaving(block: nn.Module = block, k: int = k) -> Iterator[torch.Tensor]:
-                return (block(x.clone()) for x in _entering(bricks, m, k, fronts))
+                return (block(x.clone()) for x in _entering(bricks, m, k, fronts, joining.kl_images))
 
-            unexplained, spread = torch.zeros((), dtype=torch.float64), _Spread()
-            for x, made in zip(_entering(bricks, m, k, fronts), leaving(), strict=True):
-                wanted = given(x.clone())
-                unexplained += (made.double() - wanted.double()).square().sum()
+            unexplained, spread = 0.0, _Spread()
+            for x in _entering(bricks, m, k, fronts):
+                made, wanted = block(x.clone()), given(x.clone())
+                unexplained += float((exact(made) - exact(wanted)).square().sum())
                 spread.add(wanted)
             back: nn.Module = duplicate(chain[stop : len(chain)]) if stop < len(chain) else nn.Identity()
             kl = edges.unlike(bricks, m, back, leaving, fronts)
-            r2 = 1 - float(unexplained / spread.total.clamp_min(torch.finfo(torch.float64).tiny))
+            r2 = 1 - unexplained / max(float(spread.total), torch.finfo(torch.float64).tiny)
             found.append(Smaller(Block(name, start, stop, width), k, r2, kl))
     return found
 
@@ -105,7 +106,7 @@ class _Spread:
 
     def add(self, y: torch.Tensor) -> None:
         """A batch more: maps [n, c, h, w] or tokens [n, t, c]."""
-        rows = (y.flatten(2).transpose(1, 2) if y.ndim == 4 else y).flatten(0, -2).double()
+        rows = exact((y.flatten(2).transpose(1, 2) if y.ndim == 4 else y).flatten(0, -2))
         self.count, self.sums = self.count + len(rows), self.sums + rows.sum(0)
         self.squares = self.squares + rows.square().sum()
 
@@ -115,9 +116,15 @@ class _Spread:
         return self.squares - self.sums.square().sum() / self.count
 
 
-def _entering(bricks: Bricks, m: int, k: int, fronts: Fronts) -> Iterator[torch.Tensor]:
-    """What enters the block of set k of network m, batch by batch."""
-    return (x for x, _ in bricks.fit[m]) if k == 1 else (xs[k - 2] for xs, _ in fronts.of(m))
+def _entering(bricks: Bricks, m: int, k: int, fronts: Fronts, images: int | None = None) -> Iterator[torch.Tensor]:
+    """What enters the block of set k of network m, batch by batch; images: the first so many alone."""
+    if k > 1:
+        yield from (xs[k - 2] for xs, _ in fronts.of(m, images))
+        return
+    for x, _ in bricks.fit[m]:
+        yield x if images is None else x[:images]
+        if images is not None and (images := images - len(x)) <= 0:
+            return
 
 
 @torch.no_grad()
@@ -144,7 +151,7 @@ def skipped(bricks: Bricks, name: str, fronts: Fronts) -> list[Smaller]:
             front = duplicate(chain[start:i]) if i > start else nn.Identity()
 
             def arriving(front: nn.Module = front, k: int = k) -> Iterator[torch.Tensor]:
-                return (front(x.clone()) for x in _entering(bricks, m, k, fronts))
+                return (front(x.clone()) for x in _entering(bricks, m, k, fronts, joining.kl_images))
 
             edge = replace(edge, kl=edges.replaced(bricks, m, i + 1, edge, arriving, fronts))
             found.append(Smaller(Block(name, start, stop, without=(i, i + 1)), k, edge.r2, edge.kl, edge))
@@ -156,9 +163,9 @@ def _equations(bricks: Bricks, m: int, i: int) -> list[StitchEquations]:
     return [StitchEquations(source, target, patch, bricks.positions) for patch in bricks.patches(source, target)]
 
 
-def opened(card: Card, network: nn.Module, recipe: recipes.Component) -> Narrow:
-    """A narrow network as bricks are taken from it."""
-    chain = Chain(card.name, network, card.input.shape, declared=card.nodes)
+def opened(card: Card, network: nn.Module, recipe: recipes.Component, device: torch.device | str = "cpu") -> Narrow:
+    """A narrow network as bricks are taken from it, on a device."""
+    chain = Chain(card.name, network, card.input.shape, declared=card.nodes).to(torch.device(device))
     return Narrow(chain, recipe.kept, artifacts.tensor_checksum(network.state_dict()))
 
 
@@ -180,7 +187,8 @@ def save(
     for width, (network, recipe) in narrow.items():
         files.save(folder / f"{width}", network, recipe)
     artifacts.write_tensors(folder / WEIGHTS, tensors)
-    artifacts.write_json(folder / FILE, {"network": name, "forms": rows, "widths": list(narrow), "whole": why})
+    told = {"network": name, "forms": rows, "widths": list(narrow), "whole": why}
+    artifacts.write_json(folder / FILE, told, environment.machine())
 
 
 def narrow_networks(folder: Path, trust: Trust = False) -> Iterator[tuple[float, nn.Module]]:
@@ -205,7 +213,7 @@ def load(bricks: Bricks, folder: Path, trust: Trust = False) -> Bricks:
         told, tensors = artifacts.read_json(at / FILE, Rows), artifacts.read_tensors(at / WEIGHTS)
         chain, cuts, own = bricks.chains[m], bricks.cuts[m], list[Smaller]()
         for width, made in _narrow(at, trust):
-            narrow[card.name, width] = opened(card, *made)
+            narrow[card.name, width] = opened(card, *made, bricks.device)
         for row in told["forms"]:
             block, k = Block.from_dict(row["block"]), row["set"]
             if (block.network, block.start, block.stop) != (card.name, *cuts[k - 1 : k + 1]):
@@ -215,9 +223,9 @@ def load(bricks: Bricks, folder: Path, trust: Trust = False) -> Bricks:
                 i, j = block.without
                 ends = chain.layout(i), chain.layout(j)
                 try:
-                    edge = edges.from_tensors(
-                        (k, 0), (card.name, card.name), ends, bricks.form, below(_title(block), tensors)
-                    )
+                    own_tensors = below(_title(block), tensors)
+                    edge = edges.from_tensors((k, 0), (card.name, card.name), ends, bricks.form, own_tensors)
+                    edge.to(bricks.device)
                 except (KeyError, RuntimeError, ValueError):
                     raise BrickyardError(f"{at}: its stitch {block.form} is another's; dvc repro") from None
             own.append(Smaller(block, k, row["r2"], row["kl"], edge))

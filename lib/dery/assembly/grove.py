@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice, pairwise
+from itertools import pairwise
+from math import prod
 
 import torch
 from jaxtyping import Float
 from torch import nn
 
+from ...base.abreast import abreast, width
 from ...base.artifacts import tensor_checksum
 from ...images.data import Loader
 from ...network.blocks import Block
@@ -65,25 +66,23 @@ class Grove:
             node.heads[name] = network.heads[0]
         return cls(roots)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def ask(self, expected: Input, x: Float[torch.Tensor, "b 3 h w"]) -> dict[str, Float[torch.Tensor, "b classes"]]:
         """The logits of all networks that expect such images, by name."""
-        return {name: said.clone() for node in self.roots[expected].values() for name, said in node.answers(x)}
+        return {name: said.cpu().clone() for node in self.roots[expected].values() for name, said in node.answers(x)}
 
     def answers(self, images: Callable[[Input], Loader]) -> dict[str, Float[torch.Tensor, "n classes"]]:
         """The logits of every network on some images, given as each expects them, by name.
 
-        As many batches at a time as there are CPU threads, each by one of its own: quicker on small maps than all
-        threads on one batch, and the bits do not depend on their number.
+        Of small images as many batches at a time as there are CPU threads.
         """
-        threads, found = torch.get_num_threads(), dict[str, list[torch.Tensor]]()
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for expected in self.roots:
-                batches = (x for x, _ in images(expected))
-                while group := list(islice(batches, threads)):
-                    for answered in pool.map(partial(self.ask, expected), group):
-                        for name, said in answered.items():
-                            found.setdefault(name, []).append(said)
+        found = dict[str, list[torch.Tensor]]()
+        for expected in self.roots:
+            loader = images(expected)
+            count = width(torch.device(loader.images.device), 4 * prod(expected.shape) * loader.batch_size)
+            for answered in abreast(partial(self.ask, expected), (x for x, _ in loader), count):
+                for name, said in answered.items():
+                    found.setdefault(name, []).append(said)
         return {name: torch.cat(parts) for name, parts in found.items()}
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float, Float64, Int64
 
 from ...base.errors import BrickyardError
 from ...chain.layout import Layout
+from ...fit.exact import exact
 from ...images.data import Batch
 from ...network.modules import LinearHead
 
@@ -29,7 +30,7 @@ class HeadEquations:
 
     def add(self, x: Float[torch.Tensor, "b p"], y: Int64[torch.Tensor, " b"]) -> None:
         """Features [b, p] with their labels [b]."""
-        x = x.double()
+        x = exact(x).cpu()
         self._counts += torch.bincount(y, minlength=len(self._counts))
         self._sums.index_add_(0, y, x)
         self._products += x.T @ x
@@ -77,12 +78,12 @@ def fit_head(
     """A linear head on pooled features in one pass over `batches` of (activation, label); nothing is trained.
 
     The logits are scaled so that their cross-entropy is least on a random sample of the same images, CALIBRATION at
-    most; that moves no argmax. Differs from the paper: its heads begin random.
+    most; that moves no argmax. It is where the activations are. Differs from the paper: its heads begin random.
     """
     equations = HeadEquations(layout.channels, num_classes)
-    sample = _Sample(CALIBRATION)
+    sample, device = _Sample(CALIBRATION), torch.device("cpu")
     for x, y in batches:
-        pooled = layout.pool(x)
+        pooled, device = layout.pool(x).cpu(), x.device
         equations.add(pooled, y)
         sample.add(pooled, y)
     weight, bias = equations.solve(method, shrinkage)
@@ -91,7 +92,7 @@ def fit_head(
     head = LinearHead(layout, num_classes)
     head.weight.copy_(scale * weight)
     head.bias.copy_(scale * bias)
-    return head
+    return head.to(device)
 
 
 class _Sample:

@@ -10,6 +10,7 @@ from typing import overload
 import numpy as np
 import torch
 
+from ...base.memo import Memo
 from ...chain.chain import Chain
 from ...chain.layout import Layout
 from ...images.data import DataSet, Loader, stratified_sample
@@ -31,9 +32,11 @@ SAMPLE = 8  # images on which a change is checked
 class Shelf(Sequence[Chain]):
     """The chains of networks on disk, each opened when it is asked for; the last few stay open."""
 
-    def __init__(self, folders: Sequence[Path], trust: Trust = False) -> None:
-        """trust: as for `load`; where it is entries of params.yaml, each network has to have one."""
-        self._folders, self._trust = tuple(folders), trust
+    def __init__(self, folders: Sequence[Path], trust: Trust = False, device: torch.device | str = "cpu") -> None:
+        """trust: as for `load`; where it is entries of params.yaml, each network has to have one. device: where they
+        are to be.
+        """
+        self._folders, self._trust, self._device = tuple(folders), trust, torch.device(device)
         self._opened = lru_cache(maxsize=OPEN)(self._open)
 
     def __len__(self) -> int:
@@ -45,7 +48,7 @@ class Shelf(Sequence[Chain]):
     def __getitem__(self, index: slice) -> "Shelf": ...
     def __getitem__(self, index: int | slice) -> "Chain | Shelf":
         return (
-            Shelf(self._folders[index], self._trust)
+            Shelf(self._folders[index], self._trust, self._device)
             if isinstance(index, slice)
             else self._opened(range(len(self))[index])
         )
@@ -54,7 +57,7 @@ class Shelf(Sequence[Chain]):
         folder = self._folders[index]
         trust = self._trust if isinstance(self._trust, bool) else {folder.name: self._trust[folder.name]}
         model, card = files.load_as(Card, folder, trust)
-        return Chain(card.name, model, card.input.shape, declared=card.nodes)
+        return Chain(card.name, model, card.input.shape, declared=card.nodes).to(self._device)
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ class Bricks:
     labelled: as `fit`, train images for closed-form heads; empty where none is asked for.
     head, head_shrinkage: method of those heads and its strength.
     pull: of refitted layers and heads towards the weights that they had.
+    kept: where what crosses the networks' cuts waits.
     edges: stitches that have been fitted; the others are when they are needed.
     forms: of each network's blocks, beside the whole ones; narrow: where those with fewer channels lie, by network and
         width.
@@ -111,6 +115,7 @@ class Bricks:
     head: Method = "lda"
     head_shrinkage: float = 1e-3
     pull: float = 0.1
+    kept: Memo = field(default_factory=Memo)
     edges: Mapping[Joint, Edge] = field(default_factory=dict)
     forms: Mapping[str, Sequence[Smaller]] = field(default_factory=dict)
     narrow: Mapping[tuple[str, float], Narrow] = field(default_factory=dict)
@@ -119,6 +124,11 @@ class Bricks:
     def sets(self) -> int:
         """The number of equivalence sets, K."""
         return len(self.cuts[0]) - 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where networks are put together and images come."""
+        return torch.device(self.fit[0].images.device)
 
     def keeps_head(self, m: int) -> bool:
         """Whether network m already answers with the task's classes, so that its own head serves."""
@@ -200,7 +210,8 @@ def open_bricks(
     folder: of the zoo.
     names: of the networks, in order.
     cuts: of each, K+1 positions.
-    data: its probe images are those of the fits.
+    data: its probe images, the first `joining.images` of them, are those of the fits; networks are put together on its
+        device.
     joining: how stitches come about.
     seed: of what is drawn.
     params: of closed-form heads and what is refitted; None where only stitches are asked for.
@@ -215,9 +226,9 @@ def open_bricks(
 
     found = Bricks(
         cards=tuple(cards.values()),
-        chains=Shelf([folder / name for name in names], trust),
+        chains=Shelf([folder / name for name in names], trust, data.images.device),
         cuts=tuple(cuts[name] for name in names),
-        fit=loaders(data.probe),
+        fit=loaders(data.probe[: joining.images]),
         classes=data.classes,
         joining=joining,
         seed=seed,

@@ -11,11 +11,12 @@ from ...base.memo import below
 from ...fit import batchnorm
 from ...network.blocks import Block, Pick
 from ...network.modules import LinearHead, ReassembledNetwork, Stitch, make_stitch
-from ...network.parts import NewHead, Tail, line
+from ...network.parts import NewHead, Tail, block_of, line
 from ...network.reassembled import Reassembled
 from ...network.source import Source
 from ...params.assembly import Treatment
 from ...trace.duplicate import duplicate
+from .fronts import Fronts
 from .heads import fit_head
 from .material import Bricks
 from .refit import refit, refit_run
@@ -95,13 +96,13 @@ def extend(bricks: Bricks, prefix: Prefix, run: Block, treatment: Treatment, fou
     joined = None if run.continues(prefix.last) else _joined(bricks, prefix, m, start, how)
 
     def arriving() -> Iterator[torch.Tensor]:
-        given = (prefix(x) for x, _ in bricks.fit[prefix.first])
+        given = _leaving(bricks, prefix)
         return given if joined is None else map(joined[0], given)
 
     if how == "layers":
-        own = bricks.chains[m][0:start]
-        pairs = zip(arriving(), (own(y) for y, _ in bricks.fit[m]), strict=True)
-        block = refit_run(chain, start, stop, pairs, bricks.pull, bricks.joining.rows)
+        pairs = zip(arriving(), Fronts(bricks, bricks.kept).entering(m, start), strict=True)
+        count = len(bricks.fit[m]), len(bricks.fit[m].index)
+        block = refit_run(chain, start, stop, pairs, count, bricks.pull, bricks.joining.rows)
     elif how != "none":
         batchnorm.batchnorm(block, arriving())
     return _extended(bricks, prefix, run, how, joined, block)
@@ -134,7 +135,7 @@ def finish(bricks: Bricks, prefix: Prefix, treatment: Treatment, found: Tensors 
         head: nn.Module = duplicate(chain.head)
         refitted = len(prefix.parts) > 1 and refits_head(treatment)
         if refitted and found is None:
-            pairs = list(_pairs(bricks, prefix, last, chain[0 : len(chain)]))
+            pairs = _pairs(bricks, prefix, last, len(chain))
             refit(head, chain.head, pairs, bricks.pull, bricks.joining.rows)
         tail = Tail("", bricks.cards[last].name, refitted=refitted)
     else:
@@ -143,7 +144,7 @@ def finish(bricks: Bricks, prefix: Prefix, treatment: Treatment, found: Tensors 
             labelled = ((prefix(x), y) for x, y in images)
             head = fit_head(layout, labelled, len(bricks.classes), bricks.head, bricks.head_shrinkage)
         else:
-            head = LinearHead(layout, len(bricks.classes))
+            head = LinearHead(layout, len(bricks.classes)).to(bricks.device)
         tail = Tail("", NewHead(layout, bricks.head, bricks.head_shrinkage, len(images.index), images.images.checksum))
     if found is not None:
         head.load_state_dict(found)
@@ -155,10 +156,22 @@ def finish(bricks: Bricks, prefix: Prefix, treatment: Treatment, found: Tensors 
     return ReassembledNetwork(prefix.parts, [head], recipe).eval(), recipe
 
 
-def _pairs(bricks: Bricks, prefix: Prefix, m: int, own: nn.Module) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """What leaves the prefix, and what leaves the front `own` of network m, for the same images, batch by batch."""
-    for (x, _), (y, _) in zip(bricks.fit[prefix.first], bricks.fit[m], strict=True):
-        yield prefix(x), own(y)
+def _leaving(bricks: Bricks, prefix: Prefix) -> Iterator[torch.Tensor]:
+    """What leaves the prefix, for the images of the fit, batch by batch."""
+    return Fronts(bricks, bricks.kept).through(prefix.first, _whole(prefix), prefix.parts)
+
+
+def _whole(prefix: Prefix) -> int:
+    """The nodes of its first network, from the beginning, with which a prefix begins as they are there."""
+    first = block_of(prefix.described[0])
+    return 0 if first.narrow else first.stop
+
+
+def _pairs(bricks: Bricks, prefix: Prefix, m: int, stop: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What leaves the prefix, and what leaves the first nodes of network m, up to `stop`, for the same images, batch by
+    batch.
+    """
+    return zip(_leaving(bricks, prefix), Fronts(bricks, bricks.kept).entering(m, stop), strict=True)
 
 
 def _joined(bricks: Bricks, prefix: Prefix, m: int, start: int, how: Treatment) -> Joined:
@@ -171,7 +184,7 @@ def _joined(bricks: Bricks, prefix: Prefix, m: int, start: int, how: Treatment) 
     chain = bricks.chains[m]
     if not batchnorm.has_batchnorm(chain[start : len(chain)]):
         stitch = matched
-    return settled(stitch, (prefix(x) for x, _ in bricks.fit[prefix.first])), r2
+    return settled(stitch, _leaving(bricks, prefix)), r2
 
 
 def _stitched(bricks: Bricks, prefix: Prefix, m: int, start: int) -> tuple[Stitch, Stitch, float]:
@@ -184,7 +197,7 @@ def _stitched(bricks: Bricks, prefix: Prefix, m: int, start: int) -> tuple[Stitc
     source = bricks.chains[bricks.place(prefix.last.network)].layout(prefix.last.stop)
     target = bricks.chains[m].layout(start)
     forms = [StitchEquations(source, target, patch, bricks.positions) for patch in bricks.patches(source, target)]
-    for x, y in _pairs(bricks, prefix, m, bricks.chains[m][0:start]):
+    for x, y in _pairs(bricks, prefix, m, start):
         for form in forms:
             form.add(x, y)
     form = better(forms, bricks.joining.ridge)
@@ -224,7 +237,7 @@ def _stitch_of(bricks: Bricks, prefix: Prefix, run: Block, found: Tensors) -> Jo
     source = bricks.chains[bricks.place(prefix.last.network)].layout(prefix.last.stop)
     stitch = make_stitch(source, bricks.chain(run).layout(run.start), int(found["patch"]), bricks.form)
     stitch.load_state_dict(below("stitch", found))
-    return stitch.eval(), float(found["r2"])
+    return stitch.eval().to(bricks.device), float(found["r2"])
 
 
 def _described(bricks: Bricks, run: Block) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class StitchEquations:
     def __init__(self, source: Layout, target: Layout, patch: int = 1, positions: int | None = None):
         """positions: most of each image that become rows, drawn anew for every batch; all by default."""
         self.source, self.target, self.patch, self.positions = source, target, patch, positions
-        self._seen = 0
+        self._seen, self._device = 0, torch.device("cpu")
         kept, held_out = (NormalEquations(source.channels * patch**2, target.channels) for _ in range(2))
         self._parts = (kept, held_out)
         self._prefix = NormalEquations(source.channels, target.prefix * target.channels) if target.prefix else None
@@ -75,7 +75,7 @@ class StitchEquations:
         inputs = F.pixel_unshuffle(shrunk(self.source.to_map(x), self.target, self.patch), self.patch)
         inputs, outputs = enlarged(inputs, self.target), self.target.to_map(y)
         held_out = torch.arange(self._seen, self._seen + len(x)) % HELD_OUT == HELD_OUT - 1
-        drawn = self._drawn()
+        drawn, self._device = self._drawn(), x.device
         for part, images in zip(self._parts, (~held_out, held_out), strict=True):
             part.add(rows(inputs[images], drawn), rows(outputs[images], drawn))
         self._seen += len(x)
@@ -126,7 +126,11 @@ class StitchEquations:
         for (weight, bias), fit in zip(stitch.maps(), fits, strict=True):
             weight.copy_(fit.weight.T.reshape_as(weight))
             bias.copy_(fit.bias)
-        return stitch
+        return self.placed(stitch)
+
+    def placed(self, stitch: S) -> S:
+        """`stitch` on the device of the activations."""
+        return stitch.to(self._device)
 
 
 def _drawn(stitch: S, seed: int) -> S:
@@ -150,7 +154,7 @@ def rows(
 ) -> Float[torch.Tensor, "rows c"]:
     """[b, c, h, w] -> [b h w, c], or of some positions only, counted along the rows of the grid, [b p, c]."""
     x = x.flatten(2)
-    return (x if drawn is None else x[:, :, drawn]).transpose(1, 2).flatten(0, 1)
+    return (x if drawn is None else x[:, :, drawn.to(x.device)]).transpose(1, 2).flatten(0, 1)
 
 
 def better(forms: Sequence[StitchEquations], ridge: float) -> StitchEquations:
@@ -163,9 +167,9 @@ def initial(equations: StitchEquations, init: Init, ridge: float, seed: int) -> 
     if init == "least_squares":
         return equations.fitted(ridge)
     if init == "identity":
-        return identity(equations.source, equations.target, equations.patch)
+        return equations.placed(identity(equations.source, equations.target, equations.patch))
     draw = paper if init == "paper" else random
-    return draw(equations.source, equations.target, equations.patch, seed)
+    return equations.placed(draw(equations.source, equations.target, equations.patch, seed))
 
 
 def settled(stitch: Stitch, batches: Iterable[Float[torch.Tensor, "b ..."]]) -> Stitch:
@@ -198,6 +202,12 @@ class Edge:
     r2: float
     kl: float
     shift: int = 0
+
+    def to(self, device: torch.device) -> "Edge":
+        """The edge itself, its stitches moved to `device`."""
+        for stitch in (self.stitch, self.matched):
+            stitch.to(device)
+        return self
 
     @property
     def joint(self) -> Joint:

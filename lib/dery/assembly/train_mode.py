@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64
 from torch import nn
 from torch.nn import functional as F
 
+from ...fit.exact import exact
 from ...trace.duplicate import duplicate
 
 Images = Float[torch.Tensor, "_ ..."]
@@ -31,7 +32,7 @@ def mean_in_train_mode(network: nn.Module, batches: Iterable[tuple[Images, Label
         torch.manual_seed(0)
         for x, y in batches:
             if len(x) > 1:
-                value = score(copy, x, y)
+                value = score(copy, x, y.to(x.device))
                 if value is None or not isfinite(value):
                     return None
                 found.append(value)
@@ -44,4 +45,4 @@ def gradients(
     """Those of `wanted` on which the mean cross entropy of labels [b] depends, each with its gradient, in float64."""
     loss = F.cross_entropy(network(x), y)
     found = torch.autograd.grad(loss, wanted, allow_unused=True)
-    return [(w.detach().double(), g.double()) for w, g in zip(wanted, found, strict=True) if g is not None]
+    return [(exact(w.detach()), exact(g)) for w, g in zip(wanted, found, strict=True) if g is not None]

@@ -71,7 +71,7 @@ def products(
             for left, x in held.items():
                 pair = (left.network, right.network)
                 if pair in pairs and not (left.network == right.network and left.start > right.start):
-                    found = reduce(x.columns.T @ y.columns, x, y)
+                    found = reduce(x.columns.T @ y.columns, x, y).cpu()
                     tiles[pair][left.start : left.stop, right.start : right.stop] = found
                     if tuple(tiles[pair].shape) == (left.stop, right.stop):  # the last strips of both
                         yield pair, tiles.pop(pair)
@@ -79,12 +79,12 @@ def products(
 
 def sums(c: Float[torch.Tensor, "d e"], left: Features, right: Features) -> Float64[torch.Tensor, "l m"]:
     """Sums of the entries of `c` by pairs of layers, float64 [layers, layers]."""
-    return (_membership(left).T @ c).double() @ _membership(right).double()
+    return (_membership(left, c.device).T @ c).double() @ _membership(right, c.device).double()
 
 
-def _membership(strip: Features) -> torch.Tensor:
+def _membership(strip: Features, device: torch.device) -> torch.Tensor:
     """[columns, layers]: 1 where a column is one of a layer's."""
-    return torch.eye(len(strip.widths)).repeat_interleave(torch.tensor(strip.widths), 0)
+    return torch.eye(len(strip.widths)).repeat_interleave(torch.tensor(strip.widths), 0).to(device)
 
 
 def strips_of(networks: Sequence[Network], m: int) -> Iterator[Strip]:

@@ -56,7 +56,7 @@ def products(networks: Sequence[Network], pairs: Iterable[Pair], kernel: Kernel,
         grams = {m: _grams(networks[m], sheet, finish[m]) for m in used}
         for a, b in pairs:
             for i, (r, c) in enumerate(sheet):
-                tiles[a, b] += (1 if r == c else 2) / n**2 * (grams[a][i] @ grams[b][i].T).double()
+                tiles[a, b] += (1 if r == c else 2) / n**2 * (grams[a][i] @ grams[b][i].T).double().cpu()
             if count == len(sheets):
                 yield (a, b), tiles.pop((a, b))
         grams.clear()  # before the next sheet takes its place
@@ -80,7 +80,7 @@ def _finishers(network: Network, kernel: Kernel) -> list[Finish]:
     found: list[Finish] = []
     for i, layer in enumerate(network.layers):
         if kernel.survey is not None and not is_constant(layer):
-            every = [(r, c, torch.empty(_shape((r, c)))) for r, c in blocks(len(layer))]
+            every = [(r, c, torch.empty(_shape((r, c)), device=network.device)) for r, c in blocks(len(layer))]
             found.append(kernel.survey(every, _fill(every, network, i)))
         else:
             found.append(kernel.finish or (lambda made, diagonal: None))
@@ -90,7 +90,7 @@ def _finishers(network: Network, kernel: Kernel) -> list[Finish]:
 def _grams(network: Network, sheet: list[Block], finish: list[Finish]) -> list[torch.Tensor]:
     """For each block float32 [L, rows * columns]."""
     shapes = [_shape(block) for block in sheet]
-    found = [torch.empty(len(network.layers), rows * columns) for rows, columns in shapes]
+    found = [torch.empty(len(network.layers), rows * columns, device=network.device) for rows, columns in shapes]
     for i, layer in enumerate(network.layers):
         targets = [(r, c, gram[i].view(s)) for (r, c), gram, s in zip(sheet, found, shapes, strict=True)]
         if is_constant(layer):
@@ -109,9 +109,9 @@ def _shape(block: Block) -> tuple[int, int]:
 def _fill(made: Blocks, network: Network, i: int) -> torch.Tensor:
     """Blocks of the centred linear kernel of a layer, scaled to a mean diagonal of 1; returns the diagonal [n]."""
     layer = network.layers[i]
-    diagonal = torch.zeros(len(layer), dtype=torch.float64)
+    diagonal = torch.zeros(len(layer), dtype=torch.float64, device=network.device)
     for first, part in zip(range(layer.shape[1]), layer.split(COLUMNS, 1), strict=False):
-        y = centred(part)
+        y = centred(part.to(network.device))
         diagonal += y.square().sum(1)
         for r, c, target in made:
             target.addmm_(y[r], y[c].T, beta=1 if first else 0)

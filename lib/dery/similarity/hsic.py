@@ -60,13 +60,13 @@ def _centred(network: Network, layers: range) -> _Centred:
     """Constant layers become 0."""
     chosen = [network.layers[i] for i in layers]
     widths = tuple(layer.shape[1] for layer in chosen)
-    y = centred(torch.cat(chosen, 1))
+    y = centred(torch.cat(chosen, 1).to(network.device))
     own = [float(part.sum()) / len(y) for part in y.square().sum(0, dtype=torch.float64).split(list(widths))]
     scales = [
         0.0 if is_constant(layer) else network.spread(i, square) ** -0.5
         for i, layer, square in zip(layers, chosen, own, strict=True)
     ]
-    return _Centred(y.mul_(torch.tensor(scales).repeat_interleave(torch.tensor(widths))), widths)
+    return _Centred(y.mul_(torch.tensor(scales).repeat_interleave(torch.tensor(widths)).to(y.device)), widths)
 
 
 def _biased(c: torch.Tensor, left: _Centred, right: _Centred) -> torch.Tensor:

@@ -38,7 +38,7 @@ def gaussian(n: int, bandwidth: float) -> Kernel:
     def survey(made: Blocks, diagonal: torch.Tensor) -> Finish:
         _to_squared_distances(made, diagonal)
         factor = -1 / (2 * bandwidth**2 * _median(made))
-        sums = torch.zeros(n, dtype=torch.float64)
+        sums = torch.zeros(n, dtype=torch.float64, device=diagonal.device)
         for r, c, block in made:
             block.mul_(factor).exp_()
             sums[r] += block.sum(1, dtype=torch.float64)
@@ -67,10 +67,10 @@ def _to_squared_distances(made: Blocks, diagonal: torch.Tensor) -> None:
 def _median(squares: Blocks) -> float:
     """The lower median of the squared distances between different images."""
     above = [
-        block[tuple(torch.triu_indices(*block.shape, offset=1))] if r == c else block.flatten()
+        block[tuple(torch.triu_indices(*block.shape, offset=1, device=block.device))] if r == c else block.flatten()
         for r, c, block in squares
     ]
-    values = torch.cat(above).numpy()
+    values = torch.cat(above).cpu().numpy()
     middle = np.partition(values, (len(values) - 1) // 2)[(len(values) - 1) // 2]
     if middle == 0:
         values = values[values > 0]

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Float32, Float64
 
 from ...base.errors import BrickyardError
+from ...fit.exact import CPU, home
 from ..activations import Activations
 
 Pair = tuple[int, int]  # of networks, by position
@@ -20,6 +21,7 @@ class Network:
 
     spreads: for each layer the mean squared distance of an image from the mean image, where `layers` hold a part of the
     images only; else None, it is that of `layers`.
+    device: where products are taken, with float64; `layers` are on the CPU.
     """
 
     name: str
@@ -27,11 +29,13 @@ class Network:
     nodes: tuple[str, ...]
     layers: tuple[Float[torch.Tensor, "n _"], ...]
     spreads: tuple[float, ...] | None = None
+    device: torch.device = CPU
 
     @classmethod
-    def of(cls, found: Activations) -> "Network":
-        """A network's stored activations."""
-        return cls(found.model, found.checksum, tuple(node["name"] for node in found.nodes), tuple(found.layers))
+    def of(cls, found: Activations, device: torch.device = CPU) -> "Network":
+        """A network's stored activations, to be compared on `device`, or on the CPU where that has no float64."""
+        nodes = tuple(node["name"] for node in found.nodes)
+        return cls(found.model, found.checksum, nodes, tuple(found.layers), device=home(device))
 
     @property
     def images(self) -> int:

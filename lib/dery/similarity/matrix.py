@@ -10,6 +10,7 @@ from jaxtyping import Float64
 
 from ...base import memo
 from ...base.errors import BrickyardError
+from ...base.progress import track
 from ...params.similarity import Similarity
 from .index import find
 from .layers import Network, Pair
@@ -40,7 +41,7 @@ def matrix(
     }
     tiles = {pair: found[TILE] for pair, name in keys.items() if (found := kept.get(name)) is not None}
     missing = [pair for pair in keys if pair not in tiles]
-    for pair, tile in index.tiles(unique, missing, memory, params):
+    for pair, tile in track(index.tiles(unique, missing, memory, params), "similarity", len(missing)):
         tiles[pair] = tile.triu() + tile.triu(1).T if pair[0] == pair[1] else tile
         kept.put(keys[pair], {TILE: tiles[pair]})
     kept.prune()

@@ -40,8 +40,8 @@ def _basis(network: Network, i: int, variance: float, index: str) -> tuple[torch
     """
     layer = network.layers[i]
     if is_constant(layer):
-        return torch.zeros(len(layer), 0), torch.zeros(0)
-    x = layer.double()
+        return torch.zeros(len(layer), 0, device=network.device), torch.zeros(0, device=network.device)
+    x = layer.to(network.device).double()
     u, s, _ = torch.linalg.svd(x - x.mean(0), full_matrices=False)
     s = s[s > s[0] * max(x.shape) * torch.finfo(torch.float32).eps].square()
     s /= s.sum()
@@ -61,7 +61,7 @@ def regression(c: Float[torch.Tensor, "r s"], left: Bases, right: Bases) -> Floa
 
 def squared(c: Float[torch.Tensor, "r s"], left: Bases, right: Bases) -> Float64[torch.Tensor, "l m"]:
     """Mean squared canonical correlation, likewise."""
-    return covariance.sums(c.square_(), left, right) / _smaller(left, right)
+    return covariance.sums(c.square_(), left, right).cpu() / _smaller(left, right)
 
 
 def nuclear(c: Float[torch.Tensor, "r s"], left: Bases, right: Bases) -> Float64[torch.Tensor, "l m"]:

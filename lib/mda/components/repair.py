@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 import torch
 from torch import nn
 
+from ...base.progress import track
 from ...channels.cutting import Kept
 from ...images.data import Batch
 from ...params.components import Repair
@@ -69,7 +70,7 @@ def _follow(both: Beside, how: Repair, only: Collection[str] | None) -> None:
     """Runs both networks once, and changes the component's layers and BatchNorms as their turn comes."""
     matched = {name for name in _matched(both, how) if only is None or name in only}
     waiting: list[Fitted] = []  # for the layers that read them, to be fitted together with these
-    for node, twin in both.pairs:
+    for node, twin in track(both.pairs, "repair"):
         made, layer = both.before.step(node), both.layer(node)
         free = layer is not None and (only is None or layer.name in only)
         if layer is not None and free and can_be_fitted(both, node, layer) and how.method == "ridge":

@@ -29,12 +29,13 @@ _IMAGES = 25  # that are in memory with what the layers make of them
 
 @torch.no_grad()
 def select(
-    model: nn.Module, batches: Iterable[Batch], count: int, classes: Sequence[str], name: str
+    model: nn.Module, batches: Iterable[Batch], count: int, classes: Sequence[str], name: str, wrong: bool = False
 ) -> list[Int64[torch.Tensor, " _"]]:
     """For each class the int64 positions, in the order of `batches`, of its most confident correct images.
 
     The best come first; `count` of each class, or all correct ones where there are fewer. Labels are outputs of
-    `model`. Raises BrickyardError naming model and class when a class has no correct image.
+    `model`. wrong: those of a class are correct whatever the answer is, as in the paper's code; for a network that has
+    learnt nothing. Raises BrickyardError naming model and class when a class has no correct image.
 
     Use train images, as the paper's scripts do. Differs from its code, which ranks images by the probability of their
     class, whether they are correct or not.
@@ -42,14 +43,14 @@ def select(
     device = next(model.parameters()).device
     confidences, labels, answers = [], [], []
     for x, y in batches:
-        confidence, answer = model(x.to(device)).softmax(1).max(1)
-        confidences.append(confidence.cpu())
-        answers.append(answer.cpu())
+        shares = model(x.to(device)).softmax(1).cpu()
+        confidences.append(shares.gather(1, y[:, None])[:, 0])
+        answers.append(shares.argmax(1))
         labels.append(y)
     confidence, answer, label = torch.cat(confidences), torch.cat(answers), torch.cat(labels)
     selected = []
     for c in range(len(classes)):
-        right = ((label == c) & (answer == c)).nonzero().flatten()
+        right = ((label == c) & ((answer == c) | wrong)).nonzero().flatten()
         if not len(right):
             raise BrickyardError(
                 f"{name}: class {classes[c]!r} has no correctly classified train image, so its channels cannot be "

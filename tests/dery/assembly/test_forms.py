@@ -229,7 +229,7 @@ def test_a_candidate_of_forms_costs_what_was_predicted_and_survives_the_disk(
         if number % 5 == 0:
             files.save(tmp_path / str(number), network, recipe)
             again, _ = files.load_as(Reassembled, tmp_path / str(number), trust=True)
-            assert torch.equal(again(x), network(x))
+            torch.testing.assert_close(again(x), network(x))  # its weights lie in another order
 
 
 def test_kept_fits_of_forms_are_found_again(

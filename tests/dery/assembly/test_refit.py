@@ -6,7 +6,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from timm.layers import ScaledStdConv2d
+from timm.layers import Conv2dSame, ScaledStdConv2d
 from torch import nn
 from torch.nn import functional as F
 
@@ -59,6 +59,15 @@ def test_a_strided_padded_convolution_is_the_direct_solution_on_its_patches() ->
     weight = _direct(patches, wanted, source.weight.flatten(1).T.double(), 0.1)
     torch.testing.assert_close(part.weight.flatten(1).T.double(), weight, atol=1e-5, rtol=1e-5)
     assert part.bias is None
+
+
+@torch.no_grad()
+def test_a_convolution_that_pads_in_a_way_of_its_own_is_refitted() -> None:
+    source = nn.Sequential(nn.Conv2d(3, 4, 1), Conv2dSame(4, 5, 3, 2, bias=False)).eval()
+    x, part = torch.randn(40, 3, 7, 7), deepcopy(source)
+    part[0].get_parameter("weight").mul_(1.5)
+    refit(part, source, [(x, x)], 1e-6)
+    torch.testing.assert_close(part(x), source(x), atol=1e-3, rtol=1e-3)
 
 
 @torch.no_grad()
@@ -157,7 +166,7 @@ def test_node_by_node_is_the_whole_run_at_once(kind: Callable[[], nn.Module]) ->
         kept = [one.clone() for pair in pairs for one in pair]
         whole = deepcopy(chain[start:stop])
         refit(whole, chain[start:stop], pairs, 0.1)
-        made = refit_run(chain, start, stop, iter(pairs), 0.1)
+        made = refit_run(chain, start, stop, iter(pairs), (len(pairs), sum(len(x) for x, _ in pairs)), 0.1)
         assert not any(module.training for module in made.modules())
         assert tensor_checksum(made.state_dict()) == tensor_checksum(whole.state_dict())
         assert torch.equal(made(x), whole(x))
@@ -170,7 +179,7 @@ def test_node_by_node_is_the_whole_run_at_once(kind: Callable[[], nn.Module]) ->
 def test_layers_that_nodes_have_in_common_stay() -> None:
     chain = Chain("net", pico.alive(Again()), pico.IMAGE)
     y = chain[0:1](torch.rand(24, *pico.IMAGE))
-    own, made = chain[1:4], refit_run(chain, 1, 4, [(2 * y + 0.1, y)], 0.1)
+    own, made = chain[1:4], refit_run(chain, 1, 4, [(2 * y + 0.1, y)], (1, 24), 0.1)
     stayed = {name for name, value in made.state_dict().items() if torch.equal(value, own.state_dict()[name])}
     moved = {name.rsplit(".", 1)[0] for name in own.state_dict() if name not in stayed}
     assert moved == {"nodes.1.1", "nodes.2.0", "nodes.2.1", "nodes.3.1"}
@@ -204,7 +213,7 @@ def test_a_node_runs_as_often_however_many_there_are(monkeypatch: pytest.MonkeyP
 
         with monkeypatch.context() as patch:
             patch.setattr(nn.Conv2d, "forward", counting)
-            refit_run(chain, 1, len(chain), [(y + 0.1, y)], 0.1)
+            refit_run(chain, 1, len(chain), [(y + 0.1, y)], (1, 6), 0.1)
         return len(counted)
 
     few, more, most = (passes(depth) for depth in (3, 5, 7))

@@ -120,6 +120,13 @@ def test_class_without_correct_images() -> None:
         contribution.select(_Fixed(), batches, 2, ["cat", "dog"], "pico")
 
 
+def test_of_a_network_that_has_learnt_nothing_the_most_probable_images_are_selected_right_or_wrong() -> None:
+    x = torch.tensor([[3.0, 0], [9, 0], [0, 1], [2, 0], [0, 5], [0, 0.5]])
+    y = torch.tensor([0, 1, 1, 1, 1, 0])
+    selected = contribution.select(_Fixed(), [(x, y)], 3, ["cat", "dog"], "pico", wrong=True)
+    assert [s.tolist() for s in selected] == [[0, 5], [4, 2, 3]]
+
+
 @pytest.mark.parametrize("name", networks.BUILDERS)
 @torch.no_grad()
 def test_layers_see_what_they_see_in_the_network(name: str) -> None:

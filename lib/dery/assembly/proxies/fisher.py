@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ....fit.exact import exact
 from ..train_mode import mean_in_train_mode
 
 if TYPE_CHECKING:
@@ -58,5 +59,5 @@ def _of_batch(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float | N
 
 def _share(product: torch.Tensor, channels: int, images: int) -> float:
     """Of one layer; an image may take several rows, such as windows."""
-    per_channel = product.double().movedim(channels, -1).reshape(images, -1, product.shape[channels]).sum(1)
+    per_channel = exact(product).movedim(channels, -1).reshape(images, -1, product.shape[channels]).sum(1)
     return float(per_channel.square().mean(0).sum()) / 2

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from ....fit.exact import exact
 from ..train_mode import mean_in_train_mode
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def jacov(network: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Tensor
 def _of_batch(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float | None:
     x = x.detach().clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(network(x).sum(), x)
-    correlations = torch.corrcoef(gradient.flatten(1).double())
+    correlations = torch.corrcoef(exact(gradient.flatten(1)))
     if not correlations.isfinite().all():
         return None
     values = torch.linalg.eigvalsh(correlations).clamp(min=0) + SMALLEST

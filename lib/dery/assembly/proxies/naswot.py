@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ....fit.exact import exact
+
 if TYPE_CHECKING:
     from ..built import Built
 
@@ -55,7 +57,7 @@ class Codes(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if _is_unit(func.overloadpacket.__name__.rstrip("_"), args[1:]) and self._per_image(args[0]):
             bits = (args[0] > 0).reshape(self.images, -1).float()  # before the operation, which may be in place
-            alike = (bits @ bits.T + (1 - bits) @ (1 - bits).T).double()
+            alike = exact(bits @ bits.T + (1 - bits) @ (1 - bits).T)
             self.kernel = alike if self.kernel is None else self.kernel + alike
         return func(*args, **(kwargs or {}))
 

@@ -45,7 +45,7 @@ def _of_batch(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float | N
         out = out[0] if isinstance(out, tuple) else out
         if len(out) % len(x) == 0:  # several rows an image: windows
             bits = (out > 0).reshape(len(x), -1).float()
-            kernel.add_(bits @ bits.T + (1 - bits) @ (1 - bits).T, alpha=times)
+            kernel.add_((bits @ bits.T + (1 - bits) @ (1 - bits).T).cpu(), alpha=times)
 
     handles = []
     for name, module in network.named_modules():

@@ -26,7 +26,7 @@ def synflow(network: nn.Module, shape: tuple[int, ...]) -> float | None:
     R is the sum of the outputs for an input of ones [1, *shape], in double precision, all parameters replaced by their
     absolute values and every BatchNorm by the identity.
     """
-    copy = duplicate(network).double().eval()
+    copy = duplicate(network).cpu().double().eval()
     weights = [m.weight for m in copy.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
     if not weights:
         return None

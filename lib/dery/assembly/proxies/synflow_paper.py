@@ -29,7 +29,7 @@ def synflow_paper(network: nn.Module, shape: tuple[int, ...]) -> float | None:
     precision; their pruning scores weights of convolutions and linear layers alone, and DeRy's code is in train mode,
     where the one image of ones is normalised by itself.
     """
-    copy = duplicate(network).double().eval().requires_grad_(True)
+    copy = duplicate(network).cpu().double().eval().requires_grad_(True)
     parameters = list(copy.parameters())
     if not parameters:
         return None
