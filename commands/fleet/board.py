@@ -25,7 +25,10 @@ class Board:
         self._count = len(stages)
 
     def started(self, told: Mapping[str, Any]) -> None:
-        """A worker has begun with a stage, perhaps once more."""
+        """A worker has begun with a stage, perhaps once more, or has left since it cannot take part."""
+        if told["stage"] is None:
+            say(f"worker {told['by']} has left: {told['why']}")
+            return
         self._running[told["stage"]] = told["by"], time.monotonic()
 
     def ended(self, name: str, cause: tuple[str, str] | None) -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
 
-from distributed import get_worker
+from distributed import Reschedule, get_worker
 from distributed.worker import logger
 
 from commands import SCRATCH
 from commands.fleet import ending, warm
-from commands.fleet.apart import Job, Made
+from commands.fleet.apart import Job, Made, reads
 
 PLACE = SCRATCH / "fleet"
 BLOCKED = 60.0  # seconds that a stage waits for the end of one that was killed
@@ -28,6 +28,7 @@ CODE = ("lib/**/*", "stages/**/*", "commands/fleet/*.py", "data/models/**/*.py")
 TOPIC = "stages"  # of what workers tell the client
 
 _once = Lock()
+_looked = set[str]()  # fleets in which this worker can take part
 _stopped = set[str]()  # fleets whose client has gone
 
 
@@ -76,6 +77,7 @@ def signature(fleet: str) -> Path:
 def look(fleet: str) -> tuple[str, bool]:
     """What `checkout` says here, and whether this is the client's own folder; begins what saves time later."""
     python()
+    _looked.add(fleet)
     return checkout(), signature(fleet).exists()
 
 
@@ -85,10 +87,19 @@ def stop(fleet: str) -> None:
 
 
 def run(asked: Asked, *before: Done) -> Done:
-    """Runs a stage, once `before` have ended, until it ends or `stop` is called. Raises StageFailed."""
+    """Runs a stage, once `before` have ended, until it ends or `stop` is called. Raises StageFailed.
+
+    A worker that has joined while the fleet runs, and cannot take part, leaves, and another one runs the stage.
+    """
     try:
+        if asked.fleet not in _looked and (why := _differs(asked)):
+            worker = get_worker()
+            worker.log_event(TOPIC, {"stage": None, "by": str(worker.name), "why": why})
+            worker.loop.add_callback(worker.close_gracefully, reason=why)
+            raise Reschedule
+        _looked.add(asked.fleet)
         return _run(asked, before)
-    except StageFailed:
+    except (StageFailed, Reschedule):
         raise
     except Exception as error:  # of the worker: a full disk, too many processes
         raise StageFailed(asked.name, " ".join(f"{type(error).__name__}: {error}".split())) from None
@@ -97,9 +108,7 @@ def run(asked: Asked, *before: Done) -> Done:
 def _run(asked: Asked, before: Iterable[Done]) -> Done:
     worker, began = get_worker(), time.monotonic()
     if checkout() != asked.checkout:
-        raise StageFailed(asked.name, f"{worker.name} has other params or code than this checkout")
-    if not asked.job and not signature(asked.fleet).exists():
-        raise StageFailed(asked.name, f"{worker.name} came late, and has a folder of its own; the others share one")
+        raise StageFailed(asked.name, "params or code have changed since the fleet was started")
     worker.log_event(TOPIC, {"stage": asked.name, "by": str(worker.name)})
     PLACE.mkdir(parents=True, exist_ok=True)
     log, given, made = (PLACE / f"{asked.name}{suffix}" for suffix in (".log", ".given", ".made"))
@@ -122,6 +131,15 @@ def _run(asked: Asked, before: Iterable[Done]) -> Done:
         logger.info("%s waits for another process", asked.name)
         time.sleep(1)
     raise StageFailed(asked.name, "stopped" if asked.fleet in _stopped else _reason(told))
+
+
+def _differs(asked: Asked) -> str:
+    """Why this worker cannot take part in a fleet; empty where it can."""
+    if checkout() != asked.checkout:
+        return "it has other params or code than this checkout"
+    if asked.job:
+        return reads(asked.fleet)
+    return "" if signature(asked.fleet).exists() else "it has a folder of its own, and the others share this one"
 
 
 @cache

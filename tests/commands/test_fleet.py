@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 
 import pytest
+from distributed import Client
 from distributed.system import MEMORY_LIMIT
 from ruamel.yaml import YAML
 
@@ -171,6 +173,8 @@ def test_workers_in_the_folder_and_in_a_clone_make_it_together(tmp_path: Path) -
         (repo / "begun").write_text("x\n")  # no worker is killed
     other = Path(shutil.copytree(own, tmp_path / "other"))
     with _workers(other, own) as address:
+        with Client(address) as client:
+            client.wait_for_workers(2, 60)
         done = _fleet(own, "--scheduler", address)
         assert done.stderr.startswith("fleet: workers have folders of their own, and there is no default remote ")
         for repo in (own, other):
@@ -185,6 +189,27 @@ def test_workers_in_the_folder_and_in_a_clone_make_it_together(tmp_path: Path) -
     assert lock["stages"] == other["stages"]
     assert _dvc(own, "status", "--json").strip() == "{}"
     assert sorted(path.name for path in (tmp_path / "remote").iterdir()) == ["files", "fleet", "runs"]
+
+
+@pytest.mark.slow
+def test_a_worker_that_comes_late_and_is_of_no_use_leaves(tmp_path: Path) -> None:
+    stages = STAGES[: STAGES.index("  left")] + "".join(
+        f"  {name}: {{cmd: sleep 6; cat first >{name}, deps: [first], outs: [{name}]}}\n" for name in "abcd"
+    )
+    own = _project(tmp_path / "own", stages)
+    other = Path(shutil.copytree(own, tmp_path / "other"))
+    with _workers(own) as address, ThreadPoolExecutor() as beside:
+        running = beside.submit(_fleet, own, "--scheduler", address)
+        while not (own / "first").exists():
+            assert not running.done()
+            time.sleep(0.1)
+        command = [sys.executable, "-m", "commands.fleet", "--join", address]
+        there = {**os.environ, "PYTHONPATH": str(ROOT)}
+        late = subprocess.Popen(command, cwd=other, env=there, stderr=subprocess.DEVNULL)
+        done = running.result()
+        assert late.wait(60) == 0
+    assert done.returncode == 0, done.stderr
+    assert re.search("worker .* has left: it has a folder of its own, and the others share this one\n", done.stdout)
 
 
 @pytest.mark.slow
