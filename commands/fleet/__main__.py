@@ -10,7 +10,7 @@ on). Machines share one folder, or each has a clone: these exchange what they ma
 
 import argparse
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,44 +21,34 @@ from commands.fleet import warm
 from lib.base.errors import BrickyardError
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client
 
     from commands.fleet.apart import Job
-    from commands.fleet.board import Board
+    from commands.fleet.foretold import Foretold
     from commands.fleet.stages import Stage
 
 
-def main(
-    client: "Client",
-    stages: "Sequence[Stage]",
-    memory: Mapping[str, int] | None = None,
-    foretold: Mapping[str, float] | None = None,
-) -> None:
+def main(client: "Client", stages: "Sequence[Stage]", foretold: "Callable[[], Foretold]") -> None:
     """Runs them all. Raises BrickyardError where some have failed, or workers have another checkout.
 
-    memory: bytes that stages need, by name; at no time do those on a worker need more than it has.
-    foretold: seconds that they take, where they have not run here before.
+    foretold: see `Course.run`.
     """
-    from commands.fleet import task
+    from commands.fleet import apart, task
     from commands.fleet.board import Board
-    from commands.fleet.stages import seconds, weights
+    from commands.fleet.course import Course
 
     fleet, board = uuid4().hex[:8], Board(stages)
     with _jobs(client, stages, fleet) as jobs:
         client.subscribe_topic(task.TOPIC, lambda event: board.started(event[1]))
-        urgent = weights(stages, {**(foretold or {}), **seconds()})
-        futures = _submitted(client, stages, fleet, jobs, memory or {}, urgent)
         try:
             with board.shown():
-                _follow(futures, board)
+                Course(client, fleet, stages, jobs, board).run(foretold)
         except KeyboardInterrupt:
-            client.run(task.stop, fleet)  # what has not begun is wanted by nobody any more
+            client.run(task.stop, fleet)
             raise
         finally:
             client.unsubscribe_topic(task.TOPIC)
         if jobs:
-            from commands.fleet import apart
-
             apart.pull({stage.name for stage in stages} - board.without)
     if failed := board.failed:
         raise BrickyardError(f"{len(failed)} of {len(stages)} stages failed: {', '.join(failed)}")
@@ -106,73 +96,6 @@ def _jobs(client: "Client", stages: "Sequence[Stage]", fleet: str) -> "Iterator[
         signature.unlink(missing_ok=True)
 
 
-def _submitted(
-    client: "Client",
-    stages: "Sequence[Stage]",
-    fleet: str,
-    jobs: "Mapping[str, Job]",
-    memory: Mapping[str, int],
-    urgent: Mapping[str, float],
-) -> "dict[str, Future]":
-    """The stages as tasks, by name; the urgent ones, those on the longest way to the end, go first."""
-    from commands.fleet import task
-    from commands.fleet.board import say
-
-    there = [worker["resources"] for worker in client.scheduler_info(-1)["workers"].values()]
-    gpus, most = (max((own.get(kind, 0) for own in there), default=0) for kind in ("GPU", "MEMORY"))
-    checkout = task.checkout()
-    futures: dict[str, Future] = {}
-    for stage in stages:
-        gpu, bytes_ = bool(gpus) and stage.gpu, memory.get(stage.name, 0)
-        if bytes_ > most > 0:
-            say(f"{stage.name} may need {bytes_ / 2**30:.1f} GiB of memory; no worker has more than {most / 2**30:.1f}")
-        needs = {"GPU": int(gpu), "MEMORY": min(bytes_, most)}
-        futures[stage.name] = client.submit(
-            task.run,
-            task.Asked(stage.name, fleet, checkout, gpu, jobs.get(stage.name)),
-            *(futures[name] for name in stage.after),
-            key=f"{stage.name}-{fleet}",
-            pure=False,
-            resources={kind: amount for kind, amount in needs.items() if amount} or None,
-            priority=round(1000 * urgent[stage.name]),
-        )
-    return futures
-
-
-def _follow(futures: "dict[str, Future]", board: "Board") -> None:
-    """Tells and keeps what ends, until all has."""
-    from distributed import as_completed
-
-    from commands.fleet import apart
-    from commands.fleet.stages import keep, seconds
-
-    by_key, took = {future.key: name for name, future in futures.items()}, seconds()
-    for batch in as_completed(futures.values()).batches():
-        ended = {by_key[future.key]: _cause(future.exception()) for future in batch}
-        done = {name: futures[name].result() for name, cause in ended.items() if not cause}
-        if made := {name: one.made for name, one in done.items() if one.made}:
-            apart.put(made)
-        took |= {name: one.seconds for name, one in done.items()}
-        keep(took)
-        for name, cause in ended.items():
-            board.ended(name, cause)
-            del futures[name]  # else Dask runs it again when the worker that remembers its result is lost
-
-
-def _cause(error: BaseException | None) -> tuple[str, str] | None:
-    """The stage whose failure this is, and what it has said; None where there is none."""
-    from distributed import KilledWorker
-
-    from commands.fleet.task import StageFailed
-
-    if isinstance(error, KilledWorker):
-        return str(error.task).rpartition("-")[0], f"its worker was lost {error.allowed_failures + 1} times"
-    if isinstance(error, StageFailed):
-        name, said = error.args
-        return name, said
-    return ("", f"{type(error).__name__}: {error}") if error else None
-
-
 def _given() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m commands.fleet", description=str(__doc__).split("\n\n")[0])
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages, as of dvc repro; all by default")
@@ -218,11 +141,12 @@ if __name__ == "__main__":
             os.environ["PATH"] = f"{warm.begin()}{os.pathsep}{os.environ['PATH']}"  # imports while DVC is asked
         # silent: read when distributed is imported, by workers on this machine, too
         os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "60")
+        from commands.fleet import foretold
         from commands.fleet.stages import to_run
 
         names.main(Path("params.yaml"))
         if not (found := to_run(given.targets)):
             print("nothing to do")
         else:
-            with _cluster(given) as client:
-                main(client, found)
+            with foretold.asked(found) as answer, _cluster(given) as client:
+                main(client, found, answer)

@@ -42,7 +42,7 @@ class Board:
             return
         failed, said = cause
         self.without.add(name)
-        if failed not in (name, ""):
+        if failed != name:
             say(f"{place} {name}: not run, it follows {failed} that failed")
         else:
             self.failed.append(name)

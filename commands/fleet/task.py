@@ -6,7 +6,7 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -86,8 +86,8 @@ def stop(fleet: str) -> None:
     _stopped.add(fleet)
 
 
-def run(asked: Asked, *before: Done) -> Done:
-    """Runs a stage, once `before` have ended, until it ends or `stop` is called. Raises StageFailed.
+def run(asked: Asked) -> Done:
+    """Runs a stage until it ends or `stop` is called. Raises StageFailed.
 
     A worker that has joined while the fleet runs, and cannot take part, leaves, and another one runs the stage.
     """
@@ -98,14 +98,14 @@ def run(asked: Asked, *before: Done) -> Done:
             worker.loop.add_callback(worker.close_gracefully, reason=why)
             raise Reschedule
         _looked.add(asked.fleet)
-        return _run(asked, before)
+        return _run(asked)
     except (StageFailed, Reschedule):
         raise
     except Exception as error:  # of the worker: a full disk, too many processes
         raise StageFailed(asked.name, " ".join(f"{type(error).__name__}: {error}".split())) from None
 
 
-def _run(asked: Asked, before: Iterable[Done]) -> Done:
+def _run(asked: Asked) -> Done:
     worker, began = get_worker(), time.monotonic()
     if checkout() != asked.checkout:
         raise StageFailed(asked.name, "params or code have changed since the fleet was started")
@@ -114,8 +114,7 @@ def _run(asked: Asked, before: Iterable[Done]) -> Done:
     log, given, made = (PLACE / f"{asked.name}{suffix}" for suffix in (".log", ".given", ".made"))
     command = ["dvc", "--wait-for-lock", "repro", "--single-item", asked.name]
     if asked.job:
-        known = {**asked.job.made, **{one.name: one.made for one in before if one.made}}
-        given.write_bytes(pickle.dumps(Job(asked.job.sources, known)))
+        given.write_bytes(pickle.dumps(asked.job))
         command = ["commands.fleet.clone", asked.name, str(given), str(made)]
     while True:
         with log.open("w") as said, _device(asked.gpu) as device:
