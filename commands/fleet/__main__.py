@@ -74,10 +74,9 @@ def _jobs(client: "Client", stages: "Sequence[Stage]", fleet: str) -> "Iterator[
     signature.touch()
     try:
         looked: Any = client.run(task.look, fleet)
-        called = {address: worker["name"] for address, worker in client.scheduler_info(-1)["workers"].items()}
         for worker, (found, _) in looked.items():
             if found != own:
-                name = called.get(worker, worker)
+                name = _called(client, worker)
                 raise BrickyardError(f"worker {name} has other params or code than this checkout: bring it to the same")
         if all(shares for _, shares in looked.values()):
             yield {}
@@ -87,13 +86,18 @@ def _jobs(client: "Client", stages: "Sequence[Stage]", fleet: str) -> "Iterator[
             seen: Any = client.run(apart.reads, fleet)
             for worker, why in seen.items():
                 if why:
-                    raise BrickyardError(f"worker {called.get(worker, worker)}: {why}")
+                    raise BrickyardError(f"worker {_called(client, worker)}: {why}")
             yield apart.begin([stage.name for stage in stages])
         finally:
             with suppress(Exception):  # of a storage: a file of six bytes stays there
                 erase()
     finally:
         signature.unlink(missing_ok=True)
+
+
+def _called(client: "Client", address: str) -> str:
+    """The name of a worker, or its address, if it has gone."""
+    return client.scheduler_info(-1)["workers"].get(address, {}).get("name", address)
 
 
 def _given() -> argparse.Namespace:

@@ -8,10 +8,11 @@ import logging
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from commands import SCRATCH
 from lib.base import files
 from lib.base.errors import BrickyardError
 
@@ -27,10 +28,13 @@ LOCK = Path("dvc.lock")
 
 @dataclass(frozen=True)
 class Made:
-    """What a stage has made; entry: of dvc.lock; uncached: of each out that no cache holds, its files by name."""
+    """What a stage has made; entry: of dvc.lock; uncached: of each out that no cache holds, its files by name; usage:
+    the record of what it took, where it ran.
+    """
 
     entry: Mapping[str, Any]
     uncached: Mapping[str, Mapping[str, bytes]]
+    usage: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def begin(names: Collection[str]) -> dict[str, Job]:
 
 
 def put(made: Mapping[str, Made]) -> None:
-    """Writes entries into dvc.lock, metrics and plots to their places."""
+    """Writes entries into dvc.lock, metrics, plots and records of usage to their places."""
     from dvc.utils.serialize import load_yaml, modify_yaml
 
     with _repo() as repo, _locked(repo):
@@ -71,7 +75,9 @@ def put(made: Mapping[str, Made]) -> None:
             with modify_yaml(str(LOCK)) as lock:
                 lock.setdefault("schema", "2.0")
                 lock.setdefault("stages", {}).update(new)
-        for one in made.values():
+        for name, one in made.items():
+            if one.usage:
+                files.write(_record(name), one.usage, durable=False)
             for out, content in one.uncached.items():
                 _put(Path(out), content)
 
@@ -85,6 +91,7 @@ def pull(names: Collection[str]) -> None:
 def run(name: str, job: Job) -> Made:
     """Runs a stage, or gets back what it made when it ran before, in this clone or another. Raises BrickyardError."""
     put(job.made)
+    noted = _usage(name)
     with _repo() as repo:
         with _locked(repo):
             index = repo.index
@@ -105,7 +112,8 @@ def run(name: str, job: Job) -> Made:
         with _told(repo):  # while others in this clone go on
             _push(repo, stage.outs)
             _push_runs(repo, _runs(repo) - before)
-        return _made(stage)
+        taken = _usage(name)
+        return replace(_made(stage), usage=taken if taken != noted else b"")
 
 
 def sign(name: str) -> Callable[[], None]:
@@ -229,6 +237,16 @@ def _made(stage: "Stage") -> Made:
 
     uncached = [Path(out.def_path) for out in stage.outs if not out.use_cache]
     return Made(to_single_stage_lockfile(stage), {str(out): _content(out) for out in uncached})
+
+
+def _record(name: str) -> Path:
+    """Where a stage notes what it took (`lib.base.usage`)."""
+    return SCRATCH / "usage" / f"{name}.json"
+
+
+def _usage(name: str) -> bytes:
+    record = _record(name)
+    return record.read_bytes() if record.is_file() else b""
 
 
 def _content(out: Path) -> dict[str, bytes]:

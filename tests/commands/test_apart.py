@@ -31,7 +31,11 @@ stages:
     deps: [parts/a]
     outs: [left]
     plots: [metrics/left: {cache: false}]
-  right: {cmd: "echo right >>../began; cat parts/b >right", deps: [parts/b], params: [x], outs: [right]}
+  right:
+    cmd: echo right >>../began; mkdir -p .scratch/usage; echo long >.scratch/usage/right.json; cat parts/b >right
+    deps: [parts/b]
+    params: [x]
+    outs: [right]
   both:
     cmd: echo both >>../began; cat left right metrics/*.json metrics/left/* >both
     deps: [left, right, metrics]
@@ -105,13 +109,17 @@ def test_two_clones_make_what_one_makes_and_find_it_again(clones: Path) -> None:
     assert made["left"].uncached == {"metrics/left": {"one": b"2\n", "two": b"3\n"}}
     assert not (clones / "two/parts/a").exists(), "the part that is read is all that comes"
     apart.put(made)
+    assert Path(".scratch/usage/right.json").read_text() == "long\n", "what stages took is known here, too"
     apart.pull(NAMES)
     _same(clones)
     for clone in ("client", "one", "two"):
         for path in (".dvc/cache", "parts", "left", "right", "both", "metrics", "dvc.lock"):
             place = clones / clone / path
             shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
-    assert _ran(clones, {"first": "two", "left": "two", "right": "one", "both": "one"}) == made
+    assert _ran(clones, {"first": "two", "left": "two", "right": "one", "both": "one"}) == {
+        **made,
+        "right": replace(made["right"], usage=b""),
+    }
     assert sorted((clones / "began").read_text().split()) == sorted(NAMES), "the second time they are got back"
     apart.put(made)
     apart.pull(NAMES)
