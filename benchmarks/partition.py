@@ -146,17 +146,22 @@ def real(folder: Path, checkpoints: Path, seed: int) -> tuple[str, PartitionProb
 
 
 def synthetic(file: Path | None, seed: int) -> tuple[str, PartitionProblem]:
-    """28 networks from a file or from the seed.
-
-    Each follows the same path through 24 dimensions at a pace of its own and with its own detours; similarity is the
-    squared cosine of the points passed.
-    """
+    """28 networks from a file or from the seed (`walks`)."""
     if file is not None:
         found = np.load(file)
         lengths = found["lengths"].tolist()
         return file.name, _problem(tuple(f"net{m}" for m in range(len(lengths))), found["similarity"], lengths)
+    return f"seed {seed}", walks(28, (8, 56), NUM_BLOCKS, seed)
+
+
+def walks(networks: int, nodes: tuple[int, int], num_blocks: int, seed: int) -> PartitionProblem:
+    """Networks of so many nodes, least and most.
+
+    Each follows the same path through 24 dimensions at a pace of its own and with its own detours; similarity is the
+    squared cosine of the points passed.
+    """
     generator = np.random.default_rng(seed)
-    lengths = generator.integers(8, 57, size=28).tolist()
+    lengths = generator.integers(nodes[0], nodes[1] + 1, size=networks).tolist()
     path = generator.normal(size=(201, 24)).cumsum(0)
     points = []
     for length in lengths:
@@ -165,7 +170,7 @@ def synthetic(file: Path | None, seed: int) -> tuple[str, PartitionProblem]:
         points.append(common + generator.normal(size=common.shape).cumsum(0) * 10 / np.sqrt(length))
     unit = np.concatenate(points)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    return f"seed {seed}", _problem(tuple(f"net{m}" for m in range(28)), (unit @ unit.T) ** 2, lengths)
+    return _problem(tuple(f"net{m}" for m in range(networks)), (unit @ unit.T) ** 2, lengths, num_blocks)
 
 
 def _cifar(files: dict[str, Path], folder: Path, seed: int) -> tuple[np.ndarray, list[int]]:
@@ -199,9 +204,11 @@ def _depth(path: Path) -> int:
     return int(found[1]) if found else 0
 
 
-def _problem(names: tuple[str, ...], matrix: np.ndarray, lengths: list[int]) -> PartitionProblem:
+def _problem(
+    names: tuple[str, ...], matrix: np.ndarray, lengths: list[int], num_blocks: int = NUM_BLOCKS
+) -> PartitionProblem:
     sizes = tuple((1,) * length for length in lengths)
-    num_blocks = min(NUM_BLOCKS, *lengths)
+    num_blocks = min(num_blocks, *lengths)
     nodes = tuple(tuple(str(i) for i in range(length)) for length in lengths)
     return PartitionProblem(names, nodes, matrix, sizes, num_blocks, EPSILON, start="first_output")
 

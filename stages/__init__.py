@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import gc
 import importlib
 import inspect
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lib.base import processes, versions
+from lib.base import halving, processes, versions
 from lib.base.errors import BrickyardError
 
 BEGAN = time.monotonic()
@@ -46,10 +47,30 @@ def run(main: Callable[..., None], several: bool = False) -> None:
             raise BrickyardError("runs in one process; start it without a launcher")
         paths = {name: text.replace("{item}", _item()) if "{item}" in text else text for name, text in given.items()}
         with processes.together(f"stages.{stage}") if several else nullcontext():
-            main(**{name: kinds[name](text) for name, text in paths.items()})
+            _halving(stage, lambda: main(**{name: kinds[name](text) for name, text in paths.items()}))
             processes.leave()
         if processes.rank() == 0:
             _note(Path(paths.get("dataset", paths.get("out", "")), "card.json"))
+
+
+def _halving(stage: str, main: Callable[[], None]) -> None:
+    """Begins again with half the images in a batch, as often as memory does not suffice, and says so.
+
+    Several processes go on together or not at all.
+    """
+    while True:
+        try:
+            return main()
+        except (MemoryError, RuntimeError) as error:
+            halved = halving.halve() if halving.wanting(error) and processes.count() == 1 else None
+            if halved is None:
+                raise
+        had, now = halved
+        print(f"{stage}: not enough memory for batches of {had} images; goes on with batches of {now}", file=sys.stderr)
+        gc.collect()  # what the error held
+        torch: Any = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
 
 
 def _note(card: Path) -> None:
@@ -104,9 +125,10 @@ def in_one_line(name: str) -> Iterator[None]:
     except RecursionError:
         _end(f"{name}: something that it was given is nested too deeply", 1)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
+        if not halving.wanting(error):
             raise
-        _end(f"{name}: not enough memory; free some, or lower batch sizes and BRICKYARD_MEMORY, and run it again", 1)
+        little, batches = (" for a single image", "") if halving.single() else ("", "batch sizes and ")
+        _end(f"{name}: not enough memory{little}; free some, or lower {batches}BRICKYARD_MEMORY, and run it again", 1)
     except KeyboardInterrupt:
         _end(f"{name}: interrupted; run it again", 130)
 

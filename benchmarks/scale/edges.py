@@ -60,23 +60,26 @@ def measure(rows: int = 8192) -> Measured:
     return Measured(seconds, peak, error, rows)
 
 
-def zoo(names: tuple[str, ...], fit: int, joining: Edges) -> Bricks:
-    """Networks with random weights, cut into equal parts of their depth, and random smooth images."""
+def zoo(names: tuple[str, ...], fit: int, joining: Edges, sets: int = SETS) -> Bricks:
+    """Networks of timm with random weights, cut into equal parts of their depth, and random smooth images; one that is
+    named twice is two networks.
+    """
     small = np.random.default_rng(0).integers(0, 255, (fit, 14, 14, 3), np.uint8)
     pictures = [Image.fromarray(one).resize((224, 224), Image.Resampling.BICUBIC) for one in small]
     labels = np.arange(fit) % len(CLASSES)
     images = Images(labels, CLASSES, np.zeros(fit, bool), pictures.__getitem__, "random")
     cards, chains, loaders = list[Card](), list[Chain](), list[Loader]()
-    for name in names:
-        entry = ZooModel.model_validate({"timm": name, "weights": "random"})
-        torch.manual_seed(0)
+    for i, timm in enumerate(names):
+        name = f"{timm}_{i}"
+        entry = ZooModel.model_validate({"timm": timm, "weights": "random"})
+        torch.manual_seed(i)
         network, architecture, expected = create(name, entry, len(CLASSES))
         network.eval()
         counted = cost.count(network, expected.shape)
         cards.append(Card(name, architecture, expected, CLASSES, (), "random", "unknown", counted, None))
         chains.append(Chain(name, network, expected.shape).to(torch.device("cpu")))
         loaders.append(Loader(images, np.arange(fit), expected.transform(), joining.batch_size))
-    cuts = tuple(tuple(round(i * len(chain) / SETS) for i in range(SETS + 1)) for chain in chains)
+    cuts = tuple(tuple(round(i * len(chain) / sets) for i in range(sets + 1)) for chain in chains)
     return Bricks(tuple(cards), chains, cuts, tuple(loaders), CLASSES, joining=joining)
 
 

@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import processes
+from . import halving, processes
 from .errors import BrickyardError
 
 if TYPE_CHECKING:
@@ -60,12 +60,16 @@ def _devices() -> list[str]:
 
 
 def machine() -> dict[str, Any]:
-    """What changes last bits of results beside params and code: the device, the processor, its threads."""
+    """What changes last bits of results beside params and code: the device, the processor, its threads, and how many
+    images a batch had at most, where memory did not suffice for those asked for.
+    """
     import torch
 
     found = device()
     named = torch.cuda.get_device_name(found) if found.type == "cuda" else found.type
-    return {"device": named, "processor": _processor(), "threads": torch.get_num_threads()}
+    most = halving.most()
+    halved = {} if most is None else {"batch": most}
+    return {"device": named, "processor": _processor(), "threads": torch.get_num_threads(), **halved}
 
 
 @cache

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch.utils.data import DataLoader
 
-from ..base import artifacts, environment
+from ..base import artifacts, environment, halving
 from ..base.errors import BrickyardError
 from ..params.dataset import Dataset
 from .labels import parse_classes as parse_classes
@@ -158,6 +158,9 @@ def stratified_sample(
 class Loader:
     """Some images, preprocessed, in batches of (float32 [b, 3, h, w], int64 [b]); iterating follows their order.
 
+    A pass over them has smaller batches than asked for where memory did not suffice (`lib.base.halving`); the steps of
+    a training, which is what `shuffled` is for, have not.
+
     They stay in memory after the first pass if they, and those of all other loaders that are kept so, fit into half of
     BRICKYARD_MEMORY (GiB, 2 by default), else they are decoded anew in each pass by BRICKYARD_WORKERS processes.
     `classes`, where given, renumbers the labels: label classes[i] becomes i. Images come on the device of `images`,
@@ -172,7 +175,7 @@ class Loader:
         batch_size: int,
         classes: Sequence[int] | None = None,
     ):
-        self.images, self.index, self.transform, self.batch_size = images, index, transform, batch_size
+        self.images, self.index, self.transform, self.step_size = images, index, transform, batch_size
         labels = images.labels[index]
         self.num_classes = len(images.classes if classes is None else classes)
         if classes is not None:
@@ -181,11 +184,23 @@ class Loader:
         self.labels = labels
         self._kept: torch.Tensor | None = None
 
+    @property
+    def batch_size(self) -> int:
+        """Images of a batch of a pass, but for the last."""
+        return halving.size(self.step_size)
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch of a training."""
+        return -(-len(self.index) // self.step_size)
+
     def __len__(self) -> int:
         return -(-len(self.index) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._batches(np.arange(len(self.index)))
+        for x, y in self._batches(np.arange(len(self.index)), self.batch_size):
+            halving.made(len(y))
+            yield x, y
 
     def shuffled(
         self, seed: int, epoch: int, change: ImageChange | None = None, share: Share | None = None
@@ -195,37 +210,39 @@ class Loader:
         share: of each batch, those that are wanted.
         """
         order = np.random.default_rng([seed, epoch]).permutation(len(self.index))
-        return self._batches(order, share) if change is None else self._decoded(order, change, share)
+        if change is None:
+            return self._batches(order, self.step_size, share)
+        return self._decoded(order, self.step_size, change, share)
 
     def all(self) -> Batch:
         """Everything as one batch, for few images."""
         x, y = zip(*self, strict=True)
         return torch.cat(x), torch.cat(y)
 
-    def _batches(self, order: np.ndarray, share: Share | None = None) -> Iterator[Batch]:
+    def _batches(self, order: np.ndarray, size: int, share: Share | None = None) -> Iterator[Batch]:
         if self._kept is None and self._fits():
-            self._kept = torch.cat([x.cpu() for x, _ in self._decoded(np.arange(len(self.index)))])
+            self._kept = torch.cat([x.cpu() for x, _ in self._decoded(np.arange(len(self.index)), self.batch_size)])
             self.images.decoded[self] = self._kept.nbytes
         if self._kept is None:
-            yield from self._decoded(order, None, share)
+            yield from self._decoded(order, size, None, share)
             return
         labels = torch.from_numpy(self.labels)
-        for chosen in self._chosen(len(order), share):
+        for chosen in self._chosen(len(order), size, share):
             rows = torch.from_numpy(order[chosen])
             yield self._kept[rows].to(self.images.device), labels[rows]
 
-    def _chosen(self, images: int, share: Share | None) -> Iterator[np.ndarray]:
+    def _chosen(self, images: int, size: int, share: Share | None) -> Iterator[np.ndarray]:
         """Of each batch, the places of what is wanted."""
-        for start in range(0, images, self.batch_size):
-            places = np.arange(start, min(start + self.batch_size, images))
+        for start in range(0, images, size):
+            places = np.arange(start, min(start + size, images))
             yield places if share is None else places[share(len(places))]
 
     def _decoded(
-        self, order: np.ndarray, change: ImageChange | None = None, share: Share | None = None
+        self, order: np.ndarray, size: int, change: ImageChange | None = None, share: Share | None = None
     ) -> Iterator[Batch]:
         pairs: Any = _Pairs(self, order, change)
         own = torch.Generator()  # else each pass would draw from the global one, which dropout depends on
-        batches = [places.tolist() for places in self._chosen(len(order), share)]
+        batches = [places.tolist() for places in self._chosen(len(order), size, share)]
         for x, y in DataLoader(pairs, batch_sampler=batches, num_workers=environment.workers(), generator=own):
             yield x.to(self.images.device), y
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from ..base import code, resume
+from ..base import code, halving, resume
 from ..base.artifacts import tensor_checksum
 from ..base.errors import BrickyardError
 from ..base.progress import track
@@ -132,7 +132,7 @@ class _Run:
             [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=settings.learning_rate,
         )
-        total = settings.epochs * len(train)
+        total = settings.epochs * train.steps
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: factor(step, total, settings.warmup)
         )
@@ -156,12 +156,17 @@ class _Run:
         share = None if self.together.count == 1 else lambda n: self._division(n).rows
         batches = self.train.shuffled(self.seed, epoch, self.augment.image_change(epoch), share)
         for step, (x, y) in enumerate(batches):
-            n = min(self.train.batch_size, len(self.train.index) - step * self.train.batch_size)
+            n = min(self.train.step_size, len(self.train.index) - step * self.train.step_size)
             if n == 1:  # a left-over single image has no batch statistics
                 continue
             division = self._division(n)
             x, y = self.augment.batch(x.to(self.device), y.to(self.device), epoch, step, division.rows, n)
-            loss = self._gradients(x, y, division)
+            try:
+                loss = self._gradients(x, y, division)
+            except (MemoryError, RuntimeError) as error:
+                if not halving.wanting(error):
+                    raise
+                raise BrickyardError(self._wanting(n)) from None
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is not finite at step {step + 1} of epoch {epoch + 1}", epoch)
             self._step()
@@ -171,6 +176,15 @@ class _Run:
         if not all(torch.isfinite(tensor).all() for tensor in self.model.state_dict().values()):
             raise self._diverged(f"weights are not finite after epoch {epoch + 1}", epoch)
         return losses / images
+
+    def _wanting(self, n: int) -> str:
+        """That memory does not suffice for a step: dividing it changes what BatchNorms see, so the user decides."""
+        settings, count = self.settings, self.together.count
+        times = 2 * settings.accumulate
+        what = f"{self.what}: not enough memory for a step of {n} images"
+        if 2 * times * count <= settings.batch_size:
+            return f"{what}; set {self.rate.replace('learning_rate', 'accumulate')} = {times}, or lower batch_size"
+        return f"{what}; lower {self.rate.replace('learning_rate', 'batch_size')}"
 
     def _diverged(self, what: str, epochs: int) -> BrickyardError:
         kept = f"; the state after epoch {epochs} is kept for the same settings" if epochs and self.scratch else ""
@@ -256,7 +270,7 @@ def _key(run: _Run) -> str:
             "images": [run.train.images.checksum, resume.without_addresses(run.train.transform)],
             "settings": run.settings.model_dump(),
             "seed": run.seed,
-            "batch": run.train.batch_size,
+            "batch": run.train.step_size,
             "device": str(run.device),
             "threads": torch.get_num_threads(),
             "processes": run.together.count,
