@@ -13,7 +13,6 @@ from lib.params.base import read
 from lib.params.edges import Edges
 from lib.params.entries import entries
 from lib.params.run import Run
-from lib.params.zoo import Zoo
 from stages import SCRATCH, prepare, run
 
 FRONTS, PAIRS = 2**32, 2**30  # bytes that are kept for other networks' edges, and for a grown zoo
@@ -21,10 +20,10 @@ FRONTS, PAIRS = 2**32, 2**30  # bytes that are kept for other networks' edges, a
 
 def main(dataset: Path, zoo: Path, partition: Path, model: str, out: Path, metrics: Path) -> None:
     """Writes edges.json and edges.safetensors; R² and the replace-one KL of each edge to `metrics`."""
-    seed, names = read("run", Run).seed, sorted(read("zoo", Zoo).models)
-    device = prepare(read("run", Run))
-    artifacts.keep_only(zoo, names)
+    seed, device = read("run", Run).seed, prepare(read("run", Run))
     images, cuts = data.load(dataset, SCRATCH, device), Partition.read(partition).cuts
+    names = sorted(cuts)  # of the zoo, without whose section dvc.lock stays small however many networks there are
+    artifacts.keep_only(zoo, names)
     bricks = open_bricks(zoo, names, cuts, images, read("edges", Edges), seed, trust=entries())
     fronts, pairs = Memo(SCRATCH / "fronts", FRONTS), Memo(SCRATCH / "edges", PAIRS)
     found = edges.fit(bricks, model, Fronts(bricks, fronts), pairs)

@@ -7,7 +7,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from commands.fleet import warm
+from commands import warm
 
 OURS = (*warm.OURS, "benchmarks")
 MODULES = (*warm.MODULES, "torch._dynamo")

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from commands import in_one_line, names
-from commands.fleet import warm
+from commands import in_one_line, names, warm
 from lib.base.errors import BrickyardError
 
 if TYPE_CHECKING:

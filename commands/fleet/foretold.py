@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from commands.fleet import warm
+from commands import warm
 from commands.fleet.stages import Stage
 from lib.base.errors import BrickyardError
 

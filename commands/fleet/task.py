@@ -17,8 +17,8 @@ from threading import Lock
 from distributed import Reschedule, get_worker
 from distributed.worker import logger
 
-from commands import SCRATCH
-from commands.fleet import ending, warm
+from commands import SCRATCH, warm
+from commands.fleet import ending
 from commands.fleet.apart import Job, Made, reads
 
 PLACE = SCRATCH / "fleet"

@@ -131,6 +131,7 @@ class _Run:
         self.optimizer = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=settings.learning_rate,
+            fused=self.device.type in ("cpu", "cuda"),  # one kernel instead of a dozen for each tensor
         )
         total = settings.epochs * train.steps
         self.schedule = torch.optim.lr_scheduler.LambdaLR(

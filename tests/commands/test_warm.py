@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from commands.fleet import warm
+from commands import warm
 from tests import preloaded
 
 MODULES = {
@@ -84,7 +84,7 @@ def test_where_nobody_answers_python_itself_does(place: Path) -> None:
 
 
 def test_a_server_ends_with_who_has_begun_it(place: Path) -> None:
-    script = "from commands.fleet import warm; print(warm.begin(modules=[]), flush=True); import time; time.sleep(600)"
+    script = "from commands import warm; print(warm.begin(modules=[]), flush=True); import time; time.sleep(600)"
     command = [str(preloaded.folder() / "python"), "-c", script]
     with subprocess.Popen(command, cwd=Path(warm.__file__).parents[2], stdout=subprocess.PIPE, text=True) as began:
         assert began.stdout is not None

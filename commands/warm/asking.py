@@ -3,7 +3,8 @@
     python -ISs asking.py ADDRESS OURS ARGUMENTS…
 
 `-m` and a module of a package of OURS go to the server at ADDRESS; all else, and these too where the server does not
-answer, to Python itself. What runs there has this process's arguments, environment, folder and files, and ends with it.
+answer, to Python itself. What runs there has this process's arguments, environment, folder and files, is told of
+Ctrl-C, and ends with it.
 """
 
 import json
@@ -34,6 +35,7 @@ def _asked(address: str, arguments: list[str]) -> int | None:
             return None
     except OSError:
         return None
+    signal.signal(signal.SIGINT, lambda number, _: server.sendall(bytes([number])))
     return int(answer.readline() or 1)
 
 
