@@ -25,7 +25,7 @@ from benchmarks.scale.simulation import bound, longest
 from commands.fleet.stages import Stage, to_run
 from lib.base.code import ROOT
 
-KINDS = ("serial", "fleet", "one")  # `dvc repro`; the fleet with two stages at a time; with one
+KINDS = ("serial", "warm", "fleet", "one")  # dvc repro; as ./run starts it; the fleet, two stages at a time; one
 _KILLED_IN = "assembly"  # the stage that takes longest
 _AFTER = 1.0  # seconds of it, until the kill
 _WAIT = 300.0  # seconds for what should take a few
@@ -43,7 +43,7 @@ class SpeedUp:
     same_hashes: bool
 
     def gain(self, over: str = "serial") -> float:
-        """How many times as quick two at a time are, by the medians; over the fleet with one: by being two alone."""
+        """How many times as quick as another kind two at a time are, by the medians: in all, or by being two alone."""
         return median(self.seconds[over]) / median(self.seconds["fleet"])
 
 
@@ -66,7 +66,9 @@ def speed_up(repeats: int = 3, kinds: Collection[str] = KINDS) -> SpeedUp:
                 with chdir(job.folder):
                     stages = to_run([])
                 began = time.monotonic()
-                if kind == "serial":
+                if kind == "warm":
+                    serial(job, warm=True)
+                elif kind == "serial":
                     alone = serial(job)
                     gain, path = sum(alone.values()) / bound(stages, alone, 2), longest(stages, alone)
                 else:
@@ -99,9 +101,12 @@ def lost_worker(clones: bool = False) -> LostWorker:
         return LostWorker(killed, finished[1] if finished else "", same)
 
 
-def serial(job: Job) -> dict[str, float]:
-    """Runs `dvc repro`; seconds from the beginning of each stage to that of the next, or the end."""
-    command = [sys.executable, "-m", "dvc", "repro"]
+def serial(job: Job, warm: bool = False) -> dict[str, float]:
+    """Runs `dvc repro`; seconds from the beginning of each stage to that of the next, or the end.
+
+    warm: as ./run does, with stages that begin in forks of a Python that has imported what they import.
+    """
+    command = [sys.executable, *(["-m", "commands.warm", sys.executable] if warm else []), "-m", "dvc", "repro"]
     began, pipe, line = dict[str, float](), subprocess.PIPE, ""
     with subprocess.Popen(command, cwd=job.folder, stdout=pipe, stderr=subprocess.STDOUT, text=True) as running:
         assert running.stdout is not None
