@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from commands import warm
+from lib.base.code import ROOT
 from tests import preloaded
 
 MODULES = {
@@ -17,6 +19,11 @@ MODULES = {
     "ends": "import atexit, sys; atexit.register(print, 'last'); sys.exit('a word')",
     "killed": "import os; os.kill(os.getpid(), 11)",
     "waits": "import os, subprocess; subprocess.Popen(['sleep', '600']); print(os.getpid(), flush=True); os.wait()",
+    "learns": (
+        "import time\ntry:\n    print('begun', flush=True); time.sleep(600)\n"
+        "except KeyboardInterrupt:\n    print('kept', flush=True); raise SystemExit(130)"
+    ),
+    "knows": "import sys; print('torch' in sys.modules, 'matplotlib.figure' in sys.modules)",
     "counts": "import torch; torch.set_num_threads(2); x = torch.ones(512, 512); print((x @ x).sum().item())",
 }
 
@@ -95,3 +102,29 @@ def test_a_server_ends_with_who_has_begun_it(place: Path) -> None:
     while folder.exists() and time.monotonic() < until:
         time.sleep(0.01)
     assert not folder.exists()
+
+
+def test_ctrl_c_is_told_to_what_runs(place: Path) -> None:
+    command = [str(preloaded.folder() / "python"), "-m", "stages.learns"]
+    with subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, text=True) as asking:
+        assert asking.stdout is not None
+        assert asking.stdout.readline() == "begun\n"
+        asking.send_signal(signal.SIGINT)
+        assert asking.stdout.read() == "kept\n"
+    assert asking.returncode == 130
+
+
+def test_a_program_has_warm_stages_and_nothing_is_left_of_them(place: Path) -> None:
+    script = f"cd {place}; python -m stages.knows; command -v python; sleep 3; python -m stages.knows; exit 3"
+    command = [sys.executable, "-m", "commands.warm", "sh", "-c", script]
+    path = os.environ["PATH"].split(os.pathsep)
+    there = {**os.environ, "PATH": os.pathsep.join(one for one in path if not (Path(one) / "server").exists())}
+    done = subprocess.run(command, cwd=ROOT, env=there, capture_output=True, text=True, check=False)
+    first, python, second = done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (3, "")
+    assert first == "True False", "what nearly every stage imports"
+    assert second.startswith("True "), "and more, while nothing was asked"
+    until = time.monotonic() + 30
+    while Path(python).parent.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not Path(python).parent.exists()
