@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from commands import in_one_line, names, warm
+from commands.fleet import crowding
 from lib.base.errors import BrickyardError
 
 if TYPE_CHECKING:
@@ -136,6 +137,13 @@ if __name__ == "__main__":
     with in_one_line("fleet"):
         if given.local is not None and given.local < 1:
             raise BrickyardError(f"--local {given.local}: should be 1 or more")
+        if not _elsewhere(given):
+            own = (1 if given.join else 2) if given.local is None else given.local
+            if quiet := crowding.policy(own):
+                os.environ.update(quiet)
+                print(
+                    f"{own} at a time of run.threads each are more than there are CPUs: run.threads: 1 may be quicker"
+                )
         if given.serve or given.join:
             from commands.fleet import clusters
 

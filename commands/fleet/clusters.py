@@ -17,6 +17,7 @@ from distributed.system import MEMORY_LIMIT
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from commands.fleet import crowding
 from commands.fleet.board import say
 from lib.base import environment
 from lib.base.errors import BrickyardError
@@ -107,7 +108,8 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
         *_arguments(stages, resources(parse_bytes(found["memory"]), gpus)),
         *found.get("worker_extra_args", []),
     ]
-    found["job_script_prologue"] = [f"cd '{Path.cwd()}'", *found.get("job_script_prologue", [])]
+    quiet = [f"export {key}={value}" for key, value in crowding.policy(stages, int(found["cores"])).items()]
+    found["job_script_prologue"] = [f"cd '{Path.cwd()}'", *quiet, *found.get("job_script_prologue", [])]
     return found
 
 

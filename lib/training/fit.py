@@ -179,13 +179,12 @@ class _Run:
         return losses / images
 
     def _wanting(self, n: int) -> str:
-        """That memory does not suffice for a step: dividing it changes what BatchNorms see, so the user decides."""
-        settings, count = self.settings, self.together.count
-        times = 2 * settings.accumulate
-        what = f"{self.what}: not enough memory for a step of {n} images"
-        if 2 * times * count <= settings.batch_size:
-            return f"{what}; set {self.rate.replace('learning_rate', 'accumulate')} = {times}, or lower batch_size"
-        return f"{what}; lower {self.rate.replace('learning_rate', 'batch_size')}"
+        """That memory does not suffice for a step: to divide it changes what BatchNorms see, so the user decides."""
+        key, times = self.rate.removesuffix("learning_rate"), 2 * self.settings.accumulate
+        mended = f"lower {key}batch_size"
+        if 2 * times * self.together.count <= self.settings.batch_size:
+            mended = f"set {key}accumulate = {times}, or {mended}"
+        return f"{self.what}: not enough memory for a step of {n} images; {mended}"
 
     def _diverged(self, what: str, epochs: int) -> BrickyardError:
         kept = f"; the state after epoch {epochs} is kept for the same settings" if epochs and self.scratch else ""

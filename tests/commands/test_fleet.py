@@ -19,7 +19,7 @@ from distributed.system import MEMORY_LIMIT
 from ruamel.yaml import YAML
 
 from commands.fleet import __main__ as fleet
-from commands.fleet import board, clusters
+from commands.fleet import board, clusters, crowding
 from commands.fleet.foretold import Foretold
 from commands.fleet.stages import Stage, to_run, weights
 from lib.base import artifacts
@@ -262,3 +262,16 @@ def test_a_stage_that_no_worker_survives_has_failed(tmp_path: Path) -> None:
     assert "left: failed: its worker was lost 4 times\n" in done.stdout
     assert "both: not run, it follows left that failed\n" in done.stdout
     assert (repo / "right").exists()
+
+
+@pytest.mark.parametrize(("stages", "cpus", "crowded"), [(2, 2, True), (1, 2, False), (2, 4, False), (3, 4, True)])
+def test_threads_that_are_more_than_cpus_sleep_while_they_wait(
+    stages: int, cpus: int, crowded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(crowding.POLICY, raising=False)
+    params = tmp_path / "params.yaml"
+    params.write_text("run: {threads: 2}\n")
+    assert crowding.policy(stages, cpus, params) == ({"OMP_WAIT_POLICY": "PASSIVE"} if crowded else {})
+    monkeypatch.setenv(crowding.POLICY, "ACTIVE")
+    assert crowding.policy(stages, cpus, params) == {}, "as the user has it"
+    assert crowding.policy(stages, cpus, tmp_path / "none") == {}

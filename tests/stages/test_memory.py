@@ -44,7 +44,8 @@ class Hungry(nn.Module):
 def _own_limits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(halving, "_passes", halving._Passes())
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "versions.yaml").write_text((ROOT / "versions.yaml").read_text())
+    for name in ("versions.yaml", "params.yaml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_enough_is_never_halved(noise: Loader, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("size", "mended"),
-    [(8, "set zoo.models.a.accumulate = 2, or lower batch_size"), (3, "lower zoo.models.a.batch_size")],
+    [(8, "set zoo.models.a.accumulate = 2, or lower zoo.models.a.batch_size"), (3, "lower zoo.models.a.batch_size")],
 )
 def test_a_step_of_a_training_is_for_the_user_to_divide(noise: Loader, size: int, mended: str) -> None:
     noise.step_size = size
