@@ -10,6 +10,7 @@ import json
 import statistics
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,10 +21,12 @@ from rich.table import Table
 
 from benchmarks.activations import _round
 from benchmarks.scale import edges, fleet, simulation
+from lib.base import usage
 from lib.base.code import ROOT
 from lib.chain.chain import Chain
 
 WORKERS = (1, 4, 16, 64)
+LOCK = 0.016  # seconds for which DVC keeps a shared folder to itself, for a stage, for each there is: 0.5 with 24
 SHAPE = (3, 224, 224)
 
 
@@ -37,7 +40,7 @@ def main() -> None:
     share = recorded()
     gain = fleet.speed_up(1 if given.quick else 3, ("serial", "warm", "fleet"))
     lost = fleet.lost_worker()
-    seconds = repro()
+    seconds, stages = repro()
     table = Table("what", "found")
     table.add_row("default job, from nothing", f"{seconds:.0f} s")
     table.add_row("fleet of 2 beside dvc repro", f"{gain.gain():.2f} times as quick")
@@ -48,7 +51,7 @@ def main() -> None:
     table.add_row("edges, 3 networks, 224 pixels, 64 images", f"{found.seconds:.0f} s, {found.peak_gib:.1f} GiB")
     table.add_row(f"R² lost by {found.rows} rows", f"{found.row_cap_error:.4f}")
     table.add_row("bare forward pass beside recording", f"{share:.3f}")
-    Console(width=120).print(table, grown(given.networks))
+    Console(width=120).print(table, grown(given.networks, stages))
     figures = {
         "repro_seconds": round(seconds, 1),
         "fleet_speedup_2": round(gain.gain(), 3),
@@ -73,8 +76,10 @@ def recorded(rounds: int = 3) -> float:
     return statistics.median(bare / recorded for bare, recorded in pairs)
 
 
-def repro() -> float:
-    """Seconds of `./run dvc repro` in a fresh clone of what is committed here, whose environment is there already."""
+def repro() -> tuple[float, dict[str, float]]:
+    """Seconds of `./run dvc repro` in a fresh clone of what is committed here, whose environment is there already, and
+    of each of its stages.
+    """
     with TemporaryDirectory() as folder:
         clone = Path(folder, "clone")
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
@@ -83,22 +88,21 @@ def repro() -> float:
         done = subprocess.run(["./run", "dvc", "repro"], cwd=clone, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"dvc repro: {done.stderr[-500:]}")
-        return time.monotonic() - began
+        return time.monotonic() - began, usage.seconds(clone / ".scratch" / "usage")
 
 
-def grown(networks: int) -> Table:
-    """What a job with so many networks would take on more and more workers, from what stages took here."""
-    from commands.fleet.stages import seconds
-
-    stages, known = fleet.stages_of(networks), seconds()
-    table = Table("workers", "hours", "share of the workers' time used", title=f"{networks} networks, simulated")
-    if not known:
-        table.title = "nothing has run here yet, so nothing is simulated"
-        return table
+def grown(networks: int, known: Mapping[str, float]) -> Table:
+    """What a job with so many networks would take on more and more workers, from what stages of a smaller one took."""
+    stages = fleet.stages_of(networks)
     took = simulation.grown(stages, known, networks / max(1, sum(name.startswith("zoo@") for name in known)))
-    for one in simulation.scaling(stages, took, WORKERS):
-        table.add_row(str(one.workers), f"{one.seconds / 3600:.2f}", f"{one.efficiency:.2f}")
-    table.caption = "longest way: " + ", ".join(simulation.longest(stages, took))
+    title = f"{networks} networks of the default job's kind, simulated"
+    table = Table("workers", "one folder, s", "time used", "a folder each, s", "time used", title=title)
+    shared, own = (simulation.scaling(stages, took, WORKERS, lock) for lock in (LOCK * len(stages), 0.0))
+    for one, other in zip(shared, own, strict=True):
+        cells = (f"{one.seconds:.0f}", f"{one.efficiency:.2f}", f"{other.seconds:.0f}", f"{other.efficiency:.2f}")
+        table.add_row(str(one.workers), *cells)
+    path = simulation.longest(stages, took)
+    table.caption = f"{len(stages)} stages; longest way: " + ", ".join(f"{name} {took[name]:.0f} s" for name in path)
     return table
 
 
