@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from commands import warm
+from commands import in_one_line, warm
+from commands.fleet.board import say
 from commands.fleet.stages import Stage
-from lib.base.errors import BrickyardError
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,24 @@ class Foretold:
 
 @contextmanager
 def asked(stages: Sequence[Stage]) -> Iterator[Callable[[], Foretold]]:
-    """Begins to ask; what is yielded waits for the answer, which is empty where params.yaml is not right."""
+    """Begins to ask; what is yielded waits for the answer. Where there is none, a line says why: stages then run as if
+    they needed nothing.
+    """
     found, pipe = warm.found(), subprocess.PIPE
     command = [f"{found}/python" if found else sys.executable, "-m", "commands.fleet.foretold"]
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as running:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as running:
         assert running.stdin is not None
         running.stdin.write("\n".join(stage.name for stage in stages))
         running.stdin.close()
+        running.stdin = None  # nothing more to tell: `communicate` would flush it
 
         def answer() -> Foretold:
-            assert running.stdout is not None
-            said = running.stdout.read()
-            return Foretold() if running.wait() else Foretold(**json.loads(said))
+            said, wrong = running.communicate()
+            if running.returncode == 0:
+                return Foretold(**json.loads(said))
+            *_, last = wrong.splitlines() or ["it was ended"]
+            say(f"nothing is foretold of what stages need: {last}")
+            return Foretold()
 
         try:
             yield answer
@@ -51,7 +57,5 @@ def main(names: Sequence[str]) -> Foretold:
 
 
 if __name__ == "__main__":
-    try:
+    with in_one_line("plan"):
         print(json.dumps(vars(main(sys.stdin.read().split()))))
-    except BrickyardError:
-        sys.exit(1)

@@ -19,7 +19,7 @@ from distributed.system import MEMORY_LIMIT
 from ruamel.yaml import YAML
 
 from commands.fleet import __main__ as fleet
-from commands.fleet import board, clusters, crowding
+from commands.fleet import board, clusters, crowding, foretold
 from commands.fleet.foretold import Foretold
 from commands.fleet.stages import Stage, to_run, weights
 from lib.base import artifacts
@@ -275,3 +275,17 @@ def test_threads_that_are_more_than_cpus_sleep_while_they_wait(
     monkeypatch.setenv(crowding.POLICY, "ACTIVE")
     assert crowding.policy(stages, cpus, params) == {}, "as the user has it"
     assert crowding.policy(stages, cpus, tmp_path / "none") == {}
+
+
+def test_where_nothing_is_foretold_a_line_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(foretold.warm, "found", lambda: None)
+    (tmp_path / "params.yaml").write_text("run: {seed: -1, threads: 1}\n")
+    with foretold.asked([Stage("zoo@a", ())]) as answer:
+        assert answer() == Foretold()
+    told = capsys.readouterr().out
+    assert "nothing is foretold of what stages need: plan: params.yaml: " in told
+    assert told.count("\n") == 1
