@@ -112,7 +112,7 @@ def _run(asked: Asked) -> Done:
     worker.log_event(TOPIC, {"stage": asked.name, "by": str(worker.name)})
     PLACE.mkdir(parents=True, exist_ok=True)
     log, given, made = (PLACE / f"{asked.name}{suffix}" for suffix in (".log", ".given", ".made"))
-    command = ["dvc", "--wait-for-lock", "repro", "--single-item", asked.name]
+    command = ["commands.dvc", "--wait-for-lock", "repro", "--single-item", asked.name]
     if asked.job:
         given.write_bytes(pickle.dumps(asked.job))
         command = ["commands.fleet.clone", asked.name, str(given), str(made)]
