@@ -14,6 +14,7 @@ from typing import Any
 from lib.base import files
 
 HEAD = "schema: '2.0'\nstages:\n"
+WAIT = 0.1  # of the half a second after which DVC looks again whether another one has left the folder, which takes less
 _STAGE = re.compile(r"^  ([\w@-]+):\n", re.MULTILINE)
 
 
@@ -43,10 +44,12 @@ class Stages(dict[str, Any]):
 
 def main(arguments: list[str]) -> int:
     """What the program `dvc` does; its exit code."""
-    from dvc import dvcfile
+    from dvc import dvcfile, lock
     from dvc.cli import main as dvc
 
     dvcfile.modify_yaml = _quickly(dvcfile.modify_yaml)
+    if "--wait-for-lock" in arguments:
+        lock.DEFAULT_TIMEOUT = WAIT * lock.DEFAULT_TIMEOUT
     return dvc(arguments)
 
 
