@@ -13,6 +13,7 @@ import psutil
 import torch
 from torch.nn import functional as F
 
+from commands import warm
 from lib.base import environment, usage
 
 SPENT = 0.08  # seconds on each measurement
@@ -30,7 +31,8 @@ class Work:
     decoded: images that are read and scaled.
     written: bytes that are written to disk, or read from it and verified.
     traced: operations of networks that are followed on shapes.
-    started: processes that import what stages need.
+    begun: processes of stages.
+    started: of all else, in times that importing what stages need takes.
     """
 
     macs: float = 0.0
@@ -41,6 +43,7 @@ class Work:
     decoded: float = 0.0
     written: float = 0.0
     traced: float = 0.0
+    begun: float = 0.0
     started: float = 0.0
 
     def __add__(self, other: "Work") -> "Work":
@@ -72,7 +75,8 @@ class Machine:
     products: multiply-accumulates of large matrix products in a second, on the CPU.
     decoded: seconds an image.
     written: bytes in a second.
-    started: seconds until a stage's process has imported what it needs.
+    begun: seconds until a stage's process has what it needs: few, where one that has imported that can be forked.
+    started: seconds that importing it takes.
     held: bytes that such a process holds by then.
     """
 
@@ -81,6 +85,7 @@ class Machine:
     products: float
     decoded: float
     written: float
+    begun: float
     started: float
     held: int
 
@@ -90,12 +95,14 @@ class Machine:
         bytes_in = work.moved / own.moved + work.afresh / own.afresh
         networks = work.macs / own.macs + bytes_in + work.calls * own.call
         others = work.products / self.products + work.decoded * self.decoded + work.written / self.written
-        return networks + others + work.traced * TRACED * self.processor.call + work.started * self.started
+        processes = work.begun * self.begun + work.started * self.started
+        return networks + others + work.traced * TRACED * self.processor.call + processes
 
 
 AFRESH = 2**25  # bytes from which on memory is given back to the system, and taken from it again
 CALLED = 20  # times a call of the smallest operation, what one of a network costs beside its own work
 TRACED = 200  # calls that following an operation on shapes is worth
+WARM = 0.1  # of the time that importing takes, what forking a process that has done so does
 REACHED = 0.75  # of what single operations reach, what networks do
 
 
@@ -107,6 +114,7 @@ def measure(threads: int, decode: Callable[[], float], started: float) -> Machin
     started: seconds that this process has taken to import what stages import.
     """
     before, device = torch.get_num_threads(), environment.device()
+    environment.keep_memory()  # as stages do
     a = torch.ones(1024, 1024)
 
     def product() -> float:
@@ -119,7 +127,8 @@ def measure(threads: int, decode: Callable[[], float], started: float) -> Machin
         if threads > 1:
             alone, products = _better(alone, _rates(torch.device("cpu"))), max(products, product())
         networks = alone if device.type == "cpu" else _rates(device)
-        return Machine(networks, alone, products, decode(), _written(), started, held=usage.peak())
+        begun = WARM * started if warm.possible() else started
+        return Machine(networks, alone, products, decode(), _written(), begun, started, held=usage.peak())
     finally:
         torch.set_num_threads(before)
 

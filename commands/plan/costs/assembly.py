@@ -51,7 +51,7 @@ def assembly(facts: Facts, _: str) -> Need:
     images = n + ranking + validation + test + head_images
     side = max(network.size for network in facts.networks.values())
     inputs = len({network.size for network in facts.networks.values()})
-    work += Work(decoded=inputs * images, started=1 + TRIED * sets)
+    work += Work(decoded=inputs * images, begun=1, started=TRIED * sets)
     weights = 4 * max(network.params for network in facts.networks.values())
     widest = max(layer.inputs for one in facts.networks.values() for node in one.nodes for layer in node.layers)
     waiting = 5 * min(
@@ -96,7 +96,7 @@ def finetune(facts: Facts, _: str) -> Need:
     params = _params(facts)
     made = share * max(sum(part.made for part in one.parts) for one in facts.networks.values())
     side = max(network.size for network in facts.networks.values())
-    work = Work(started=1.3)
+    work = Work(begun=1, started=0.3)
     for settings in (given.frozen, given.full):
         steps = settings.epochs * -(-train // settings.batch_size)
         own = _of(share * typical, settings.epochs * train, settings.batch_size)

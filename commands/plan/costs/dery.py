@@ -20,7 +20,7 @@ def activations(facts: Facts, name: str) -> Need:
     bytes_each = {"float32": 4, "bfloat16": 2}[facts.activations.dtype]
     kept = n * bytes_each * sum(_widths(facts, network))
     work = forward(network.parts, n, facts.activations.batch_size) + opened(network)
-    work += Work(decoded=n, written=2 * kept, started=1)
+    work += Work(decoded=n, written=2 * kept, begun=1)
     memory = facts.kept(n, network.size) + running(network, facts.activations.batch_size) + BUFFER
     return Need(f"{n:,} images, {len(network.nodes)} nodes", work, memory, kept)
 
@@ -48,7 +48,7 @@ def similarity(facts: Facts, _: str) -> Need:
             products += by_covariance * (10 if index == "svcca" or index == "cca" else 1)
     if index in ("lr", "cca", "svcca"):
         products += sum(12 * n * min(n, d) * d for own in widths.values() for d in own)  # of singular values
-    work = Work(products=products, written=4 * n * columns, started=0.7)
+    work = Work(products=products, written=4 * n * columns, begun=1)
     return Need(f"{nodes} nodes, {n:,} images", work, min(facts.room, 8 * n * columns), 60 * nodes**2)
 
 
@@ -56,7 +56,7 @@ def partition(facts: Facts, _: str) -> Need:
     """Ascents over all pairs of boundaries, and the integer program that proves the optimum."""
     nodes, sets = sum(len(network.nodes) for network in facts.networks.values()), facts.partition.num_blocks
     proved = facts.partition.bound == "exact" or facts.partition.solver == "milp"
-    work = Work(started=0.8 + nodes**2 * sets * PROVED * (10 if proved else 1))
+    work = Work(begun=1, started=nodes**2 * sets * PROVED * (10 if proved else 1))
     return Need(f"{nodes} nodes, K = {sets}", work, 100 * nodes**2 * sets, 400 * len(facts.networks) * sets)
 
 
@@ -68,7 +68,7 @@ def edges(facts: Facts, name: str) -> Need:
     """
     target, n, batch = facts.networks[name], facts.fit, facts.edges.batch_size
     others = [network for other, network in facts.networks.items() if other != name]
-    work = forward(target.parts, n, batch) + Work(decoded=n, started=1, written=_front(facts, target))
+    work = forward(target.parts, n, batch) + Work(decoded=n, begun=1, written=_front(facts, target))
     work += sum(map(opened, facts.networks.values()), Work())
     stitches, widest = 0, 0
     for source in others:
@@ -122,8 +122,8 @@ def bricks(facts: Facts, name: str) -> Need:
     """
     network, n, wanted = facts.networks[name], facts.fit, facts.bricks
     if not (wanted.models is None or name in wanted.models) or not (wanted.narrow or wanted.skip):
-        return Need("whole blocks only", Work(started=0.7))
-    work = Work(started=1, decoded=n, written=_front(facts, network)) + opened(network)
+        return Need("whole blocks only", Work(begun=1))
+    work = Work(begun=1, decoded=n, written=_front(facts, network)) + opened(network)
     kept = 0.0
     for width in wanted.narrow:
         work += 6 * forward(network.parts, n) + width * refitted(facts, network, 0, n)

@@ -25,7 +25,7 @@ def contributions(facts: Facts, name: str) -> Need:
     layers = [layer for part in network.parts for layer in part.layers]
     products = chosen * sum(layer.inputs * layer.outputs for layer in layers)
     work = forward(network.parts, train + 2 * chosen) + 2 * opened(network)
-    work += Work(products=products, moved=4 * products, decoded=train + chosen, started=1)
+    work += Work(products=products, moved=4 * products, decoded=train + chosen, begun=1)
     told = 4 * classes * sum(layer.channels * layer.outputs for layer in layers)
     memory = running(network, facts.contributions.batch_size) + facts.kept(train, network.size) + told + SUMMED
     masks = classes * sum(layer.outputs for layer in layers)
@@ -41,7 +41,7 @@ def components(facts: Facts, name: str) -> Need:
         facts.networks[task.model],
         *(facts.images.of(part, task.classes) for part in ("train", "test")),
     )
-    work = Work(started=1.3, decoded=train + test) + 3 * opened(network)
+    work = Work(begun=1, started=0.3, decoded=train + test) + 3 * opened(network)
     work += 3 * forward(network.parts, test) + _repair(facts, network, train)
     memory = _repairing(facts, network, train) + facts.kept(train + test, network.size) + running(network, 256)
     kept, scratch = 4 * network.params, 0
@@ -102,7 +102,9 @@ def lego(facts: Facts, _: str) -> Need:
     scaling = min(counts["train"], given.scaling_images_per_class * len(facts.images.classes))
     asked = scaling + counts["validation"] + counts["test"]
     side = max(network.size for network in own)
-    work = Work(started=2, decoded=asked) + sum((2 * forward(one.parts, asked) + opened(one) for one in own), Work())
+    work = Work(begun=1, started=1, decoded=asked) + sum(
+        (2 * forward(one.parts, asked) + opened(one) for one in own), Work()
+    )
     memory = sum(running(one, 256) for one in own) + facts.kept(asked, side)
     if given.choose:
         work += sum((SETS * _repair(facts, one, counts["train"]) for one in own), Work())

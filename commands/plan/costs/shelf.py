@@ -11,13 +11,13 @@ CODE = 0.5  # starts of a process that following all imports is worth
 
 def code(_: Facts, __: str) -> Need:
     """The imports of every stage, followed and hashed."""
-    return Need("imports of all stages", Work(started=CODE))
+    return Need("imports of all stages", Work(begun=1, started=CODE))
 
 
 def dataset(facts: Facts, _: str) -> Need:
     """Every file, read once for its checksum; an index of 8 bytes for each image."""
     every = sum(facts.images.counts[part] for part in ("train", "validation", "test"))
-    return Need(f"{every:,} images", Work(decoded=READ * every, started=1), kept=8 * every)
+    return Need(f"{every:,} images", Work(decoded=READ * every, begun=1), kept=8 * every)
 
 
 def zoo(facts: Facts, name: str) -> Need:
@@ -28,7 +28,7 @@ def zoo(facts: Facts, name: str) -> Need:
     train, validation, test = (facts.images_of(name, part) for part in ("train", "validation", "test"))
     side, settings = network.size, entry.override(facts.zoo.training)
     epochs = settings.epochs if entry.weights == "train" else 0
-    work = opened(network) + Work(started=1, written=4 * network.params)
+    work = opened(network) + Work(begun=1, written=4 * network.params)
     if entry.classes == "own":
         return Need("weights from elsewhere", work, running(network, 1), 4 * network.params)
     work += forward(network.parts, (epochs + 1) * validation + test, settings.batch_size)
@@ -48,4 +48,4 @@ def zoo(facts: Facts, name: str) -> Need:
 
 def report(facts: Facts, _: str) -> Need:
     """One page of figures."""
-    return Need("one page", Work(started=1.5), kept=PAGE)
+    return Need("one page", Work(begun=1, started=0.3), kept=PAGE)
