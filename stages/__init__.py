@@ -164,11 +164,14 @@ def _end(line: str, code: int) -> NoReturn:
 
 
 def prepare(params: "Run") -> "torch.device":
-    """Fixes what changes bits (threads, seed, deterministic kernels); returns the device BRICKYARD_DEVICE names."""
+    """Fixes what changes bits (threads, seed, deterministic kernels), and how memory is found; returns the device that
+    BRICKYARD_DEVICE names.
+    """
     import torch
 
     from lib.base import environment
 
+    environment.keep_memory()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(params.threads)
     torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, without importing the compiler

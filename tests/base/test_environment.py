@@ -1,5 +1,8 @@
 """What the environment says, and one line for what it cannot mean."""
 
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -36,3 +39,19 @@ def test_nonsense_is_one_line_that_says_what_would_be_right(
         monkeypatch.setenv(f"BRICKYARD_{name}", text)
         with pytest.raises(BrickyardError, match=rf"^BRICKYARD_{name} = '{text}': .*should be .*$"):
             read()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
+def test_memory_is_found_once() -> None:
+    """Pages that the system has to give while results of 24 MiB are made and freed."""
+    script = (
+        "import resource, sys, torch; from lib.base import environment; sys.argv[1:] and environment.keep_memory()\n"
+        "def pages(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def work(times): [[torch.ones(6 * 2**20) for _ in range(4)] for _ in range(times)]\n"
+        "work(2); before = pages(); work(20); print(pages() - before)"
+    )
+    without, kept = (
+        int(subprocess.run([sys.executable, "-c", script, *given], capture_output=True, text=True, check=True).stdout)
+        for given in ([], ["kept"])
+    )
+    assert kept < without / 10
