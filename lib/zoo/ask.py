@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import nn
 
+from ..base.progress import track
 from ..images.data import Batch
 from ..trace.logits import logits
 
@@ -25,7 +26,7 @@ class Scores:
 def of(model: nn.Module, batches: Iterable[Batch]) -> Scores:
     """The scores of a network on some images; `model` in eval mode."""
     device = next(model.parameters()).device
-    pairs = [(logits(model(x.to(device))).argmax(1).cpu() == y, y) for x, y in batches]
+    pairs = [(logits(model(x.to(device))).argmax(1).cpu() == y, y) for x, y in track(batches, "batches")]
     right, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     return Scores(100 * int(right.sum()) / len(labels), balanced(right, labels))
 

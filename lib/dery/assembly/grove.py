@@ -13,6 +13,7 @@ from torch import nn
 
 from ...base.abreast import abreast, width
 from ...base.artifacts import tensor_checksum
+from ...base.progress import track
 from ...images.data import Loader
 from ...network.blocks import Block
 from ...network.parts import block_of
@@ -80,7 +81,8 @@ class Grove:
         for expected in self.roots:
             loader = images(expected)
             count = width(torch.device(loader.images.device), 4 * prod(expected.shape) * loader.batch_size)
-            for answered in abreast(partial(self.ask, expected), (x for x, _ in loader), count):
+            asked = abreast(partial(self.ask, expected), (x for x, _ in loader), count)
+            for answered in track(asked, "batches", len(loader)):
                 for name, said in answered.items():
                     found.setdefault(name, []).append(said)
         return {name: torch.cat(parts) for name, parts in found.items()}
