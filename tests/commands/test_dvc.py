@@ -1,8 +1,9 @@
-"""DVC that edits its lock file writes, byte for byte, what DVC writes."""
+"""DVC that reads and writes its lock file in parts reads and writes, byte for byte, what DVC does."""
 
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,30 @@ def repro(tmp_path: Path) -> Callable[..., tuple[bytes, bytes]]:
     return both
 
 
+def test_it_reads_what_dvc_reads_and_leaves_to_dvc_what_cannot_be_read() -> None:
+    from dvc.utils.serialize import parse_yaml
+
+    text, wholes = (ROOT / LOCK).read_text(), list[str]()
+
+    def whole(text: str, *rest: str) -> object:
+        wholes.append(text)
+        return parse_yaml(text, *rest)
+
+    parse = dvc.once(whole)
+    known = parse_yaml(text, LOCK)
+    parse(text, LOCK)["stages"].clear()  # what is kept stays as it is
+    assert parse(text, LOCK) == known
+    assert list(parse(text, LOCK)["stages"]) == list(known["stages"])
+    assert wholes == []
+    for given in ("schema: '2.0'\nstages:\n  code:\n    cmd: [\n", "", "stages: {}\n"):
+        with suppress(Exception):
+            assert parse(given, LOCK) == parse_yaml(given, LOCK)
+        assert wholes.pop() == given
+    parse(text, "dvc.yaml")
+    parse(text, LOCK, "rt")
+    assert wholes == [text, text]
+
+
 def _edit(name: str, old: str, new: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text((folder / name).read_text().replace(old, new, 1))
 
@@ -65,23 +90,20 @@ def test_it_writes_what_dvc_writes(repro: Callable[..., tuple[bytes, bytes]], tm
     assert list(dvc.parts(ours.decode()) or ()) == ["each@b", "each@a", "each@c", "all"]
 
 
-@pytest.mark.parametrize(
-    "edit",
-    [
-        pytest.param(_edit(LOCK, "schema", "# mine\nschema"), id="a comment before all"),
-        pytest.param(_edit(LOCK, "  each@b:", "# mine\n  each@b:"), id="a comment between"),
-        pytest.param(_edit(LOCK, "  each@b:", '  "each@b":'), id="a name in quotes"),
-        pytest.param(_edit(LOCK, "stages:", "datasets: []\nstages:"), id="more than stages"),
-    ],
-)
-def test_what_dvc_has_not_written_is_left_to_dvc(
-    repro: Callable[..., tuple[bytes, bytes]], edit: Callable[[Path], object]
-) -> None:
-    repro()
+def test_what_dvc_has_not_written_is_left_to_dvc(repro: Callable[..., tuple[bytes, bytes]]) -> None:
+    lock = repro()[1].decode()
+    edits = {
+        "a comment before all": lock.replace("schema", "# mine\nschema"),
+        "a comment between": lock.replace("  each@b:", "# mine\n  each@b:"),
+        "a name in quotes": lock.replace("  each@b:", '  "each@b":'),
+        "more than stages": lock.replace("stages:", "datasets: []\nstages:"),
+    }
+    for what, text in edits.items():
+        assert text != lock
+        assert dvc.parts(text) is None, what
 
     def change(folder: Path) -> None:
-        edit(folder)
-        assert dvc.parts((folder / LOCK).read_text()) is None
+        (folder / LOCK).write_text(edits["a comment between"])
         _edit("params.yaml", "1.0e-4", "3")(folder)
 
     theirs, ours = repro(change)
