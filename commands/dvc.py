@@ -1,7 +1,8 @@
-"""DVC, in this process: python -m commands.dvc ARGUMENTS…; it reads and writes what has changed of dvc.lock.
+"""DVC, in this process: python -m commands.dvc ARGUMENTS…; it reads what has changed, and writes of dvc.lock likewise.
 
-DVC itself reads all of dvc.lock twice, once down to the comments, and writes it anew in place whenever a stage has run:
-two thirds of a second a stage with 40 stages, more with each more of them. Here it is written whole or not at all.
+DVC itself reads params.yaml eight times a stage. It reads all of dvc.lock down to the comments, and writes it anew in
+place, whenever a stage has run: half a second a stage with 40 stages, more with each more of them. Here a file that is
+as it was is not read again, nor the entry of a stage in dvc.lock, and that is written whole or not at all.
 """
 
 import re
@@ -32,7 +33,9 @@ class Stages(dict[str, Any]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """What DVC knows of a stage."""
-        return read(self.texts[name])[name] if name in self.texts else default
+        from dvc.utils.serialize import loads_yaml
+
+        return loads_yaml(self.texts[name])[name] if name in self.texts else default
 
     def update(self, stages: Mapping[str, Any]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Puts stages in the place that they have, or behind all others."""
@@ -47,9 +50,10 @@ def main(arguments: list[str]) -> int:
     from dvc import dvcfile, lock
     from dvc.cli import main as dvc
     from dvc.utils import strictyaml
+    from dvc.utils.serialize import _yaml
 
     dvcfile.modify_yaml = _quickly(dvcfile.modify_yaml)
-    strictyaml.parse_yaml = once(strictyaml.parse_yaml)
+    strictyaml.parse_yaml = _yaml.parse_yaml = once(_yaml.parse_yaml)
     if "--wait-for-lock" in arguments:
         lock.DEFAULT_TIMEOUT = WAIT * lock.DEFAULT_TIMEOUT
     return dvc(arguments)
@@ -74,28 +78,27 @@ def _quickly(whole: Any) -> Any:
 
 
 def once(whole: Any) -> Any:
-    """DVC's own way to read YAML, but for a dvc.lock as it writes them: a stage is read when it has changed."""
-    from ruamel.yaml import YAMLError
+    """DVC's own way to read YAML, each text once; of a dvc.lock as DVC writes them, the text of each stage."""
+
+    @cache
+    def read(text: str, path: str) -> Any:
+        return whole(text, path)
 
     def parse(text: str, path: str, typ: str = "safe") -> Any:
-        texts = parts(text) if typ == "safe" and Path(path).name == "dvc.lock" else None
-        try:
-            found = None if texts is None else [deepcopy(read(one)) for one in texts.values()]
-        except YAMLError:  # of which DVC tells more
-            found = None
-        if found is None:
+        if typ != "safe":
             return whole(text, path, typ)
-        return {"schema": "2.0", "stages": {name: known for one in found for name, known in one.items()}}
+        from dvc.utils.serialize import YAMLFileCorruptedError
+
+        texts = parts(text) if Path(path).name == "dvc.lock" else None
+        if texts is None:
+            return deepcopy(read(text, path))
+        try:
+            found = [read(one, path) for one in texts.values()]
+        except YAMLFileCorruptedError:  # of which all of it tells more
+            return whole(text, path)
+        return {"schema": "2.0", "stages": deepcopy({name: known for one in found for name, known in one.items()})}
 
     return parse
-
-
-@cache
-def read(stage: str) -> dict[str, Any]:
-    """What the text of a stage in dvc.lock says, by its name."""
-    from dvc.utils.serialize import loads_yaml
-
-    return loads_yaml(stage)
 
 
 def parts(lock: str) -> dict[str, str] | None:

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -51,27 +50,29 @@ def repro(tmp_path: Path) -> Callable[..., tuple[bytes, bytes]]:
 
 
 def test_it_reads_what_dvc_reads_and_leaves_to_dvc_what_cannot_be_read() -> None:
-    from dvc.utils.serialize import parse_yaml
+    from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
 
-    text, wholes = (ROOT / LOCK).read_text(), list[str]()
+    text, asked = (ROOT / LOCK).read_text(), list[str]()
 
     def whole(text: str, *rest: str) -> object:
-        wholes.append(text)
+        asked.append(text)
         return parse_yaml(text, *rest)
 
-    parse = dvc.once(whole)
-    known = parse_yaml(text, LOCK)
+    parse, known = dvc.once(whole), parse_yaml(text, LOCK)
     parse(text, LOCK)["stages"].clear()  # what is kept stays as it is
+    changed = text.replace("    cmd: ", "    cmd: not ", 1)
     assert parse(text, LOCK) == known
     assert list(parse(text, LOCK)["stages"]) == list(known["stages"])
-    assert wholes == []
-    for given in ("schema: '2.0'\nstages:\n  code:\n    cmd: [\n", "", "stages: {}\n"):
-        with suppress(Exception):
-            assert parse(given, LOCK) == parse_yaml(given, LOCK)
-        assert wholes.pop() == given
-    parse(text, "dvc.yaml")
-    parse(text, LOCK, "rt")
-    assert wholes == [text, text]
+    assert parse(changed, LOCK) == parse_yaml(changed, LOCK) != known
+    assert len(asked) == len(known["stages"]) + 1  # an entry of the lock each, and the one that changed
+    asked.clear()
+    assert [parse("a: {b: c.py:d}", "params.yaml").pop("a") for _ in range(2)] == [{"b": "c.py:d"}] * 2
+    parse(text, LOCK, "rt")  # with its comments
+    assert asked == ["a: {b: c.py:d}", text]
+    broken = "schema: '2.0'\nstages:\n  code:\n    cmd: [\n"
+    with pytest.raises(YAMLFileCorruptedError):
+        parse(broken, LOCK)
+    assert asked[-1] == broken
 
 
 def _edit(name: str, old: str, new: str) -> Callable[[Path], object]:
